@@ -1,0 +1,118 @@
+"""The shape that all explainers of the book share.
+
+    explainer = Method(forward_func, ...settings)
+    maps = explainer.attribute(inputs, target=None)
+
+Settings belong to the explainer, so that a study can hold a dictionary of explainers
+and call them all alike. The class below is a `captum.attr.Attribution`, so that
+Captum's metrics and its `NoiseTunnel` accept our methods as their own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import TypeVar
+
+import captum.attr
+import torch
+from captum.log import log_usage
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xai_lib.arguments import Target, check_inputs, resolve_target
+from xai_lib.blackbox import BlackBox, as_blackbox
+
+T = TypeVar("T")
+
+
+class Attribution(captum.attr.Attribution, ABC):
+    """Base of every explainer: checks, targets, and Captum's call shape.
+
+    A method implements `_scores` (what the model says about images) and `_attribute`
+    (its algorithm, for checked inputs and resolved targets), and nothing else.
+    """
+
+    input_dims: tuple[int, ...] = (4,)
+    """Accepted numbers of dimensions: 4 for `[N, C, H, W]`, 2 for `[N, d]`."""
+
+    def __init__(self, forward_func: Callable) -> None:
+        if not callable(forward_func):
+            raise TypeError(
+                "forward_func must be callable (images to scores), got "
+                f"{type(forward_func).__name__}"
+            )
+        super().__init__(forward_func)
+
+    # Captum's NoiseTunnel calls `attribute.__wrapped__`, which its own (otherwise
+    # empty) decorator provides.
+    @log_usage()
+    def attribute(
+        self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
+    ) -> Tensor:
+        """Explain the score of `target` for each image.
+
+        Args:
+            inputs: float `[N, C, H, W]` (or `[N, d]` where the method allows it).
+            target: an int, a tensor `[N]`, or None for the class predicted at inputs.
+            show_progress: draw a progress bar that vanishes when it is full.
+
+        Returns:
+            The maps, on the device of `inputs`: the shape of `inputs` for gradient
+            methods, `[N, 1, H, W]` for methods that mask whole pixels.
+
+        Raises:
+            TypeError, ValueError: a wrong argument, by name, with the fix.
+        """
+        check_inputs(inputs, dims=self.input_dims)
+        inputs = inputs.detach()
+        classes = resolve_target(self._scores, inputs, target)
+        return self._attribute(inputs, classes, show_progress).detach()
+
+    @abstractmethod
+    def _scores(self, inputs: Tensor) -> Tensor:
+        """The model's scores `[N, K]`, without a gradient."""
+
+    @abstractmethod
+    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
+        """The method itself: checked inputs, target classes `[N]` on the CPU."""
+
+
+class BlackBoxAttribution(Attribution):
+    """Base of the methods that only query: `self.blackbox` answers and counts.
+
+    `forward_func` may be any callable, or a `BlackBox` with a budget of its own.
+    """
+
+    @cached_property
+    def blackbox(self) -> BlackBox:
+        return as_blackbox(self.forward_func)
+
+    def _scores(self, inputs: Tensor) -> Tensor:
+        return self.blackbox(inputs)
+
+
+def generator(seed: int) -> torch.Generator:
+    """A source of randomness of our own: global random state is never touched.
+
+    It lives on the CPU, so that a seed means the same noise on every device.
+    """
+    return torch.Generator().manual_seed(seed)
+
+
+def chunks(total: int, size: int) -> Iterator[int]:
+    """Split `total` draws into chunks of `size`; the last one holds the rest.
+
+    Random numbers are drawn chunk by chunk. As `size` depends on nothing else, the
+    same seed gives the same draws for any batch size and any number of images.
+    """
+    for start in range(0, total, size):
+        yield min(size, total - start)
+
+
+def progress(
+    items: Iterable[T], show: bool, total: int | None, name: str
+) -> Iterable[T]:
+    """Iterate with the book's one progress bar, or silently if `show` is False."""
+    return tqdm(items, total=total, desc=name, leave=False, disable=not show)

@@ -1,0 +1,121 @@
+"""RISE: randomized input sampling for explanation of black-box models.
+
+Petsiuk, Das and Saenko, BMVC 2018. The saliency of a pixel is the score the model is
+expected to give when that pixel is visible (their eq. 3), estimated from random masks
+m_1 ... m_n:
+
+    S(pixel) = E[f(x * m) | m(pixel) = 1]  ~  sum_i f(x * m_i) m_i / sum_i m_i
+
+Their eq. 6 divides by n p, the expectation of the last sum, instead of the sum. With
+the sum itself a constant model gets a flat map; with n p it gets the noise of the
+masks, multiplied by the constant.
+
+A mask is a small random grid, upsampled bilinearly and shifted. Bilinear upsampling
+acts on rows and columns apart, so a mask is a product of three small matrices,
+
+    m_i = A[y_i : y_i + H] @ grid_i @ A[x_i : x_i + W].T,
+
+and a batch of masks is two batched matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+
+CHUNK = 64  # masks drawn at once
+
+
+class RISE(BlackBoxAttribution):
+    """RISE (Petsiuk et al., 2018, section 3).
+
+    Args:
+        forward_func: any callable from images to scores; use probabilities.
+        n_samples: masks, and so queries, per image. The same masks serve all images.
+        grid: cells per side of the small random grid.
+        p: the probability that a cell is visible.
+        seed: of the masks; the same seed gives the same map.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        n_samples: int = 4000,
+        grid: int = 7,
+        p: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(forward_func)
+        self.n_samples = check_count("n_samples", n_samples)
+        self.grid = check_count("grid", grid)
+        self.p = check_number("p", p, 0, 1)
+        if p in (0, 1):
+            raise ValueError(f"p must be above 0 and below 1, got {p}: no mask varies")
+        self.seed = seed
+
+    def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
+        """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
+        check_inputs(inputs)
+        return self._average(inputs.detach(), lambda scores: scores, show_progress)
+
+    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
+        def of_target(scores: Tensor) -> Tensor:
+            classes = target.to(scores.device)[:, None, None]
+            return scores.gather(2, classes.expand(-1, scores.shape[1], 1))
+
+        return self._average(inputs, of_target, show_progress)
+
+    def _average(
+        self, inputs: Tensor, keep: Callable[[Tensor], Tensor], show_progress: bool
+    ) -> Tensor:
+        """Propose masks, query the model, aggregate the answers."""
+        n, _, height, width = inputs.shape
+        total = coverage = inputs.new_zeros(())
+        blocks = math.ceil(self.n_samples / CHUNK)
+        masks_of = self.masks(height, width)
+        for masks in progress(masks_of, show_progress, blocks, "RISE"):
+            masks = masks.to(inputs)
+
+            def masked(i: slice, j: slice, masks: Tensor = masks) -> Tensor:
+                return inputs[i, None] * masks[None, j, None]
+
+            scores = keep(self.blackbox.versions(n, len(masks), masked)).to(masks)
+            total = total + torch.einsum("nmk,mhw->nkhw", scores, masks)
+            coverage = coverage + masks.sum(dim=0)
+        # A pixel that no mask showed has no evidence: 0 / tiny = 0.
+        return total / coverage.clamp_min(torch.finfo(coverage.dtype).tiny)
+
+    def masks(self, height: int, width: int) -> Iterator[Tensor]:
+        """Yield the masks in chunks `[m, height, width]`, values in [0, 1].
+
+        Memory does not grow with `n_samples`.
+        """
+        rng = generator(self.seed)
+        rows, columns = (upsampling(self.grid, size) for size in (height, width))
+        for m in chunks(self.n_samples, CHUNK):
+            cells = (
+                torch.rand(m, self.grid, self.grid, generator=rng) < self.p
+            ).float()
+            # All shifts are drawn, the last valid one included.
+            y = torch.randint(len(rows) - height + 1, (m, 1), generator=rng)
+            x = torch.randint(len(columns) - width + 1, (m, 1), generator=rng)
+            top = rows[y + torch.arange(height)]
+            left = columns[x + torch.arange(width)]
+            yield top @ cells @ left.transpose(1, 2)
+
+
+def upsampling(grid: int, size: int) -> Tensor:
+    """The matrix A `[(grid + 1) * cell, grid]` of one-dimensional linear upsampling.
+
+    `cell` is ceil(size / grid), so that A is one cell longer than an image of `size`
+    and the mask can be shifted by up to a cell (Petsiuk et al., section 3.2).
+    """
+    length = (grid + 1) * math.ceil(size / grid)
+    return F.interpolate(torch.eye(grid)[None], size=length, mode="linear")[0].T

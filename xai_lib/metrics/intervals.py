@@ -1,0 +1,38 @@
+"""Confidence intervals for means over images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xai_lib.arguments import check_count, check_number
+
+
+def bootstrap_mean(
+    values: Tensor, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The percentile bootstrap interval of the mean over images.
+
+    Args:
+        values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
+            curve's points stay together.
+        level: coverage.
+
+    Returns:
+        The lower and upper ends, each `[...]`.
+    """
+    check_number("level", level, 0, 1)
+    check_count("n_resamples", n_resamples)
+    rows = (
+        values.detach().cpu().double().flatten(1)
+        if values.ndim > 1
+        else (values.detach().cpu().double()[:, None])
+    )
+    n = check_count("the number of images", len(rows))
+    # How often each image is drawn; a mean is then a matrix product.
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    means = torch.from_numpy(draws / n) @ rows
+    tail = (1 - level) / 2
+    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
+    return low.view(values.shape[1:]), high.view(values.shape[1:])

@@ -1,0 +1,67 @@
+"""Change images feature by feature, in the order of a map, and ask after each step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xai_lib.arguments import check_inputs
+from xai_lib.blackbox import BlackBox
+
+
+def ranks(attributions: Tensor, descending: bool) -> Tensor:
+    """The place of each feature in the order of its image's scores, from 0.
+
+    Ties keep the order of the features (row by row), so that a map full of equal
+    values gives the same curve on every machine.
+
+    Args:
+        attributions: `[N, ...]`.
+        descending: True if the largest score comes first.
+
+    Returns:
+        int64, the shape of `attributions`.
+    """
+    order = attributions.flatten(1).argsort(dim=1, descending=descending, stable=True)
+    place = torch.empty_like(order)
+    place.scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    return place.view_as(attributions)
+
+
+def sweep(
+    blackbox: BlackBox, start: Tensor, end: Tensor, rank: Tensor, counts: Tensor
+) -> Tensor:
+    """Scores `[N, T, K]` after the first `counts[t]` features went from start to end.
+
+    Args:
+        blackbox: the model; it is asked N x T times.
+        start, end: images `[N, C, H, W]`, or one value for all pixels of one of them.
+        rank: `[N, C, H, W]` or, to change whole pixels, `[N, 1, H, W]`.
+        counts: int64 `[T]`.
+    """
+    counts = counts.to(rank.device)
+
+    def changed(i: slice, j: slice) -> Tensor:
+        gone = rank[i, None] < counts[None, j, None, None, None]
+        return torch.where(gone, end[i, None], start[i, None])
+
+    return blackbox.versions(len(rank), len(counts), changed)
+
+
+def check_maps(attributions: Tensor, inputs: Tensor) -> None:
+    """Refuse maps that do not belong to the images `[N, C, H, W]`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its shape and the shapes expected.
+    """
+    check_inputs(inputs)
+    check_inputs(attributions, "attributions")
+    n, _, height, width = inputs.shape
+    fitting = [list(inputs.shape), [n, 1, height, width]]
+    if list(attributions.shape) not in fitting:
+        raise ValueError(
+            f"attributions must have the shape {fitting[0]} or {fitting[1]}, "
+            f"got {list(attributions.shape)}"
+        )
