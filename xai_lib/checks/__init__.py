@@ -1,0 +1,89 @@
+"""Statements that a notebook checks while it runs, and the exercises' checkers.
+
+A check prints what was expected and the tolerance, never what was measured, so that
+the printed line is the same on every machine; a failed one raises and shows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import SupportsFloat
+
+import torch
+from torch import Tensor
+
+
+class CheckFailed(AssertionError):
+    """A statement of the book did not hold in this run."""
+
+
+def check_close(
+    what: str,
+    value: SupportsFloat | Tensor,
+    expected: SupportsFloat | Tensor,
+    atol: float,
+) -> None:
+    """Print `what = expected ± atol: ok`, or raise.
+
+    Args:
+        what: the quantity, with its unit if it has one.
+        value: a number, or a tensor compared entry by entry.
+        expected: the same; a tensor is not printed.
+        atol: the largest allowed absolute difference.
+
+    Raises:
+        CheckFailed: with the value measured.
+        ValueError: if the shapes differ.
+    """
+    measured, reference = _double(value), _double(expected)
+    if reference.ndim and measured.shape != reference.shape:
+        raise ValueError(
+            f"{what}: value has shape {list(measured.shape)}, expected "
+            f"{list(reference.shape)}"
+        )
+    worst = float((measured - reference).abs().max())
+    shown = "the reference" if reference.ndim else f"{float(reference):g}"
+    if not worst <= atol:
+        got = (
+            f"differs by {worst:.4g}" if measured.ndim else f"is {float(measured):.6g}"
+        )
+        raise CheckFailed(f"{what} {got}, expected {shown} ± {atol:g}")
+    print(f"{what} = {shown} ± {atol:g}: ok")
+
+
+def check_true(statement: str, holds: bool | Tensor) -> None:
+    """Print `statement: ok`, or raise `CheckFailed`."""
+    if not bool(holds):
+        raise CheckFailed(f"{statement}: does not hold")
+    print(f"{statement}: ok")
+
+
+def check_order(
+    what: str, values: Mapping[str, SupportsFloat], margin: float = 0.0
+) -> None:
+    """Print `what: a > b > c: ok` if each value exceeds the next by more than `margin`.
+
+    Raises:
+        CheckFailed: with the values measured.
+    """
+    numbers = [float(v) for v in values.values()]
+    if len(numbers) < 2:
+        raise ValueError(
+            f"{what}: an order needs at least two values, got {len(numbers)}"
+        )
+    by = f" by more than {margin:g}" if margin else ""
+    if not all(a > b + margin for a, b in pairwise(numbers)):
+        got = ", ".join(f"{k} {v:.4g}" for k, v in zip(values, numbers, strict=True))
+        raise CheckFailed(f"{what}: expected {' > '.join(values)}{by}, got {got}")
+    print(f"{what}: {' > '.join(values)}{by}: ok")
+
+
+def _double(value: SupportsFloat | Tensor) -> Tensor:
+    # Straight to float64: by way of float32, 0.71 would become 0.70999998.
+    if isinstance(value, Tensor):
+        return value.detach().cpu().double()
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
+__all__ = ["CheckFailed", "check_close", "check_order", "check_true"]

@@ -1,0 +1,54 @@
+"""Curves and bars over images, with the confidence interval of their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from xai_lib.metrics.intervals import bootstrap_mean
+from xai_lib.viz.style import COLORS
+
+
+def curves(
+    ax: Axes,
+    x: Tensor,
+    series: Mapping[str, Tensor],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> None:
+    """Draw the mean curve of each method with its 95 % bootstrap band over images.
+
+    Args:
+        ax: where to draw.
+        x: `[T]`.
+        series: name to `[N, T]`, one row per image.
+        xlabel, ylabel, title: what the axes mean, with units.
+    """
+    for name, values in series.items():
+        low, high = bootstrap_mean(values)
+        (line,) = ax.plot(
+            x.cpu(),
+            values.double().mean(dim=0).cpu(),
+            label=name,
+            markevery=max(1, len(x) // 8),
+        )
+        ax.fill_between(x.cpu(), low, high, color=line.get_color(), alpha=0.2, lw=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.legend(title="mean, 95 % band")
+
+
+def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> None:
+    """One bar per method: the mean over images `[N]` and its 95 % interval."""
+    names = list(values)
+    means = [float(v.double().mean()) for v in values.values()]
+    ends = [bootstrap_mean(v) for v in values.values()]
+    errors = [
+        [max(0.0, m - float(low)) for m, (low, _) in zip(means, ends, strict=True)],
+        [max(0.0, float(high) - m) for m, (_, high) in zip(means, ends, strict=True)],
+    ]
+    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor="black", capsize=3)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{xlabel} (mean, 95 % interval)", title=title)

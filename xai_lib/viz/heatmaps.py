@@ -1,0 +1,134 @@
+"""Draw attribution maps: alone, over their image, or methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from xai_lib.viz.style import POSITIVE, SIGNED
+
+QUANTILE = 0.995
+"""Colours end at this quantile of |map|: a few pixels would darken all others."""
+
+
+def show_image(ax: Axes, image: Tensor, title: str = "") -> AxesImage:
+    """Draw an image `[C, H, W]` with C = 1 or 3 and values in [0, 1].
+
+    Raises:
+        ValueError: another shape, or values outside [0, 1].
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"image must be [1 or 3, H, W], got {list(image.shape)}")
+    if float(image.min()) < 0 or float(image.max()) > 1:
+        raise ValueError(
+            "image must lie in [0, 1], got values from "
+            f"{float(image.min()):.3g} to {float(image.max()):.3g}"
+        )
+    _bare(ax, title)
+    pixels = image.detach().cpu().permute(1, 2, 0)
+    return ax.imshow(pixels.expand(-1, -1, 3))
+
+
+def heatmap(
+    ax: Axes,
+    attribution: Tensor,
+    image: Tensor | None = None,
+    title: str = "",
+    signed: bool | None = None,
+) -> AxesImage:
+    """Draw one map; signed maps get colours centred at zero.
+
+    Args:
+        ax: where to draw.
+        attribution: `[C, H, W]`, summed over C for the eye.
+        image: `[C, H, W]` in [0, 1]; if given, the map lies over it in grey, opaque
+            where it is large.
+        title: of the panel.
+        signed: whether to centre the colours at zero; None if the map has a sign.
+
+    Returns:
+        The drawn map, for a colour bar (in the map's own units).
+    """
+    if attribution.ndim != 3:
+        raise ValueError(
+            f"attribution must be [C, H, W], got {list(attribution.shape)}"
+        )
+    flat = attribution.detach().cpu().float().sum(dim=0)
+    signed = _has_sign(flat) if signed is None else signed
+    limit = float(flat.abs().flatten().quantile(QUANTILE)) or float(flat.abs().max())
+    norm = Normalize(-limit if signed else 0, limit)
+    cmap = SIGNED if signed else POSITIVE
+    _bare(ax, title)
+    if image is None:
+        return ax.imshow(flat, cmap=cmap, norm=norm)
+    grey = image.detach().cpu().mean(dim=0)
+    ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
+    strength = (flat.abs() / limit).clamp(0, 1) if limit else flat * 0
+    return ax.imshow(flat, cmap=cmap, norm=norm, alpha=0.85 * strength.sqrt())
+
+
+def grid(
+    images: Tensor,
+    maps: Mapping[str, Tensor],
+    rows: Sequence[str] | None = None,
+    overlay: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """Images down, methods across; each panel states its own largest |value|.
+
+    Args:
+        images: `[N, C, H, W]` in [0, 1].
+        maps: method name to `[N, C, H, W]` or `[N, 1, H, W]`.
+        rows: a name for each image.
+        overlay: names of the methods to lay over the image.
+        title: of the figure.
+    """
+    n = len(images)
+    for name, attributions in maps.items():
+        if len(attributions) != n:
+            raise ValueError(
+                f"maps[{name!r}] has {len(attributions)} maps for {n} images"
+            )
+    width = 1.55 * (len(maps) + 1)
+    fig, axes = plt.subplots(
+        n, len(maps) + 1, figsize=(width, 1.75 * n + 0.9), squeeze=False
+    )
+    # One colour bar must serve all panels, so one signed map makes all signed.
+    signed = any(_has_sign(m.sum(dim=1)) for m in maps.values())
+    for i in range(n):
+        show_image(axes[i, 0], images[i], "input" if i == 0 else "")
+        if rows is not None:
+            axes[i, 0].set_ylabel(rows[i])
+        for ax, (name, attributions) in zip(axes[i, 1:], maps.items(), strict=True):
+            over = images[i] if name in overlay else None
+            heatmap(ax, attributions[i], over, name if i == 0 else "", signed)
+            largest = float(attributions[i].sum(dim=0).abs().max())
+            ax.set_xlabel(f"max {largest:.2g}", fontsize=8)
+    bar = ScalarMappable(
+        Normalize(-1 if signed else 0, 1), SIGNED if signed else POSITIVE
+    )
+    label = f"map / its {100 * QUANTILE:g} % quantile of |map|"
+    ends = "both" if signed else "max"
+    fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
+    fig.suptitle(title)
+    return fig
+
+
+def _has_sign(flat: Tensor) -> bool:
+    return bool((flat < 0).any())
+
+
+def _bare(ax: Axes, title: str) -> None:
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    for side in ax.spines.values():
+        side.set_visible(False)
