@@ -27,15 +27,12 @@ def curves(
         series: name to `[N, T]`, one row per image.
         xlabel, ylabel, title: what the axes mean, with units.
     """
+    at = x.cpu().numpy()
     for name, values in series.items():
-        low, high = bootstrap_mean(values)
-        (line,) = ax.plot(
-            x.cpu(),
-            values.double().mean(dim=0).cpu(),
-            label=name,
-            markevery=max(1, len(x) // 8),
-        )
-        ax.fill_between(x.cpu(), low, high, color=line.get_color(), alpha=0.2, lw=0)
+        mean = values.double().mean(dim=0).cpu().numpy()
+        low, high = (end.numpy() for end in bootstrap_mean(values))
+        (line,) = ax.plot(at, mean, label=name, markevery=max(1, len(x) // 8))
+        ax.fill_between(at, low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     ax.legend(title="mean, 95 % band")
 

@@ -32,8 +32,8 @@ def show_image(ax: Axes, image: Tensor, title: str = "") -> AxesImage:
             f"{float(image.min()):.3g} to {float(image.max()):.3g}"
         )
     _bare(ax, title)
-    pixels = image.detach().cpu().permute(1, 2, 0)
-    return ax.imshow(pixels.expand(-1, -1, 3))
+    pixels = image.detach().cpu().permute(1, 2, 0).expand(-1, -1, 3)
+    return ax.imshow(pixels.numpy())
 
 
 def heatmap(
@@ -67,11 +67,12 @@ def heatmap(
     cmap = SIGNED if signed else POSITIVE
     _bare(ax, title)
     if image is None:
-        return ax.imshow(flat, cmap=cmap, norm=norm)
-    grey = image.detach().cpu().mean(dim=0)
+        return ax.imshow(flat.numpy(), cmap=cmap, norm=norm)
+    grey = image.detach().cpu().mean(dim=0).numpy()
     ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
     strength = (flat.abs() / limit).clamp(0, 1) if limit else flat * 0
-    return ax.imshow(flat, cmap=cmap, norm=norm, alpha=0.85 * strength.sqrt())
+    opacity = (0.85 * strength.sqrt()).numpy()
+    return ax.imshow(flat.numpy(), cmap=cmap, norm=norm, alpha=opacity)
 
 
 def grid(

@@ -1,0 +1,140 @@
+"""Figures: colours that survive printing, panels that say what they show."""
+
+import io
+
+import ipywidgets
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from xai_lib import viz
+from xai_lib.viz.style import COLORS, DASHES, MARKERS, POSITIVE, SIGNED
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def lightness(cmap: str) -> np.ndarray:
+    """CIE L* of a colour map's entries, from sRGB by the standard formulas."""
+    rgb = mpl.colormaps[cmap](np.linspace(0, 1, 256))[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    y = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(y > 0.008856, 116 * np.cbrt(y) - 16, 903.3 * y)
+
+
+@pytest.mark.parametrize("cmap", [SIGNED, POSITIVE])
+def test_maps_read_the_same_in_grey(cmap):
+    steps = np.diff(lightness(cmap))
+    assert (steps > -0.05).all()
+    assert lightness(cmap)[-1] - lightness(cmap)[0] > 60
+
+
+def test_the_middle_of_the_signed_colours_is_grey():
+    middle = mpl.colormaps[SIGNED](0.5)[:3]
+    assert max(middle) - min(middle) < 0.05
+
+
+def test_lines_differ_without_colour():
+    assert len(set(COLORS)) == len(set(DASHES)) == len(set(MARKERS)) == 7
+
+
+def test_style_sets_every_line_apart():
+    with mpl.rc_context():
+        viz.use_style()
+        _, ax = plt.subplots()
+        lines = [ax.plot([0, 1])[0] for _ in range(7)]
+    assert len({line.get_marker() for line in lines}) == 7
+
+
+def test_signed_map_is_centred_at_zero():
+    _, ax = plt.subplots()
+    drawn = viz.heatmap(ax, torch.tensor([[[-1.0, 0.0, 3.0]]]))
+    assert drawn.norm.vmin == -drawn.norm.vmax
+    assert drawn.get_cmap().name == SIGNED
+
+
+def test_positive_map_starts_at_zero_and_channels_add_up():
+    _, ax = plt.subplots()
+    drawn = viz.heatmap(ax, torch.ones(3, 2, 2))
+    assert drawn.norm.vmin == 0
+    assert drawn.norm.vmax == pytest.approx(3)
+    assert drawn.get_cmap().name == POSITIVE
+
+
+def test_an_empty_map_can_be_drawn_over_its_image():
+    fig, ax = plt.subplots()
+    viz.heatmap(ax, torch.zeros(1, 4, 4), image=torch.rand(3, 4, 4))
+    fig.savefig(io.BytesIO())
+
+
+def test_grid_names_methods_states_scales_and_has_one_bar():
+    images = torch.rand(2, 1, 8, 8)
+    maps = {"a": torch.ones(2, 1, 8, 8), "b": -2 * torch.ones(2, 1, 8, 8)}
+    fig = viz.grid(images, maps, rows=["one", "two"], overlay=["b"], title="both")
+    panels, bar = fig.axes[:-1], fig.axes[-1]
+    assert [ax.get_title() for ax in panels[:3]] == ["input", "a", "b"]
+    assert [panels[0].get_ylabel(), panels[3].get_ylabel()] == ["one", "two"]
+    assert panels[2].get_xlabel() == "max 2"
+    assert "99.5 % quantile" in bar.get_ylabel()
+    # One signed map makes all panels signed, so that one bar serves them all.
+    assert panels[1].get_images()[-1].get_cmap().name == SIGNED
+    fig.savefig(io.BytesIO())
+
+
+def test_grid_refuses_maps_of_other_images():
+    with pytest.raises(ValueError, match=r"maps\['a'\] has 1 maps for 2 images"):
+        viz.grid(torch.rand(2, 1, 8, 8), {"a": torch.ones(1, 1, 8, 8)})
+
+
+def test_bad_images_are_refused():
+    _, ax = plt.subplots()
+    with pytest.raises(ValueError, match=r"image must be \[1 or 3, H, W\], got \[2, 4"):
+        viz.show_image(ax, torch.rand(2, 4, 4))
+    with pytest.raises(ValueError, match=r"image must lie in \[0, 1\]"):
+        viz.show_image(ax, torch.full((1, 4, 4), 1.5))
+    with pytest.raises(ValueError, match=r"attribution must be \[C, H, W\]"):
+        viz.heatmap(ax, torch.ones(4, 4))
+
+
+def test_curves_draw_the_mean_and_its_band():
+    _, ax = plt.subplots()
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    viz.curves(ax, torch.tensor([0.0, 1.0]), {"m": values}, "x", "y", "title")
+    assert ax.get_lines()[0].get_ydata().tolist() == [2.0, 3.0]
+    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), 4
+    assert low == pytest.approx(1.0)
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(high)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("x", "y", "title")
+
+
+def test_bars_have_an_interval_each():
+    _, ax = plt.subplots()
+    viz.bars(ax, {"a": torch.tensor([0.0, 1.0]), "b": torch.ones(3)}, "AOPC", "t")
+    assert [p.get_width() for p in ax.patches] == [0.5, 1.0]
+    assert ax.get_xlabel() == "AOPC (mean, 95 % interval)"
+
+
+def test_a_control_redraws_the_picture_and_closes_the_figure():
+    seen = []
+
+    def draw(n):
+        seen.append(n)
+        fig, ax = plt.subplots(figsize=(2, 2))
+        ax.plot(range(n))
+        return fig
+
+    box = viz.explore(draw, n=ipywidgets.IntSlider(value=2, min=1, max=9))
+    slider, picture = box.children[0].children[0], box.children[-1]
+    before = picture.value
+    slider.value = 7
+    assert seen == [2, 7]
+    assert picture.value != before
+    assert bytes(picture.value).startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
