@@ -1,0 +1,54 @@
+# Every target sets up .venv by itself. Another Python: `PYTHON=python3.12 make book`.
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/ready
+
+# glibc returns torch's big buffers to the system after every batch and takes them back
+# page by page, which halves the speed on a CPU. Above these sizes (4 GiB) it does.
+export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+export XAI_PROFILE ?= quick
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint lab figures outputs bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+book: $(READY)  ## execute all notebooks; results and figures in _build/
+	$(PY) tools/build_book.py
+
+test: lint  ## lint, unit tests, and all notebooks against their committed outputs
+	$(PY) -m pytest
+	$(PY) -m pytest --nbval --nbval-current-env notebooks
+
+lint: $(READY)  ## ruff, types, and whether generated files are in sync
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) tools/sync_environment.py --check
+	$(PY) tools/sync_notebooks.py --check
+
+lab: $(READY)  ## open the book in JupyterLab
+	$(PY) -m jupyter lab --notebook-dir=notebooks
+
+figures: $(READY)  ## take the figures out of the committed notebooks into _build/figures/
+	$(PY) tools/build_book.py --figures-only
+
+outputs: $(READY)  ## execute all notebooks and save the outputs in notebooks/
+	$(PY) tools/sync_notebooks.py
+	$(PY) tools/build_book.py --write
+
+bench: $(READY)  ## run every script in benchmarks/
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+
+clean:  ## remove what the other targets made, but not .venv
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Installs again only when pyproject.toml has changed.
+$(READY): pyproject.toml
+	@echo "Setting up .venv; the first time this downloads several GB (torch, CUDA)."
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q -e '.[dev]'
+	@touch $@

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+import sync_notebooks
+
+NAMES = ["00_start_here", "01_first", "02_second"]
+
+
+def read(root: Path, name: str) -> NotebookNode:
+    return nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def write(root: Path, name: str, notebook: NotebookNode) -> None:
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+def sync(root: Path, *arguments: str) -> int:
+    return sync_notebooks.main(list(arguments), root=root)
+
+
+@pytest.mark.parametrize("fixture", ["book", "published"])
+def test_second_run_changes_nothing(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(fixture)
+    assert sync(root, "--check") == 1
+    assert sync(root) == 0
+    files = {path: path.read_bytes() for path in (root / "notebooks").iterdir()}
+    assert sync(root, "--check") == 0
+    assert sync(root) == 0
+    assert files == {path: path.read_bytes() for path in (root / "notebooks").iterdir()}
+
+
+def test_navigation_links_neighbours_by_their_titles(book: Path) -> None:
+    sync(book)
+    line = (
+        "[← Start here](00_start_here.ipynb) | [Contents](00_start_here.ipynb) "
+        "| [Second →](02_second.ipynb)"
+    )
+    cells = read(book, "01_first").cells
+    assert cells[0].source == line
+    assert cells[-1].source == f"---\n\n{line}"
+    assert read(book, "00_start_here").cells[0].source == (
+        "**Contents** | [First →](01_first.ipynb)"
+    )
+
+
+def test_every_link_leads_to_a_chapter(book: Path) -> None:
+    sync(book)
+    for name in NAMES:
+        for cell in read(book, name).cells:
+            for target in cell.source.split("](")[1:]:
+                assert (book / "notebooks" / target.split(")")[0]).exists()
+
+
+def test_contents_cell_lists_all_chapters(book: Path) -> None:
+    sync(book)
+    cells = read(book, "00_start_here").cells
+    contents = next(c for c in cells if "contents" in c.metadata.get("tags", []))
+    assert contents.source.splitlines()[2:] == [
+        "| 00 | [Start here](00_start_here.ipynb) |",
+        "| 01 | [First](01_first.ipynb) |",
+        "| 02 | [Second](02_second.ipynb) |",
+    ]
+
+
+def test_bootstrap_stands_before_the_first_code(book: Path) -> None:
+    sync(book)
+    ids = [cell.id for cell in read(book, "01_first").cells]
+    assert ids.index("bootstrap") == 2
+    assert len(ids) == 5
+
+
+def test_badge_is_the_notebooks_address(published: Path) -> None:
+    sync(published)
+    for name in NAMES:
+        path = published / "notebooks" / f"{name}.ipynb"
+        address = (
+            "https://colab.research.google.com/github/someone/some.book/blob/main/"
+            + path.relative_to(published).as_posix()
+        )
+        assert f"]({address})" in read(published, name).cells[0].source
+
+
+def test_no_repository_no_badge(book: Path) -> None:
+    sync(book)
+    assert all("colab" not in read(book, name).cells[0].source for name in NAMES)
+
+
+@pytest.mark.parametrize("fixture", ["book", "published"])
+def test_generated_cells_are_clean_for_ruff(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(fixture)
+    sync(root)
+    for arguments in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "ruff", *arguments),
+                *("--config", str(Path(__file__).parents[2] / "pyproject.toml")),
+                str(root / "notebooks" / "02_second.ipynb"),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("cell_id", ["nav-top", "bootstrap", "nav-bottom"])
+@pytest.mark.parametrize("edit", ["change", "remove", "copy"])
+def test_check_catches_an_edit(
+    book: Path, cell_id: str, edit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync(book)
+    notebook = read(book, "01_first")
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    if edit == "change":
+        cell.source += " "
+    elif edit == "remove":
+        notebook.cells.remove(cell)
+    else:
+        copied = cell.copy()
+        copied["id"] = "copied"
+        notebook.cells.insert(1, nbformat.from_dict(copied))
+    write(book, "01_first", notebook)
+    capsys.readouterr()
+    assert sync(book, "--check") == 1
+    assert capsys.readouterr().out.split()[0] == "01_first.ipynb"
+    sync(book)
+    assert sync(book, "--check") == 0
+
+
+def test_new_title_makes_the_neighbours_stale(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync(book)
+    notebook = read(book, "02_second")
+    notebook.cells[1].source = "# Another"
+    write(book, "02_second", notebook)
+    capsys.readouterr()
+    assert sync(book, "--check") == 1
+    named = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert named == ["00_start_here.ipynb", "01_first.ipynb"]
+
+
+def test_execution_count_survives_a_new_bootstrap(published: Path) -> None:
+    sync(published)
+    notebook = read(published, "01_first")
+    notebook.cells[2].execution_count = 1
+    notebook.cells[2].source = "old"
+    write(published, "01_first", notebook)
+    sync(published)
+    bootstrap = read(published, "01_first").cells[2]
+    assert bootstrap.execution_count == 1
+    assert "git+https://github.com/someone/some.book@main" in bootstrap.source
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scratch", "NN_topic.ipynb"),
+        ("02_again", "number used twice"),
+        ("03_untitled", "no heading"),
+    ],
+)
+def test_unfit_notebook_is_named(
+    book: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(book, name, nbformat.v4.new_notebook(cells=[new_markdown_cell("text")]))
+    assert sync(book, "--check") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert ".ipynb" in error
+
+
+def test_wrong_repository_is_rejected() -> None:
+    with pytest.raises(ValueError, match="owner/name"):
+        sync_notebooks.Origin("https://github.com/someone/book", "main")
+
+
+# A pip that writes down what it was asked for, to stand before the real one.
+STUB_PIP = """
+import json, os, pathlib, sys
+asked = sys.argv[1:]
+held = pathlib.Path(asked[asked.index("-c") + 1]).read_text().splitlines()
+record = json.dumps({"asked": asked, "held": held})
+pathlib.Path(os.environ["PIP_RECORD"]).write_text(record)
+"""
+
+
+def run_bootstrap(
+    root: Path, *, hidden: bool, source: str = ""
+) -> tuple[subprocess.CompletedProcess[str], dict[str, list[str]] | None]:
+    """The cell as generated, in a new process; what it asked of pip, if anything."""
+    sync(root)
+    code = read(root, "01_first").cells[2].source
+    if hidden:
+        code = "import sys\nsys.modules['xai_lib'] = None\n" + code
+    (root / "stub" / "pip").mkdir(parents=True)
+    (root / "stub" / "pip" / "__init__.py").touch()
+    (root / "stub" / "pip" / "__main__.py").write_text(STUB_PIP)
+    record = root / "record.json"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root / "stub"),
+        "PIP_RECORD": str(record),
+        "XAI_BOOK_SOURCE": source,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    return done, json.loads(record.read_text()) if record.exists() else None
+
+
+def test_bootstrap_is_silent_where_the_library_is(published: Path) -> None:
+    done, record = run_bootstrap(published, hidden=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert record is None
+
+
+def test_bootstrap_installs_from_the_repository(published: Path) -> None:
+    done, record = run_bootstrap(published, hidden=True)
+    assert done.returncode == 0, done.stderr
+    assert record is not None
+    assert record["asked"][0] == "install"
+    assert record["asked"][-1] == "git+https://github.com/someone/some.book@main"
+    for name in ("torch", "torchvision", "numpy"):
+        assert f"{name}=={version(name)}" in record["held"]
+
+
+@pytest.mark.parametrize("fixture", ["book", "published"])
+def test_bootstrap_prefers_the_environment_variable(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(fixture)
+    done, record = run_bootstrap(root, hidden=True, source="some.whl")
+    assert done.returncode == 0, done.stderr
+    assert record is not None
+    assert record["asked"][-1] == "some.whl"
+
+
+def test_bootstrap_without_any_source_says_what_to_do(book: Path) -> None:
+    done, record = run_bootstrap(book, hidden=True)
+    assert done.returncode != 0
+    assert "pip install -e ." in done.stderr
+    assert record is None

@@ -1,0 +1,244 @@
+"""Write the cells that all chapters share: navigation, Colab badge, bootstrap.
+
+    python tools/sync_notebooks.py           writes them into notebooks/
+    python tools/sync_notebooks.py --check   fails, naming each stale notebook
+
+The only setting is `[tool.xai-book]` in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, upgrade
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = "00_start_here.ipynb"
+GENERATED, CONTENTS = "generated", "contents"
+TOP, BOOTSTRAP, BOTTOM = "nav-top", "bootstrap", "nav-bottom"
+
+# Self-contained, because Colab opens a chapter without the rest of the repository.
+BOOTSTRAP_CODE = """\
+# Installs the book's library where it is missing (Colab); elsewhere does nothing.
+import importlib.util
+
+if importlib.util.find_spec("xai_lib") is None:
+    import contextlib
+    import os
+    import subprocess
+    import sys
+    import tempfile
+    from importlib.metadata import distributions
+
+    from packaging.version import InvalidVersion, Version
+
+    book = "@SOURCE@"
+    book = os.environ.get("XAI_BOOK_SOURCE") or book
+    if not book:
+        raise ModuleNotFoundError(
+            "xai_lib is not installed. Run `make book` or `pip install -e .` in a copy "
+            "of the book, or put what pip should install into XAI_BOOK_SOURCE."
+        )
+    # What is installed keeps its version: Colab's torch must not be replaced.
+    held = {}
+    for package in distributions():
+        # Some system packages have versions that pip cannot read either.
+        with contextlib.suppress(InvalidVersion, TypeError):
+            held.setdefault(package.metadata["Name"], Version(package.version))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
+        file.writelines(f"{name}=={version}\\n" for name, version in held.items())
+    install = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name, book]
+    subprocess.run(install, check=True)
+    importlib.invalidate_caches()"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the book lives on GitHub. An empty repository means: nowhere yet."""
+
+    repository: str
+    branch: str
+
+    def __post_init__(self) -> None:
+        if self.repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
+            raise ValueError(
+                f"[tool.xai-book] repository is {self.repository!r} in pyproject.toml; "
+                'expected "owner/name", or "" for none'
+            )
+
+    @property
+    def requirement(self) -> str:
+        """What pip installs, or "" where there is no repository."""
+        if not self.repository:
+            return ""
+        return f"git+https://github.com/{self.repository}@{self.branch}"
+
+    def badge(self, name: str) -> str:
+        """Markdown of the Colab badge of one notebook, or ""."""
+        if not self.repository:
+            return ""
+        colab = "https://colab.research.google.com"
+        page = f"github/{self.repository}/blob/{self.branch}/notebooks/{name}"
+        return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/{page})"
+
+
+def pyproject(root: Path = ROOT) -> dict[str, Any]:
+    """pyproject.toml as a dictionary."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def origin(root: Path = ROOT) -> Origin:
+    """The book's address, from `[tool.xai-book]` in pyproject.toml."""
+    setting = pyproject(root)["tool"]["xai-book"]
+    return Origin(setting["repository"], setting["branch"])
+
+
+def chapters(folder: Path) -> list[Path]:
+    """The notebooks of a folder by number.
+
+    Raises ValueError for a name other than NN_topic.ipynb, or a number used twice.
+    """
+    paths = sorted(folder.glob("*.ipynb"))
+    numbers = [path.name[:2] for path in paths]
+    for path in paths:
+        if not re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name):
+            raise ValueError(
+                f"{path.name!r} in {folder.name}/: chapters are named NN_topic.ipynb, "
+                "in lower case; rename or remove it"
+            )
+        if numbers.count(path.name[:2]) > 1:
+            raise ValueError(f"{path.name!r}: number used twice; renumber one chapter")
+    return paths
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """The tags of a cell."""
+    return list(cell.metadata.get("tags", []))
+
+
+def title(notebook: NotebookNode, name: str) -> str:
+    """The first heading that the author wrote. Raises ValueError if there is none."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and GENERATED not in tags(cell):
+            heading = re.search(r"^#+[ \t]+(.+)$", cell.source, re.MULTILINE)
+            if heading:
+                return heading[1].strip()
+    raise ValueError(f"{name}: no heading; start the chapter with a cell `# Its title`")
+
+
+def synced(folder: Path, origin: Origin) -> dict[Path, NotebookNode]:
+    """Every chapter of a folder as it should be, by path."""
+    notebooks = {
+        path: upgrade(nbformat.read(path, as_version=4)) for path in chapters(folder)
+    }
+    titles = {path.name: title(nb, path.name) for path, nb in notebooks.items()}
+    for path, notebook in notebooks.items():
+        _sync(notebook, path.name, titles, origin)
+    return notebooks
+
+
+def stale(folder: Path, origin: Origin) -> list[Path]:
+    """The notebooks whose generated cells are missing, edited or out of date."""
+    return [
+        path
+        for path, notebook in synced(folder, origin).items()
+        if notebook != nbformat.read(path, as_version=4)
+    ]
+
+
+def _sync(
+    notebook: NotebookNode, name: str, titles: dict[str, str], origin: Origin
+) -> None:
+    old = {cell.id: cell for cell in notebook.cells}
+    own = [cell for cell in notebook.cells if not _is_generated(cell)]
+    for cell in own:
+        if CONTENTS in tags(cell):
+            cell.source = _contents(titles)
+
+    navigation = _navigation(name, titles)
+    top = "\n\n".join(filter(None, [origin.badge(name), navigation]))
+    code = BOOTSTRAP_CODE.replace("@SOURCE@", origin.requirement)
+    bootstrap = new_code_cell(
+        code,
+        id=BOOTSTRAP,
+        metadata={
+            "tags": [GENERATED, "hide-input"],
+            "jupyter": {"source_hidden": True},
+        },
+    )
+    # It prints nothing, so that new text leaves the notebook executed.
+    if BOOTSTRAP in old and old[BOOTSTRAP].cell_type == "code":
+        bootstrap.execution_count = old[BOOTSTRAP].execution_count
+
+    # The title and the introduction come before the first line of code.
+    kinds = [cell.cell_type for cell in own]
+    first_code = kinds.index("code") if "code" in kinds else len(own)
+    notebook.cells = [
+        _markdown(top, TOP),
+        *own[:first_code],
+        bootstrap,
+        *own[first_code:],
+        _markdown(f"---\n\n{navigation}", BOTTOM),
+    ]
+
+
+def _is_generated(cell: NotebookNode) -> bool:
+    return cell.id in (TOP, BOOTSTRAP, BOTTOM) or GENERATED in tags(cell)
+
+
+def _markdown(source: str, cell_id: str) -> NotebookNode:
+    return new_markdown_cell(source, id=cell_id, metadata={"tags": [GENERATED]})
+
+
+def _navigation(name: str, titles: dict[str, str]) -> str:
+    names = list(titles)
+    place = names.index(name)
+    links = ["**Contents**" if name == HOME else f"[Contents]({HOME})"]
+    if place > 0:
+        links.insert(0, f"[← {titles[names[place - 1]]}]({names[place - 1]})")
+    if place < len(names) - 1:
+        links.append(f"[{titles[names[place + 1]]} →]({names[place + 1]})")
+    return " | ".join(links)
+
+
+def _contents(titles: dict[str, str]) -> str:
+    rows = [f"| {name[:2]} | [{text}]({name}) |" for name, text in titles.items()]
+    return "\n".join(["| | chapter |", "| --- | --- |", *rows])
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only report")
+    options = parser.parse_args(arguments)
+    try:
+        home = origin(root)
+        outdated = stale(root / "notebooks", home)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.check:
+        for path in outdated:
+            print(f"{path.name} is stale: run `python tools/sync_notebooks.py`")
+        return 1 if outdated else 0
+    wanted = synced(root / "notebooks", home)
+    for path in outdated:
+        nbformat.write(wanted[path], path)
+        print(f"wrote {path.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
