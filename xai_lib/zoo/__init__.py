@@ -1,0 +1,17 @@
+"""Named models and named data, each with its source, licence and offline default.
+
+`models.load("efficientnet_lite0")`, `photos.load("chelsea")`, `digits.mnist()`;
+`zoo.list()` prints all names.
+"""
+
+from __future__ import annotations
+
+from xai_lib.zoo import digits, models, photos
+from xai_lib.zoo.catalogue import table
+
+__all__ = ["digits", "list", "models", "photos"]
+
+
+def list() -> None:
+    """Print every model and dataset: name, role, source, size, licence, supply."""
+    print(table(models.rows() + photos.rows() + digits.rows()))

@@ -1,0 +1,161 @@
+"""Files from the network: verified, or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import tarfile
+import urllib.error
+import urllib.request
+import uuid
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlsplit
+
+from tqdm.auto import tqdm
+
+_BLOCK = 1 << 20
+# Not every OSError: a full disk is no lack of network.
+_NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class OfflineError(RuntimeError):
+    """A file needs the network and there is none; the message says what to do."""
+
+
+class CorruptDownload(RuntimeError):
+    """A download is not the file that was expected; nothing of it was kept."""
+
+
+def fetch(
+    url: str,
+    sha256: str,
+    folder: str | Path,
+    *,
+    instead: str = "",
+    show_progress: bool = False,
+) -> Path:
+    """The file at `url`, from `folder` if it is there and intact, else downloaded.
+
+    Args:
+        url: its last part is the file's name.
+        sha256: the hash in hexadecimal, or a prefix of at least 8 digits (as torch
+            hub's file names carry).
+        folder: made if needed. A file there with another hash is removed.
+        instead: what a reader without network can use, for the error message.
+
+    Raises:
+        ValueError: a `sha256` that is no hash, or a `url` without a file name.
+        CorruptDownload: truncated, or another file than expected.
+        OfflineError: the server cannot be reached, or refuses.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
+        raise ValueError(f"sha256 must be 8 to 64 hexadecimal digits, got {sha256!r}")
+    name = PurePosixPath(urlsplit(url).path).name
+    if not name:
+        raise ValueError(f"url must end in a file name, got {url!r}")
+    target = Path(folder) / name
+    if target.is_file():
+        if _sha256(target).startswith(sha256.lower()):
+            return target
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own in the same folder: a reader never meets half a file, two
+    # processes never write into one, and the move at the end is atomic.
+    part = target.with_name(f"{name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            expected = _download(url, file, show_progress)
+        size = part.stat().st_size
+        if expected is not None and size != expected:
+            raise CorruptDownload(
+                f"{url} was truncated: {size} of {expected} bytes came; try again"
+            )
+        found = _sha256(part)
+        if not found.startswith(sha256.lower()):
+            raise CorruptDownload(
+                f"{url} has SHA-256 {found}, expected {sha256}; the file was removed"
+            )
+        part.replace(target)
+    except _NETWORK_ERRORS as error:
+        raise OfflineError(
+            f"cannot download {url} ({error}). Where there is network, get this file "
+            f"and put it into {target.parent.resolve()}"
+            + (f"; or use {instead} instead, which works offline" if instead else "")
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _download(url: str, file: IO[bytes], show_progress: bool) -> int | None:
+    """Write the answer into `file`; return the length the server announced."""
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        length = answer.headers.get("Content-Length")
+        total = int(length) if length else None
+        bar = tqdm(
+            total=total,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=not show_progress,
+        )
+        with bar:
+            while block := answer.read(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    return total
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(archive: str | Path, folder: str | Path) -> Path:
+    """Unpack a zip or (compressed) tar file into `folder`, and nowhere else.
+
+    All names are checked before anything is written.
+
+    Raises:
+        FileNotFoundError: no such archive.
+        ValueError: not a zip or tar file, damaged, or a member that would be written
+            outside `folder` or is a device.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if not archive.is_file():
+        raise FileNotFoundError(f"archive {archive} does not exist")
+    try:
+        if zipfile.is_zipfile(archive):
+            _unpack_zip(archive, folder)
+        else:
+            _unpack_tar(archive, folder)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"cannot unpack {archive}: {error}") from error
+    return folder
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        for name in file.namelist():
+            # zipfile itself would quietly rename such a member.
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{archive}: member {name!r} lies outside the folder")
+        file.extractall(folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as file:
+        for member in file.getmembers():
+            tarfile.data_filter(member, str(folder))
+        file.extractall(folder, filter="data")
