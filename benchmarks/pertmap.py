@@ -1,0 +1,177 @@
+"""Speed of PertMap, as ratios within one run.
+
+    python benchmarks/pertmap.py [--quick]
+
+Times are medians of interleaved repeats, so that what else the machine does meets both
+sides of a ratio. `--quick` takes fewer repeats and a quarter of the 1,000 classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor
+
+from xai_lib.baselines.whitebox import batch_rows
+from xai_lib.pertmap import LinearPertMap, StochasticPertMap
+from xai_lib.pertmap.linear import largest_box
+from xai_lib.zoo import digits, models, photos
+
+
+def medians(repeats: int, **jobs: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each job, after one warm-up, taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for repeat in range(repeats + 1):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            job()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if repeat:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def many_images(device: str, repeats: int) -> None:
+    model = models.load("cnn_mnist").to(device)
+    images = digits.mnist().images[:64].to(device)
+    explainer = StochasticPertMap(model, n_iterations=10)
+    times = medians(
+        repeats,
+        together=lambda: explainer.solve(images),
+        alone=lambda: [explainer.solve(image[None]) for image in images[:8]],
+    )
+    together, alone = times["together"] / 64, times["alone"] / 8
+    print(
+        f"64 images on the CNN, {device}: {1e3 * together / 10:.2f} ms per image and "
+        f"iteration together, {1e3 * alone / 10:.2f} ms alone: {alone / together:.1f} "
+        "times faster per image"
+    )
+
+
+def per_iteration(name: str, device: str, repeats: int) -> None:
+    model = models.load(name).to(device)
+    lite = name == "efficientnet_lite0"
+    x = photos.load("chelsea").image if lite else digits.mnist().images[:32]
+    x = x.to(device)
+    explainer = StochasticPertMap(model, n_iterations=(2 if lite else 20))
+    target = model(x).argmax(dim=1)
+    # The same numbers of rows go through the model at once on both sides.
+    rows = len(x) * explainer.n_samples
+    passes = math.ceil(explainer.n_samples / batch_rows(x, x.device))
+    parts = [
+        torch.rand(len(x) * len(part), *x.shape[1:], device=device)
+        for part in torch.arange(explainer.n_samples).chunk(passes)
+    ]
+
+    def bare() -> None:
+        for _ in range(explainer.n_iterations):
+            for points in parts:
+                points.requires_grad_()
+                torch.autograd.grad(model(points).sum(), points)
+
+    times = medians(
+        repeats,
+        bare=bare,
+        solve=lambda: explainer._ascend(x, target, range(explainer.n_iterations)),
+    )
+    print(
+        f"One iteration of {rows} points in {len(parts)} passes on {name}, {device}: "
+        f"{1e3 * times['solve'] / explainer.n_iterations:.1f} ms, "
+        f"{times['solve'] / times['bare']:.3f} times a bare forward and backward"
+    )
+
+
+def exact_program(device: str, n_classes: int) -> None:
+    lite = models.load("efficientnet_lite0").to(device)
+
+    def model(x: Tensor) -> Tensor:
+        return lite(x)[:, -n_classes:]
+
+    x = photos.load("chelsea").image.to(device)
+    explainer = LinearPertMap(model)
+    target = model(x).argmax(dim=1).cpu()
+    began = time.perf_counter()
+    programs = explainer._linearise(x, target, n_classes, True)
+    limits, falls, rises = next(iter(programs))
+    jacobian = time.perf_counter() - began
+    print(
+        f"Jacobian of {n_classes} classes at 224², {device}: {jacobian:.1f} s, "
+        f"{1e3 * jacobian / n_classes:.0f} ms per class"
+    )
+    counts = explainer._patch_sums(torch.ones_like(x.cpu()))[0].double().numpy()
+    penalty = explainer.penalty
+    for two_sided in (False, True):
+        rows = np.hstack([falls, rises]) if two_sided else falls + rises
+        gains = np.tile(counts / 2, 2) if two_sided else counts
+        began = time.perf_counter()
+        w, slack, used = largest_box(rows, limits, gains, explainer.delta, penalty)
+        seconds = time.perf_counter() - began
+        optimum = gains @ w - penalty * slack
+        # A process of its own can be stopped.
+        receive, send = multiprocessing.Pipe(duplex=False)
+        args = (send, rows, limits, gains, explainer.delta, penalty)
+        process = multiprocessing.get_context("fork").Process(target=_whole, args=args)
+        began = time.perf_counter()
+        process.start()
+        if receive.poll(10 * seconds):
+            whole = time.perf_counter() - began
+            status, value = receive.recv()
+            outcome = (
+                f"{whole / seconds:.1f} times as long, status {status}, optimum off by "
+                f"{abs(value - optimum) / abs(optimum):.1e}"
+            )
+        else:
+            process.kill()
+            outcome = "stopped after 10 times as long"
+        process.join()
+        print(
+            f"Linear program, {'two-sided' if two_sided else 'common w'}, "
+            f"{len(gains)} unknowns: {seconds:.2f} s with {used} of {len(rows)} rows; "
+            f"the whole program: {outcome}"
+        )
+
+
+def _whole(
+    send: Connection,
+    rows: np.ndarray,
+    limits: np.ndarray,
+    gains: np.ndarray,
+    delta: float,
+    penalty: float,
+) -> None:
+    answer = linprog(
+        np.append(-gains / gains.max(), penalty / gains.max()),
+        A_ub=np.column_stack([rows, -np.ones(len(rows))]),
+        b_ub=limits,
+        bounds=[(0, delta)] * len(gains) + [(0, None)],
+        method="highs",
+    )
+    send.send((answer.status, -answer.fun * gains.max()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    if "cuda" not in devices:
+        print("No CUDA device here: its part is skipped.")
+    for device in devices:
+        many_images(device, repeats=3 if quick else 9)
+        per_iteration("cnn_mnist", device, repeats=5 if quick else 15)
+        per_iteration("efficientnet_lite0", device, repeats=3 if quick else 7)
+        exact_program(device, n_classes=250 if quick else 1000)
+
+
+if __name__ == "__main__":
+    main()

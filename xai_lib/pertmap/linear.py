@@ -1,0 +1,317 @@
+"""Linear PertMap: the largest invariant box of the linearised model.
+
+Hara, Ikeno, Soma and Maehara, "Maximally invariant data perturbation as explanation"
+(2018), https://arxiv.org/abs/1806.07004, derived here in five steps:
+
+1. Near a point p, f_c(x + r) - f_j(x + r) ≈ h_j + g_j · (x + r - p), with the margin
+   h_j = f_c(p) - f_j(p) and its slope g_j = ∇f_c(p) - ∇f_j(p). The plain program takes
+   p = x; the smoothed one also p = x + ε for noisy copies, and all must hold.
+2. Over -u <= r <= v the right-hand side is smallest at the worst corner, r_i = -u_i
+   where g_ji > 0 and r_i = v_i where g_ji < 0, so that "for all r" is one linear row:
+   Σ_i max(0, g_ji) u_i + max(0, -g_ji) v_i <= h_j - g_j · (p - x).
+   With u = v = w its left-hand side is Σ_i |g_ji| w_i.
+3. Softened: the rows may be missed by up to ξ >= 0, at the price λ.
+4. Shared: one u and one v for the features of a patch; a row then needs only the sums
+   of max(0, ±g_ji) over each patch.
+5. maximise  Σ_i (u_i + v_i) / 2 - λ ξ  subject to the rows and  0 <= u, v <= δ: beyond
+   δ the linearisation is not trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linprog
+from torch import Tensor
+
+from xai_lib.arguments import Target, check_count, check_number
+from xai_lib.attribution import generator, progress
+from xai_lib.baselines.whitebox import _gradients, batch_rows
+from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.pertmap.box import (
+    Box,
+    PertMap,
+    check_differentiable,
+    check_positive,
+    check_scores,
+)
+
+ROWS_PER_ROUND = 16
+# HiGHS keeps the rows it is given to 1e-7; the others are held to the same.
+TOLERANCE = 1e-7
+
+
+@dataclass(frozen=True)
+class LinearSolution(Box):
+    """The optimal box of the linear program; its sides lie where the inputs do.
+
+    Attributes:
+        target: the class c that was to be kept, `[N]`, on the CPU.
+        objective: Σ_i (u_i + v_i) / 2 - λ ξ, `[N]`, float64, on the CPU.
+        slack: ξ, in units of the scores, likewise.
+        n_rows: how many of the (n_smooth + 1) (K - 1) rows HiGHS was given, likewise.
+    """
+
+    target: Tensor
+    objective: Tensor
+    slack: Tensor
+    n_rows: Tensor
+
+
+class LinearPertMap(PertMap):
+    """The largest box in which the linearised model keeps its decision; the map is -ŵ.
+
+    Solved exactly by SciPy's HiGHS. Rows that hold anyway are left out: the program
+    starts with none, and gets the worst violated ones until no row is violated, so
+    that its optimum is that of the program with all rows.
+
+    λ is in units of w per unit of score, so it belongs to the outputs of
+    `forward_func`; the authors use logits here. `penalty=math.inf` allows no slack:
+    for a linear model the box then keeps the decision everywhere.
+
+    Args:
+        forward_func: model that maps inputs to scores `[N, K]`, in torch.
+        delta: δ, the largest u_i and v_i, in input units.
+        patch: side, in pixels, of the squares whose features share a score, channel
+            by channel, from the top left; at the right and the bottom edge they may
+            be cut off. 1 for inputs `[N, d]`.
+        n_smooth: noisy copies whose rows join the program: LP(Smooth), published 10.
+            Memory grows with it: 2 GB for 10 copies, 1,000 classes and 3 × 224².
+        noise: standard deviation of ε, in input units. x + ε is not clipped. All
+            inputs share the noise.
+        penalty: λ. 16 is the published 0.5 in units of Hara et al., who count one per
+            side of an 8 × 8 patch: 0.5 · 64 / 2.
+        two_sided: u and v of their own, as in Hara et al., instead of u = v = w.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        delta: float = 0.1,
+        patch: int = 8,
+        n_smooth: int = 0,
+        noise: float = 0.05,
+        penalty: float = 16.0,
+        two_sided: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(forward_func)
+        self.delta = check_positive("delta", delta)
+        self.patch = check_count("patch", patch)
+        self.n_smooth = check_count("n_smooth", n_smooth, 0)
+        self.noise = check_number("noise", noise, 0)
+        infinite = penalty == math.inf
+        self.penalty = penalty if infinite else check_positive("penalty", penalty)
+        self.two_sided = two_sided
+        self.seed = seed
+
+    def solve(
+        self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
+    ) -> LinearSolution:
+        """The optimal box for each image; arguments as in `attribute`.
+
+        Raises:
+            ValueError: no box keeps the target, with `penalty=math.inf`.
+        """
+        solution = self._solve_checked(inputs, target, show_progress)
+        assert isinstance(solution, LinearSolution)
+        return solution
+
+    def _solve(
+        self, inputs: Tensor, target: Tensor, show_progress: bool
+    ) -> LinearSolution:
+        if inputs.ndim == 2 and self.patch != 1:
+            raise ValueError(
+                f"patch must be 1 for inputs [N, d], which have no neighbours to share "
+                f"a score with, got {self.patch}"
+            )
+        scores = self._scores(inputs)
+        check_scores(scores, target)
+        # How many features share each length.
+        counts = self._patch_sums(torch.ones_like(inputs[:1]))[0].double().cpu().numpy()
+        boxes, objective, slack, n_rows = [], [], [], []
+        programs = self._linearise(inputs, target, scores.shape[1], show_progress)
+        for image, (limits, falls, rises) in enumerate(programs):
+            if self.penalty == math.inf and limits.min() < 0:
+                raise ValueError(
+                    f"target {int(target[image])} cannot be kept for image {image}: "
+                    f"without a perturbation another class leads by "
+                    f"{-limits.min():.3g}; use a finite penalty"
+                )
+            # Unknown are u and v, or one w that meets falls and rises alike.
+            rows = np.hstack([falls, rises]) if self.two_sided else falls + rises
+            gains = np.tile(counts / 2, 2) if self.two_sided else counts
+            lengths, missed, used = largest_box(
+                rows, limits, gains, self.delta, self.penalty
+            )
+            sides = torch.from_numpy(lengths).view(-1, len(counts))
+            boxes.append((sides[0], sides[-1]))
+            price = self.penalty * missed if missed else 0.0
+            objective.append(float(gains @ lengths) - price)
+            slack.append(missed)
+            n_rows.append(used)
+        lower, upper = (
+            self._spread(torch.stack(side), inputs) for side in zip(*boxes, strict=True)
+        )
+        return LinearSolution(
+            lower,
+            upper,
+            target,
+            torch.tensor(objective, dtype=torch.float64),
+            torch.tensor(slack, dtype=torch.float64),
+            torch.tensor(n_rows),
+        )
+
+    def _linearise(
+        self, inputs: Tensor, target: Tensor, n_classes: int, show_progress: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Each image's program: right-hand sides `[J]`, and the patch sums of
+        max(0, g) and of max(0, -g), `[J, P]`, with J = (n_smooth + 1) (K - 1).
+
+        Only the sums are kept: 4,704 numbers a row for 8 × 8 patches at 3 × 224², where
+        g itself has 150,528.
+        """
+        device = self._queried.device or inputs.device
+        rng = generator(self.seed)
+        # One draw per copy: the first copies stay the same when n_smooth grows.
+        draws = [
+            self.noise * torch.randn(inputs.shape[1:], generator=rng)
+            for _ in range(self.n_smooth)
+        ]
+        noise = torch.stack([torch.zeros(inputs.shape[1:]), *draws])
+        at_once = batch_rows(inputs, device)
+        parts = noise.to(device, inputs.dtype).split(at_once)
+        for image, c in enumerate(target.tolist()):
+            others = torch.tensor([j for j in range(n_classes) if j != c])
+            rows = []
+            for offsets in parts:
+                with _gradients():
+                    # A clone: inference-mode tensors cannot be differentiated.
+                    points = inputs[image].clone().to(device) + offsets
+                    scores = self.forward_func(points.requires_grad_())
+                check_differentiable(scores)
+                own = class_gradients(scores, points, torch.tensor([c]))[0]
+                passes = others.split(max(1, at_once // len(offsets)))
+                name = f"LinearPertMap, image {image + 1} of {len(inputs)}"
+                for classes in progress(passes, show_progress, len(passes), name):
+                    slopes = own - class_gradients(scores, points, classes)
+                    margins = (scores[:, [c]] - scores[:, classes.to(device)]).T
+                    limits = margins.detach() - (slopes * offsets).flatten(2).sum(dim=2)
+                    halves = [slopes.clamp(min=0), (-slopes).clamp(min=0)]
+                    rows.append((limits, *(self._patch_sums(half) for half in halves)))
+            limits, falls, rises = (
+                np.concatenate([t.flatten(0, 1).double().cpu().numpy() for t in ts])
+                for ts in zip(*rows, strict=True)
+            )
+            if not np.isfinite([limits.sum(), falls.sum(), rises.sum()]).all():
+                raise NonFiniteOutput(
+                    "forward_func has NaN or infinite scores or gradients at "
+                    f"image {image} or its noisy copies"
+                )
+            yield limits, falls, rises
+
+    def _patch_sums(self, values: Tensor) -> Tensor:
+        """Sums over patches: `[..., C, H, W]` -> `[..., P]`; `[..., d]` as it is."""
+        if self.patch == 1:
+            return values.flatten(-3) if values.ndim > 3 else values
+        sums = F.avg_pool2d(
+            values.flatten(0, -4), self.patch, ceil_mode=True, divisor_override=1
+        )
+        return sums.unflatten(0, values.shape[:-3]).flatten(-3)
+
+    def _spread(self, lengths: Tensor, inputs: Tensor) -> Tensor:
+        """Lengths `[N, P]` to all features of their patches: shaped like the inputs."""
+        lengths = lengths.to(inputs)
+        if self.patch == 1:
+            return lengths.view_as(inputs)
+        channels, height, width = inputs.shape[1:]
+        grid = lengths.unflatten(1, (channels, -(-height // self.patch), -1))
+        for axis in (2, 3):
+            grid = grid.repeat_interleave(self.patch, dim=axis)
+        return grid[..., :height, :width].contiguous()
+
+
+def largest_box(
+    rows: np.ndarray,
+    limits: np.ndarray,
+    gains: np.ndarray,
+    bound: float,
+    penalty: float,
+) -> tuple[np.ndarray, float, int]:
+    """maximise gains · w - penalty ξ subject to rows w <= limits + ξ, 0 <= w <= bound.
+
+    Args:
+        rows: `[J, P]`, not negative.
+        limits: `[J]`; not negative where the penalty is infinite, which means ξ = 0.
+        gains: `[P]`, above zero.
+        bound, penalty: above zero.
+
+    Returns:
+        w `[P]`, ξ >= 0, and how many rows HiGHS was given.
+
+    Raises:
+        RuntimeError: HiGHS gives up.
+    """
+    # HiGHS knows absolute tolerances only, and drops entries below 1e-9: so the
+    # unknowns are w / bound and ξ / unit, and each row's largest entry is 1.
+    scale = rows.max(axis=1) * bound
+    scale[scale == 0] = 1
+    rows, limits = rows * (bound / scale)[:, None], limits / scale
+    unit = scale.max()
+    slopes = unit / scale
+    w, slack, used = np.ones(len(gains)), 0.0, np.zeros(len(limits), dtype=bool)
+    while True:
+        over = np.where(used, -np.inf, rows @ w - limits - slopes * slack)
+        worst = np.argsort(-over, kind="stable")[:ROWS_PER_ROUND]
+        worst = worst[over[worst] > TOLERANCE]
+        if not len(worst):
+            return bound * w, float(slack * unit), int(used.sum())
+        used[worst] = True
+        price = 0 if penalty == math.inf else penalty * unit / (gains.max() * bound)
+        answer = linprog(
+            np.append(-gains / gains.max(), price),
+            A_ub=np.column_stack([rows[used], -slopes[used]]),
+            b_ub=limits[used],
+            bounds=[(0, 1)] * len(w) + [(0, None if price else 0)],
+            method="highs",
+        )
+        if answer.status != 0:
+            raise RuntimeError(f"HiGHS found no optimum: {answer.message}")
+        w, slack = answer.x[:-1].clip(0, 1), max(0.0, answer.x[-1])
+
+
+def class_gradients(scores: Tensor, points: Tensor, classes: Tensor) -> Tensor:
+    """∂f_j / ∂points for each class j and each point: `[B, *points.shape]`.
+
+    One batched reverse pass; one per class for a model with an operation that
+    `torch.vmap` cannot batch.
+
+    Args:
+        scores: `[N, K]`, computed from the points.
+        points: `[N, ...]`.
+        classes: `[B]`.
+    """
+    seeds = F.one_hot(classes, scores.shape[1]).to(scores)[:, None]
+    seeds = seeds.expand(-1, len(scores), -1)
+
+    def reverse(seed: Tensor, batched: bool) -> Tensor:
+        return torch.autograd.grad(
+            scores,
+            points,
+            seed,
+            retain_graph=True,
+            is_grads_batched=batched,
+            materialize_grads=True,
+        )[0]
+
+    if len(seeds) > 1:
+        with contextlib.suppress(RuntimeError):  # vmap's many ways to say no
+            return reverse(seeds, True)
+    return torch.stack([reverse(seed, False) for seed in seeds])

@@ -1,0 +1,215 @@
+"""Stochastic PertMap: the largest invariant box by stochastic gradient ascent.
+
+Ikeno and Hara, "Maximizing invariant data perturbation with stochastic optimization"
+(2018), https://arxiv.org/abs/1807.05077. Equation numbers are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xai_lib.arguments import Target, check_count, check_number
+from xai_lib.attribution import progress
+from xai_lib.baselines.whitebox import _gradients, batch_rows
+from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.pertmap.box import (
+    Box,
+    PertMap,
+    check_differentiable,
+    check_positive,
+    check_scores,
+)
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True)
+class StochasticSolution(Box):
+    """The box R(ŵ), and how it was reached.
+
+    Attributes:
+        target: the class c that was to be kept, `[N]`, on the CPU.
+        objective: the sample (3.3) before each step, `[n_iterations, N]`, on the CPU.
+        hinge: its Σ_{j≠c} (1/M) Σ_m h_jc, without the penalty, likewise.
+        size: its Σ_i w_i, likewise.
+    """
+
+    target: Tensor
+    objective: Tensor
+    hinge: Tensor
+    size: Tensor
+
+
+class StochasticPertMap(PertMap):
+    """argmax_w Σ_i w_i - λ Σ_{j≠c} E_t[max(0, f_j - f_c)(x + t ⊙ w)]: (3.2), Alg. 1.
+
+    The map is -ŵ. λ is in units of w per unit of score, so it belongs to the outputs
+    of `forward_func`. The authors use softmax probabilities: their hinges sum to at
+    most 1, so that λ = 0.1 d never makes the best box more than a tenth smaller than
+    the full one, and for a small input the map can be constant. Logits have larger
+    differences, and the same λ then gives smaller boxes.
+
+    The same seed gives the same map, however many images are explained together: all
+    share the draws of t. They are made on the device of the model, as copying them
+    would stall a GPU; so a CPU and a GPU draw different ones.
+
+    Args:
+        forward_func: model that maps inputs to scores `[N, K]`, in torch.
+        optimizer: "adam", "rmsprop", "sgd", or any torch optimiser class (or a
+            `functools.partial` of one) that is built from (parameters, lr) and steps
+            without a closure.
+        lr: the learning rate, in input units for Adam.
+        n_iterations: steps, each one forward and backward pass of n_samples points.
+        n_samples: M, the draws of t in (3.3).
+        penalty: λ; None is 0.1 d, with d the numbers in one input (section 4.1).
+        bound: C, the largest w_i, in input units.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
+        lr: float = 0.01,
+        n_iterations: int = 500,
+        n_samples: int = 32,
+        penalty: float | None = None,
+        bound: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(forward_func)
+        self.lr = check_positive("lr", lr)
+        self.n_iterations = check_count("n_iterations", n_iterations)
+        self.n_samples = check_count("n_samples", n_samples)
+        self.penalty = None if penalty is None else check_number("penalty", penalty, 0)
+        self.bound = check_positive("bound", bound)
+        self.seed = seed
+        self.optimizer = _optimizer(optimizer, self.lr)
+
+    def solve(
+        self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
+    ) -> StochasticSolution:
+        """ŵ for each image, with the history; arguments as in `attribute`."""
+        solution = self._solve_checked(inputs, target, show_progress)
+        assert isinstance(solution, StochasticSolution)
+        return solution
+
+    def _solve(
+        self, inputs: Tensor, target: Tensor, show_progress: bool
+    ) -> StochasticSolution:
+        check_scores(self._scores(inputs), target)
+        device = self._queried.device or inputs.device
+        images = max(1, batch_rows(inputs, device) // self.n_samples)
+        starts = range(0, len(inputs), images)
+        sides, histories = [], []
+        for start in starts:
+            part = slice(start, start + images)
+            last = min(start + images, len(inputs))
+            bar = progress(
+                range(self.n_iterations),
+                show_progress,
+                self.n_iterations,
+                f"StochasticPertMap, images {start + 1} to {last} of {len(inputs)}",
+            )
+            with _gradients():
+                # Clones: tensors made in inference mode cannot be differentiated.
+                x, c = inputs[part].clone().to(device), target[part].clone().to(device)
+                w, history = self._ascend(x, c, bar)
+            sides.append(w.to(inputs.device))
+            histories.append(history.cpu())
+        w, history = torch.cat(sides), torch.cat(histories, dim=2)
+        if not bool(history.isfinite().all()):
+            raise NonFiniteOutput(
+                "forward_func answered NaN or infinity inside the box; the first time "
+                f"in iteration {int((~history.isfinite()).any(2).any(0).nonzero()[0])}"
+            )
+        return StochasticSolution(w, w, target, *history)
+
+    def _ascend(
+        self, inputs: Tensor, target: Tensor, iterations: Iterable[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Algorithm 1 for a few images: ŵ, and objective, hinge and size `[3, T, N]`.
+
+        Nothing here waits for the device: numbers are looked at by the caller.
+        """
+        penalty = 0.1 * inputs[0].numel() if self.penalty is None else self.penalty
+        rng = torch.Generator(inputs.device).manual_seed(self.seed)
+        passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
+        w = torch.zeros_like(inputs)
+        # A parameter per image: one image's step never depends on another's.
+        optimizer = self.optimizer(each := list(w.unbind()), lr=self.lr)
+        history = torch.empty(3, self.n_iterations, len(inputs)).to(inputs)
+        for k in iterations:
+            t = torch.empty(self.n_samples, *inputs.shape[1:]).to(inputs)
+            t.uniform_(-1, 1, generator=rng)
+            hinge, slope = torch.zeros_like(history[0, 0]), torch.zeros_like(w)
+            for draws in t.chunk(passes):
+                v = w.clone().requires_grad_()
+                share = len(draws) / self.n_samples
+                loss = share * mean_hinge(self.forward_func, inputs, target, v, draws)
+                check_differentiable(loss)
+                slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
+                hinge += loss.detach()
+            size = w.flatten(1).sum(dim=1)
+            history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
+            # Optimisers minimise: they get the gradient of minus (3.3).
+            for parameter, gradient in zip(each, penalty * slope - 1, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            w.clamp_(0, self.bound)
+        return w, history
+
+
+def mean_hinge(
+    forward_func: Callable, inputs: Tensor, target: Tensor, w: Tensor, t: Tensor
+) -> Tensor:
+    """Σ_{j≠c} (1/M) Σ_m max(0, f_j - f_c)(x + t_m ⊙ w), the penalty in (3.3): `[N]`.
+
+    Args:
+        forward_func: model that maps inputs to scores `[N, K]`, in torch.
+        inputs, w: x and w, both `[N, ...]`; differentiable in w.
+        target: c, `[N]`, on the device of the inputs.
+        t: `[M, ...]`, in [-1, 1], shared by all inputs.
+    """
+    points = torch.addcmul(inputs[:, None], t, w[:, None])
+    scores = forward_func(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+    own = scores.gather(2, target[:, None, None].expand(-1, len(t), 1))
+    # j = c adds max(0, 0), with gradient zero.
+    return (scores - own).relu().sum(dim=2).mean(dim=1)
+
+
+def _optimizer(
+    optimizer: str | Callable[..., torch.optim.Optimizer], lr: float
+) -> Callable[..., torch.optim.Optimizer]:
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)} or a torch "
+                f"optimiser class, got {optimizer!r}"
+            )
+        return OPTIMIZERS[optimizer]
+    if not callable(optimizer):
+        raise TypeError(
+            f"optimizer must be a name or a torch optimiser class, got {optimizer!r}; "
+            "for settings of your own, use functools.partial(torch.optim.SGD, ...)"
+        )
+    # One step on one number tells now what would else fail in the first iteration.
+    trial = torch.zeros(1)
+    trial.grad = torch.ones(1)
+    try:
+        built = optimizer([trial], lr=lr)
+        built.step()
+    except Exception as error:
+        raise TypeError(
+            f"optimizer must be built from (parameters, lr) and step without a "
+            f"closure; {optimizer!r} failed: {error}"
+        ) from error
+    return optimizer
