@@ -40,7 +40,7 @@ outputs: $(READY)  ## execute all notebooks and save the outputs in notebooks/
 	$(PY) tools/build_book.py --write
 
 bench: $(READY)  ## run every script in benchmarks/
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+	@set -e; for script in $(filter-out %/timing.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
 
 clean:  ## remove what the other targets made, but not .venv
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

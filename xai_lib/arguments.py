@@ -64,10 +64,11 @@ def check_number(
     """Return `value` if it is a finite number in [low, high], else raise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (low <= value <= high and abs(value) < float("inf")):
+    number = float(value)
+    if not (low <= number <= high and abs(number) < float("inf")):
         limit = f"in [{low}, {high}]" if high < float("inf") else f"at least {low}"
         raise ValueError(f"{name} must be finite and {limit}, got {value}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xai_lib.arguments import Target, check_inputs, resolve_target
+from xai_lib.arguments import Target, check_count, check_inputs, resolve_target
 from xai_lib.blackbox import BlackBox, as_blackbox
 
 T = TypeVar("T")
@@ -65,6 +65,10 @@ class Attribution(captum.attr.Attribution, ABC):
         Raises:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
+        if isinstance(inputs, tuple) and len(inputs) == 1:
+            # Captum's sensitivity_max wraps its input, and takes the map alike.
+            maps = self.attribute(inputs[0], target, show_progress=show_progress)
+            return (maps,)
         check_inputs(inputs, dims=self.input_dims)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
@@ -98,7 +102,7 @@ def generator(seed: int) -> torch.Generator:
 
     It lives on the CPU, so that a seed means the same noise on every device.
     """
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
 
 
 def chunks(total: int, size: int) -> Iterator[int]:

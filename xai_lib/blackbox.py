@@ -84,6 +84,7 @@ class BlackBox:
         self.batch_size = BatchSize(batch_size)
         self.budget = None if budget is None else check_count("budget", budget, 0)
         self.backend = check_choice("backend", backend, BACKENDS)
+        self._automatic = backend == "auto"
         self.queries = 0
         self._n_scores: int | None = None
         if isinstance(forward_func, nn.Module):
@@ -104,7 +105,7 @@ class BlackBox:
                 f"of {self.budget}; nothing was asked. Raise budget, or ask for less."
             )
         inputs = inputs.detach()
-        self._choose_backend(inputs)
+        self._settle_backend(inputs)
         answers, start = [], 0
         while start < len(inputs):
             size = self.batch_size.next(len(inputs) - start)
@@ -119,7 +120,8 @@ class BlackBox:
                 continue
             self._check(scores, len(batch), start)
             self.batch_size.timed(size, time.perf_counter() - began)
-            answers.append(scores.to(inputs.device))
+            # Copied: a model may write every answer into the same memory.
+            answers.append(scores.to(inputs.device, copy=True))
             start += size
         return torch.cat(answers)
 
@@ -161,28 +163,32 @@ class BlackBox:
     def _ask(self, batch: Tensor) -> Tensor:
         """One call of the model, counted when it has answered."""
         if self.backend == "openvino":
-            assert isinstance(self.forward_func, nn.Module)
-            answer = openvino_backend.compiled(self.forward_func, batch)(batch)
+            answer = self._openvino(batch)
         elif self.backend == "numpy":
-            answer = self.forward_func(batch.cpu().numpy())
+            answer = self._ask_numpy(batch)
         elif self.backend == "auto" and not isinstance(self.forward_func, nn.Module):
             answer = self._ask_unknown(batch)
         else:
             answer = self._ask_torch(batch)
         self.queries += len(batch)
-        return _as_scores(answer)
+        return _as_scores(answer).detach()
 
     def _ask_torch(self, batch: Tensor) -> Any:
         device = self.device or batch.device
-        if batch.ndim == 4 and device.type == "cuda":
-            batch = batch.to(device, memory_format=torch.channels_last)
+        channels_last = batch.ndim == 4 and device.type == "cuda"
+        layout = torch.channels_last if channels_last else torch.preserve_format
+        # A copy: the model may change it in place, the caller's images stay.
+        batch = batch.to(device, copy=True, memory_format=layout)
         module = isinstance(self.forward_func, nn.Module)
         # A function may differentiate inside, which inference mode would forbid.
         with (
             torch.inference_mode() if module else torch.no_grad(),
             torch.autocast(device.type, enabled=self.backend == "autocast"),
         ):
-            return self.forward_func(batch.to(device))
+            return self.forward_func(batch)
+
+    def _ask_numpy(self, batch: Tensor) -> Any:
+        return self.forward_func(batch.cpu().numpy().copy())
 
     def _ask_unknown(self, batch: Tensor) -> Any:
         """The first call of a function: does it take tensors, or arrays?
@@ -192,15 +198,17 @@ class BlackBox:
         try:
             with warnings.catch_warnings():
                 # NumPy functions accept a tensor by accident, and warn about it.
-                warnings.filterwarnings("error", message=".*__array_wrap__.*")
+                warnings.filterwarnings("error", message=".*__array_")
                 answer = self._ask_torch(batch)
-            self.backend = "torch" if isinstance(answer, Tensor) else "numpy"
+            self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         except Exception as torch_error:
             if _out_of_memory(torch_error):
                 raise
             try:
-                answer = self.forward_func(batch.cpu().numpy())
+                answer = self._ask_numpy(batch)
             except Exception as numpy_error:
+                if _out_of_memory(numpy_error):
+                    raise
                 raise RuntimeError(
                     f"forward_func failed on a torch batch {list(batch.shape)} "
                     f"({type(torch_error).__name__}: {torch_error}) and on the same "
@@ -210,35 +218,29 @@ class BlackBox:
             self.backend = "numpy"
         return answer
 
-    def _choose_backend(self, inputs: Tensor) -> None:
-        """For a module on "auto": torch, or OpenVINO once it pays and agrees."""
+    def _settle_backend(self, inputs: Tensor) -> None:
+        """Before a request: is OpenVINO to answer, and can it?"""
         module = self.forward_func
-        if self.backend != "auto" or not isinstance(module, nn.Module):
+        if not isinstance(module, nn.Module):
             return
-        on_cpu = (self.device or inputs.device).type == "cpu"
-        if not on_cpu or inputs.dtype != torch.float32:
-            self.backend = "torch"
-        elif self.queries * inputs[0].numel() + inputs.numel() >= WORTH_CONVERTING:
-            self.backend = self._probe(module, inputs[:4])
-            self.batch_size.restart()
-
-    def _probe(self, module: nn.Module, probe: Tensor) -> str:
-        """The faster backend that agrees with torch on a few real inputs."""
-        try:
-            answer = openvino_backend.compiled(module, probe)(probe)
-        except openvino_backend.NotConvertible:
-            return "torch"
-        expected = _as_scores(self._ask_torch(probe))
-        # float32 sums in another order differ by about 1e-5 of the largest score.
-        gap = (answer.reshape(expected.shape) - expected).abs().max()
-        if gap <= 1e-3 * expected.abs().max():
-            return "openvino"
-        warnings.warn(
-            f"OpenVINO differs from torch by {gap:.2g} on a probe of {len(probe)} "
-            f"inputs, so {type(module).__name__} stays on torch",
-            stacklevel=4,
-        )
-        return "torch"
+        if self.backend == "auto":
+            fed = self.queries * inputs[0].numel() + inputs.numel()
+            if (self.device or inputs.device).type != "cpu":
+                self.backend = "torch"
+            elif fed >= WORTH_CONVERTING:
+                self.backend = "openvino"
+                self.batch_size.restart()
+        if self.backend == "openvino":
+            try:
+                self._openvino = openvino_backend.compiled(module, inputs)
+            except openvino_backend.NotConvertible as error:
+                if not self._automatic:
+                    raise
+                self.backend = "torch"
+                self.batch_size.restart()
+                if isinstance(error, openvino_backend.Disagreement):
+                    name = type(module).__name__
+                    warnings.warn(f"{error}, so {name} stays on torch", stacklevel=3)
 
     def _check(self, scores: Tensor, n: int, start: int) -> None:
         """Refuse answers of the wrong shape, and answers that are not finite."""
@@ -322,7 +324,8 @@ class BatchSize:
 def _as_scores(answer: Any) -> Tensor:
     """A float tensor `[N, K]` from what the model returned."""
     if isinstance(answer, np.ndarray):
-        answer = torch.from_numpy(answer)
+        # A copy: torch takes no negative strides, as in predict_proba(x)[:, ::-1].
+        answer = torch.from_numpy(np.array(answer, order="C"))
     if not isinstance(answer, Tensor):
         raise TypeError(
             "forward_func must return a tensor or an array of scores, got "
@@ -347,7 +350,9 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
     if not tensors:
         return wanted
     home = tensors[0].device
-    if wanted is not None and wanted.type != home.type:
+    if wanted is not None and (
+        wanted.type != home.type or wanted.index not in (None, home.index)
+    ):
         raise ValueError(
             f"device is {wanted} but forward_func is on {home}; move it with "
             f"forward_func.to('{wanted}')"
@@ -367,9 +372,12 @@ def _refuse_training_mode(module: nn.Module) -> None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError.
+    # torch's CPU allocator, cuDNN and cuBLAS raise a plain RuntimeError.
     text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
         isinstance(error, RuntimeError)
-        and ("out of memory" in text or "can't allocate memory" in text)
+        and any(
+            sign in text
+            for sign in ("out of memory", "defaultcpuallocator", "alloc_failed")
+        )
     )

@@ -1,7 +1,8 @@
 """Run a torch module through OpenVINO on a CPU, three to four times faster.
 
-The compiled model is kept for as long as its module lives, and made again when a
-parameter has changed since: a stale copy would answer for a model that is gone.
+A converted model is compared with torch on a few real inputs before it may answer. It
+is kept for as long as its module lives, and made again when a parameter has changed
+since: a stale copy would answer for a model that is gone.
 """
 
 from __future__ import annotations
@@ -14,59 +15,105 @@ import torch
 from torch import Tensor, nn
 
 Run = Callable[[Tensor], Tensor]
-_cache: WeakKeyDictionary[nn.Module, dict[tuple, tuple[tuple, Run]]] = (
-    WeakKeyDictionary()
-)
+# By module and input shape: the parameters' state, and the outcome for that state.
+_Kept = dict[tuple, tuple[tuple, "Run | NotConvertible"]]
+_cache: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+
+PROBE = 4  # inputs to compare
 
 
 class NotConvertible(RuntimeError):
     """OpenVINO cannot run this module."""
 
 
-def compiled(module: nn.Module, example: Tensor) -> Run:
-    """A function from float32 batches shaped like `example` to the module's output.
+class Disagreement(NotConvertible):
+    """OpenVINO runs this module, but answers differently from torch."""
+
+
+def compiled(module: nn.Module, inputs: Tensor) -> Run:
+    """A function from float32 batches shaped like `inputs` to the module's output.
 
     Args:
         module: in eval mode, on the CPU.
-        example: a batch `[N, ...]`; N is free, the other sizes are fixed.
+        inputs: `[N, ...]`; N is free, the other sizes are fixed. The first few are
+            the probe on which OpenVINO must agree with torch.
 
     Raises:
         NotConvertible: with OpenVINO's own reason.
+        Disagreement: with the size of the difference.
     """
-    if example.dtype != torch.float32:
-        raise NotConvertible(
-            f"OpenVINO runs in float32, the inputs are {example.dtype}"
-        )
+    tensors = [*module.parameters(), *module.buffers()]
+    if inputs.dtype != torch.float32:
+        raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
+    if any(t.is_inference() for t in tensors):
+        raise NotConvertible("the parameters were made in inference mode")
+    # The version counts changes in place, but not those made through `.data`: a first
+    # number tells of them.
     state = tuple(
-        (t.data_ptr(), t._version) for t in (*module.parameters(), *module.buffers())
+        (t.data_ptr(), t._version, t.flatten()[0].item() if t.numel() else None)
+        for t in tensors
     )
-    shape = tuple(example.shape[1:])
-    by_shape = _cache.setdefault(module, {})
-    if shape not in by_shape or by_shape[shape][0] != state:
-        by_shape[shape] = (state, _compile(module, example))
-    return by_shape[shape][1]
+    shape = tuple(inputs.shape[1:])
+    kept = _cache.setdefault(module, {})
+    if shape not in kept or kept[shape][0] != state:
+        kept[shape] = (state, _attempt(module, inputs[:PROBE].detach().cpu().clone()))
+    outcome = kept[shape][1]
+    if isinstance(outcome, NotConvertible):
+        raise type(outcome)(*outcome.args)
+    return outcome
 
 
-def _compile(module: nn.Module, example: Tensor) -> Run:
+def _attempt(module: nn.Module, probe: Tensor) -> Run | NotConvertible:
+    """The compiled module if it agrees with torch on the probe, or why not."""
+    try:
+        run = _compile(module, probe)
+        answer = run(probe)
+    except Exception as error:
+        return NotConvertible(f"{type(module).__name__}: {error}")
+    with torch.inference_mode():
+        expected = module(probe.clone())
+    if not isinstance(expected, Tensor) or (answer.dtype, answer.shape) != (
+        expected.dtype,
+        expected.shape,
+    ):
+        name = type(module).__name__
+        return NotConvertible(f"{name}: OpenVINO answers in another type or shape")
+    # float32 sums in another order differ by about 1e-5 of the largest score.
+    gap = (answer - expected).abs().max()
+    if gap <= 1e-3 * expected.abs().max():
+        return run
+    return Disagreement(
+        f"OpenVINO differs from torch by {gap:.2g} on a probe of {len(probe)} inputs"
+    )
+
+
+def _compile(module: nn.Module, probe: Tensor) -> Run:
+    training = [layer for layer in module.modules() if layer.training]
     try:
         import openvino
 
-        # Tracing warns about Python branches; the caller's probe is the real check.
-        with warnings.catch_warnings():
+        # Tracing warns about Python branches; the probe is the real check. Tensors
+        # made in inference mode cannot be traced.
+        with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
             graph = openvino.convert_model(
-                module, example_input=example[:1], input=[(-1, *example.shape[1:])]
+                module,
+                example_input=probe[:1].clone(),
+                input=[(-1, *probe.shape[1:])],
             )
+        if len(graph.outputs) != 1:
+            raise ValueError(f"it returns {len(graph.outputs)} tensors, not one")
         # On recent CPUs OpenVINO would otherwise compute in bfloat16.
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
-    except Exception as error:
-        raise NotConvertible(f"{type(module).__name__}: {error}") from error
+    finally:
+        for layer in training:  # the conversion has switched them to eval mode
+            layer.training = True
 
     def run(batch: Tensor) -> Tensor:
         # The inputs are shared, not copied; the outputs would be overwritten by the
         # next call, so they are copied.
-        answer = request.infer([batch.contiguous().numpy()], share_inputs=True)
+        answer = request.infer([batch.cpu().contiguous().numpy()], share_inputs=True)
         return torch.from_numpy(answer[0])
 
     return run

@@ -1,6 +1,23 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
 from xai_lib.baselines.blackbox import Occlusion
-from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
+from xai_lib.baselines.rise import RISE
+from xai_lib.baselines.whitebox import (
+    LRP,
+    DeepLift,
+    Gradient,
+    GuidedBackprop,
+    IntegratedGradients,
+    SmoothGrad,
+)
 
-__all__ = ["Gradient", "IntegratedGradients", "Occlusion", "SmoothGrad"]
+__all__ = [
+    "LRP",
+    "RISE",
+    "DeepLift",
+    "Gradient",
+    "GuidedBackprop",
+    "IntegratedGradients",
+    "Occlusion",
+    "SmoothGrad",
+]

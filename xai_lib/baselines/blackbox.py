@@ -83,4 +83,4 @@ class Occlusion(BlackBoxAttribution):
                 pairs, show_progress, len(pairs), "Occlusion"
             )
         ]
-        return torch.cat(maps)
+        return torch.cat(maps).to(inputs)  # Captum ends in float32

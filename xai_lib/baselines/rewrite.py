@@ -1,17 +1,16 @@
 """Rewrite a model so that explanation tools find the layers they have rules for.
 
-Captum and zennit attach their rules to modules, and silently skip an activation that
-is a function call, run a module that is used twice only once, and know no ReLU6. The
-passes here work on a torch.fx copy of the model that computes the same function; the
-copy shares its parameters with the model, which stays exactly as it was.
+Captum and zennit hang their rules on modules. They silently skip an activation that is
+a function call, trip over a module that is used twice, and know no ReLU6. The passes
+here work on a torch.fx copy that computes the same function. The copy shares its
+parameters with the model, which stays exactly as it was.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import operator
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,6 +19,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from zennit.layer import Sum
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 
@@ -30,41 +31,228 @@ class ReLU6(nn.ReLU):
         return F.relu6(input)
 
 
+class Add(nn.Module):
+    """a + b, through the layer that zennit has a rule for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum = Sum()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.sum(torch.stack(torch.broadcast_tensors(a, b), dim=-1))
+
+
 class MaxOverWindows(nn.Module):
-    """Maximum over the last axis: windows `[N, C, H, W, kernel]` -> `[N, C, H, W]`."""
+    """The maximum over the last axis: `[N, C, H, W, kernel]` -> `[N, C, H, W]`."""
 
     def forward(self, windows: Tensor) -> Tensor:
-        return windows.amax(dim=-1)
+        return windows.max(dim=-1).values
 
 
 class WindowedMaxPool(nn.Module):
-    """A `MaxPool2d` in two steps: copy every window, then take the maximum of each.
+    """`MaxPool2d` in two steps: copy every window, then take the maximum of each.
 
-    Windows that overlap share no copy, so that a rule for the maximum can say which
-    input won each window; `F.max_unpool2d`, which Captum uses, keeps only one answer
-    per input.
+    Windows that overlap share no copy, so a rule for the maximum can say what every
+    window owes to an input. Captum's own rule keeps one window per input, and reads
+    the first image's gradient where an input equals its baseline.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
+        settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        self.settings: list[Any] = [
+            s if isinstance(s, tuple) else (s, s) for s in settings
+        ]
+        # In a tuple, as tools must not see it as a layer of the model.
+        self._pool = (pool,)
         self.maximum = MaxOverWindows()
-        self.ceil_mode = pool.ceil_mode
-        settings = pool.kernel_size, pool.stride, pool.padding, pool.dilation
-        self.axes = list(zip(*(s if isinstance(s, tuple) else (s, s) for s in settings)))
 
     def forward(self, input: Tensor) -> Tensor:
-        lowest = torch.finfo(input.dtype).min  # padding that never wins
-        for axis, (kernel, stride, padding, dilation) in enumerate(self.axes, start=2):
+        _, strides, (top, left), _ = self.settings
+        size = self._pool[0](input[:1, :1]).shape[2:]
+        # One stride more at the far end than asked for is all that ceil_mode needs.
+        sides = (left, left + strides[1], top, top + strides[0])
+        windows = F.pad(input, sides, value=torch.finfo(input.dtype).min)
+        for axis in (0, 1):
+            kernel, stride, _, dilation = (setting[axis] for setting in self.settings)
             span = dilation * (kernel - 1) + 1
-            rest = input.shape[axis] + 2 * padding - span
-            after = padding + (-rest % stride if self.ceil_mode else 0)
-            # A window that would lie in the padding behind the input is left out.
-            if after - padding and rest + after - padding >= input.shape[axis] + padding:
-                after = padding
-            sides = [padding, after, 0, 0] if axis == 3 else [0, 0, padding, after]
-            input = F.pad(input, sides, value=lowest)
-        windows = input
-        for axis, (kernel, stride, _, dilation) in enumerate(self.axes, start=2):
-            span = dilation * (kernel - 1) + 1
-            windows = windows.unfold(axis, span, stride)[..., ::dilation]
+            windows = windows.unfold(2 + axis, span, stride)[..., ::dilation]
+            windows = windows.narrow(2 + axis, 0, size[axis])
         return self.maximum(windows.flatten(4))
+
+
+# What a call becomes: a layer of its own, made from the call's constant arguments.
+ACTIVATIONS: dict[Any, type[nn.Module]] = {
+    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_), nn.ReLU),
+    **dict.fromkeys(("relu", "relu_"), nn.ReLU),
+    F.relu6: ReLU6,
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
+    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
+}
+POOLS: dict[Any, tuple[type[nn.Module], str]] = {
+    F.max_pool2d: (
+        nn.MaxPool2d,
+        "kernel_size stride padding dilation ceil_mode return_indices",
+    ),
+    F.avg_pool2d: (
+        nn.AvgPool2d,
+        "kernel_size stride padding ceil_mode count_include_pad divisor_override",
+    ),
+    F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, "output_size"),
+}
+
+
+class _Tracer(fx.Tracer):
+    """Keeps a padded or otherwise extended convolution as one layer."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        layers = (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear)
+        return isinstance(m, layers) or super().is_leaf_module(m, module_qualified_name)
+
+
+def explicit_layers(model: nn.Module) -> fx.GraphModule:
+    """A copy in evaluation mode whose activations and pools are layers, used once each.
+
+    Nothing in it works in place, and additions are plain `a + b`.
+
+    Raises:
+        TypeError: not an `nn.Module`.
+        ValueError: torch.fx cannot trace the model.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            "forward_func must be an nn.Module, whose layers can be read, got "
+            f"{type(model).__name__}"
+        )
+    # Inside a Sequential, even a model that is a single layer is a node of the graph.
+    root = nn.Sequential(_copy(model)).eval()
+    try:
+        copied = fx.GraphModule(root, _Tracer().trace(root))
+    except Exception as error:
+        raise ValueError(
+            f"torch.fx cannot trace {type(model).__name__} ({error}). Its forward may "
+            "not branch on values of tensors: change that, or use a method that needs "
+            "no layers, such as IntegratedGradients"
+        ) from error
+    for node in copied.graph.nodes:
+        if node.target in ADDITIONS and node.op != "call_module" and not node.kwargs:
+            in_place = node.target in (operator.iadd, "add_")
+            node.op, node.target = "call_function", operator.add
+            if in_place:
+                _redirect_later(node, node.args[0])
+        elif (found := _layer(copied, node)) is not None:
+            layer, in_place = found
+            source = node.args[0] if node.args else node.kwargs["input"]
+            # Captum's hooks on an input tensor must see what this layer alone reads.
+            with copied.graph.inserting_before(node):
+                private = copied.graph.call_method("clone", (source,))
+            new = _replace(copied, node, layer, (private,))
+            if in_place:
+                _redirect_later(new, source)
+    return _finish(copied)
+
+
+def windowed_max_pools(copied: fx.GraphModule) -> fx.GraphModule:
+    """Write every `MaxPool2d` as `WindowedMaxPool` (in place; returns its argument)."""
+    for node, layer in layers(copied):
+        if type(layer) is nn.MaxPool2d and not layer.return_indices:
+            _replace(copied, node, WindowedMaxPool(layer), node.args)
+    return _finish(copied)
+
+
+def merge_batch_norms(copied: fx.GraphModule) -> fx.GraphModule:
+    """Merge each batch norm into the convolution before it (in place, returned)."""
+    by_node: dict[Any, Any] = dict(layers(copied))
+    for node, norm in by_node.items():
+        before = node.args[0]
+        conv: Any = by_node.get(before)
+        pair = isinstance(norm, BATCH_NORMS) and isinstance(conv, CONVOLUTIONS)
+        if pair and norm.running_mean is not None and len(before.users) == 1:
+            _replace(copied, before, fuse_conv_bn_eval(conv, norm), before.args)
+            node.replace_all_uses_with(node.args[0])
+            copied.graph.erase_node(node)
+    return _finish(copied)
+
+
+def explicit_sums(copied: fx.GraphModule) -> fx.GraphModule:
+    """Write each sum of two tensors as `Add` (in place, returned)."""
+    for node in copied.graph.nodes:
+        if node.target is operator.add and len(node.all_input_nodes) == 2:
+            _replace(copied, node, Add(), node.args)
+    return _finish(copied)
+
+
+def layers(copied: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
+    """The calls of layers, in the order in which they run."""
+    for node in list(copied.graph.nodes):
+        if node.op == "call_module":
+            yield node, copied.get_submodule(node.target)
+
+
+def operations(copied: fx.GraphModule) -> Iterator[tuple[str, nn.Module | None]]:
+    """What the model does, step by step: a name, and the layer if it is one."""
+    for node in copied.graph.nodes:
+        if node.op == "call_module":
+            layer = copied.get_submodule(node.target)
+            yield type(layer).__name__, layer
+        elif node.op not in ("placeholder", "output"):
+            yield getattr(node.target, "__name__", str(node.target)), None
+
+
+def _layer(copied: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, bool] | None:
+    """The layer that a call becomes, and whether the call worked in place."""
+    settings: dict[str, Any] = dict(node.kwargs)
+    if node.op == "call_module":
+        layer: Any = copied.get_submodule(str(node.target))
+        is_activation = type(layer).__module__ == nn.modules.activation.__name__
+        if not is_activation or len(node.all_input_nodes) != 1:  # as attention has
+            return None
+        in_place = getattr(layer, "inplace", False)
+        if isinstance(layer, nn.Hardtanh) and (layer.min_val, layer.max_val) == (0, 6):
+            return ReLU6(), in_place  # nn.ReLU6 is a Hardtanh
+        layer = _copy(layer)
+        if in_place:
+            layer.inplace = False
+        return layer, in_place
+    if node.target in ACTIVATIONS:
+        name = str(getattr(node.target, "__name__", node.target))
+        in_place = name.endswith("_") or node.args[1:] == (True,)
+        return ACTIVATIONS[node.target](), in_place or settings.get("inplace", False)
+    if node.target in POOLS:
+        kind, names = POOLS[node.target]
+        settings |= zip(names.split(), node.args[1:], strict=False)
+        settings.pop("input", None)
+        if not any(isinstance(value, fx.Node) for value in settings.values()):
+            return kind(**settings), False
+    return None
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy that may be changed at will, with the same parameters and buffers."""
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shared)
+
+
+def _finish(copied: fx.GraphModule) -> fx.GraphModule:
+    copied.delete_all_unused_submodules()
+    copied.recompile()
+    return copied
+
+
+def _replace(
+    copied: fx.GraphModule, node: fx.Node, layer: nn.Module, args: tuple[Any, ...]
+) -> fx.Node:
+    """Put a call of `layer` where `node` is."""
+    name = f"{node.name}_layer"  # node names are unique
+    copied.add_submodule(name, layer)
+    with copied.graph.inserting_before(node):
+        new = copied.graph.call_module(name, args)
+    node.replace_all_uses_with(new)
+    copied.graph.erase_node(node)
+    return new
+
+
+def _redirect_later(result: fx.Node, changed: Any) -> None:
+    """Who reads what an in-place call has changed, reads the call's result instead."""
+    order = {node: index for index, node in enumerate(result.graph.nodes)}
+    changed.replace_all_uses_with(result, lambda user: order[user] > order[result])

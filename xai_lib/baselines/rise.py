@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_inputs, check_number, pick
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
 
 CHUNK = 64  # masks drawn at once
@@ -67,8 +67,8 @@ class RISE(BlackBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         def of_target(scores: Tensor) -> Tensor:
-            classes = target.to(scores.device)[:, None, None]
-            return scores.gather(2, classes.expand(-1, scores.shape[1], 1))
+            classes = target.repeat_interleave(scores.shape[1])
+            return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
 
         return self._average(inputs, of_target, show_progress)
 
@@ -114,8 +114,8 @@ class RISE(BlackBoxAttribution):
 def upsampling(grid: int, size: int) -> Tensor:
     """The matrix A `[(grid + 1) * cell, grid]` of one-dimensional linear upsampling.
 
-    `cell` is ceil(size / grid), so that A is one cell longer than an image of `size`
-    and the mask can be shifted by up to a cell (Petsiuk et al., section 3.2).
+    `cell` is ceil(size / grid), so that A is at least a cell longer than an image of
+    `size` and the mask can be shifted by that much (Petsiuk et al., section 3.2).
     """
     length = (grid + 1) * math.ceil(size / grid)
     return F.interpolate(torch.eye(grid)[None], size=length, mode="linear")[0].T

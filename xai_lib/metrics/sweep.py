@@ -37,7 +37,7 @@ def sweep(
 
     Args:
         blackbox: the model; it is asked N x T times.
-        start, end: images `[N, C, H, W]`, or one value for all pixels of one of them.
+        start, end: images `[N, C, H, W]`.
         rank: `[N, C, H, W]` or, to change whole pixels, `[N, 1, H, W]`.
         counts: int64 `[T]`.
     """

@@ -47,5 +47,5 @@ def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> Non
         [max(0.0, float(high) - m) for m, (_, high) in zip(means, ends, strict=True)],
     ]
     ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor="black", capsize=3)
-    ax.invert_yaxis()
+    ax.yaxis.set_inverted(True)
     ax.set(xlabel=f"{xlabel} (mean, 95 % interval)", title=title)

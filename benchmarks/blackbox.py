@@ -1,0 +1,59 @@
+"""1,000 queries of EfficientNet-Lite0: BlackBox, its bare backend, and plain torch.
+
+BlackBox is new each time and so pays for its probe and for its search for a batch
+size; the conversion for OpenVINO happens once per process, before the clock starts.
+"""
+
+from __future__ import annotations
+
+import torch
+from timing import ratio, report, seconds
+from torch import Tensor
+
+from xai_lib.blackbox import BlackBox
+from xai_lib.openvino_backend import compiled
+from xai_lib.zoo import models
+
+BLOCKS, BLOCK, REPEATS = 5, 200, 3
+
+
+class Watched(BlackBox):
+    """Remembers the batches it sends to the model."""
+
+    sizes: list[int]
+
+    def _ask(self, batch: Tensor) -> Tensor:
+        self.sizes.append(len(batch))
+        return super()._ask(batch)
+
+
+def main() -> None:
+    model = models.load("efficientnet_lite0")
+    bare = compiled(model, torch.rand(1, 3, 224, 224))
+    times: dict[str, list[float]] = {"BlackBox": [], "bare": [], "torch": []}
+    for repeat in range(REPEATS):
+        source = torch.Generator().manual_seed(repeat)
+        blackbox = Watched(model)
+        total = dict.fromkeys(times, 0.0)
+        for block in range(BLOCKS):
+            images = torch.rand(BLOCK, 3, 224, 224, generator=source)
+            blackbox.sizes = []
+            total["BlackBox"] += seconds(blackbox, images)
+            same = images.split(blackbox.sizes)
+            total["bare"] += seconds(lambda batches: [*map(bare, batches)], same)
+            if block == 0:
+                # Plain torch is slow: one block, and its time is multiplied.
+                with torch.inference_mode():
+                    once = seconds(lambda x: [*map(model, x.split(64))], images)
+                total["torch"] = once * BLOCKS
+        assert (blackbox.backend, blackbox.queries) == ("openvino", BLOCKS * BLOCK)
+        for name, values in times.items():
+            values.append(total[name])
+    print(f"{BLOCKS * BLOCK} queries; batch size found: {blackbox.batch_size}")
+    report(times)
+    ratio("BlackBox / bare OpenVINO", times["BlackBox"], times["bare"], "<= 1.05")
+    ratio("torch at batch 64 / BlackBox", times["torch"], times["BlackBox"], ">= 2.5")
+
+
+if __name__ == "__main__":
+    main()
