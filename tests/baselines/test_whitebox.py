@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from xai_lib.attribution import generator
 from xai_lib.baselines import whitebox
-from xai_lib.baselines.whitebox import (
+from xai_lib.baselines.layerwise import (
     LRP,
     DeepLift,
-    Gradient,
     GuidedBackprop,
-    IntegratedGradients,
     LayerwiseAttribution,
+)
+from xai_lib.baselines.whitebox import (
+    Gradient,
+    IntegratedGradients,
     SmoothGrad,
     WhiteBoxAttribution,
 )

@@ -82,7 +82,7 @@ def test_grid_names_methods_states_scales_and_has_one_bar():
     assert [ax.get_title() for ax in panels[:3]] == ["input", "a", "b"]
     assert [panels[0].get_ylabel(), panels[3].get_ylabel()] == ["one", "two"]
     assert panels[2].get_xlabel() == "max 2"
-    assert "99.5 % quantile" in bar.get_ylabel()
+    assert "its 99.5 %\nquantile" in bar.get_ylabel()
     # One signed map makes all panels signed, so that one bar serves them all.
     assert panels[1].get_images()[-1].get_cmap().name == SIGNED
     fig.savefig(io.BytesIO())

@@ -1,15 +1,9 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
 from xai_lib.baselines.blackbox import Occlusion
+from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
 from xai_lib.baselines.rise import RISE
-from xai_lib.baselines.whitebox import (
-    LRP,
-    DeepLift,
-    Gradient,
-    GuidedBackprop,
-    IntegratedGradients,
-    SmoothGrad,
-)
+from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 
 __all__ = [
     "LRP",

@@ -24,7 +24,11 @@ from xai_lib.arguments import (
     resolve_target,
 )
 from xai_lib.attribution import chunks, generator
-from xai_lib.baselines.whitebox import WhiteBoxAttribution, _gradients, batch_rows
+from xai_lib.baselines.whitebox import (
+    WhiteBoxAttribution,
+    batch_rows,
+    gradients_enabled,
+)
 from xai_lib.blackbox import BlackBox, as_blackbox
 
 CHUNK = 64  # perturbations drawn at once
@@ -279,7 +283,7 @@ def _ascent(
     forward_func: Callable, inputs: Tensor, box: Box, target: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The excess `[N]` at box.at(t), and its gradient by t."""
-    with _gradients():
+    with gradients_enabled():
         t = t.clone().requires_grad_()
         lead = excess(forward_func(inputs.clone() + box.at(t)), target.clone())
         check_differentiable(lead)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number
 from xai_lib.attribution import generator, progress
-from xai_lib.baselines.whitebox import _gradients, batch_rows
+from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
     Box,
@@ -192,7 +192,7 @@ class LinearPertMap(PertMap):
             others = torch.tensor([j for j in range(n_classes) if j != c])
             rows = []
             for offsets in parts:
-                with _gradients():
+                with gradients_enabled():
                     # A clone: inference-mode tensors cannot be differentiated.
                     points = inputs[image].clone().to(device) + offsets
                     scores = self.forward_func(points.requires_grad_())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number
 from xai_lib.attribution import progress
-from xai_lib.baselines.whitebox import _gradients, batch_rows
+from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
     Box,
@@ -119,7 +119,7 @@ class StochasticPertMap(PertMap):
                 self.n_iterations,
                 f"StochasticPertMap, images {start + 1} to {last} of {len(inputs)}",
             )
-            with _gradients():
+            with gradients_enabled():
                 # Clones: tensors made in inference mode cannot be differentiated.
                 x, c = inputs[part].clone().to(device), target[part].clone().to(device)
                 w, history = self._ascend(x, c, bar)

@@ -97,10 +97,9 @@ def grid(
             raise ValueError(
                 f"maps[{name!r}] has {len(attributions)} maps for {n} images"
             )
-    width = 1.55 * (len(maps) + 1)
-    fig, axes = plt.subplots(
-        n, len(maps) + 1, figsize=(width, 1.75 * n + 0.9), squeeze=False
-    )
+    side = 2.2 if n == 1 else 1.55  # inches per panel
+    size = side * (len(maps) + 1) + 0.8, (side + 0.2) * n + 0.7
+    fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
     signed = any(_has_sign(m.sum(dim=1)) for m in maps.values())
     for i in range(n):
@@ -115,7 +114,7 @@ def grid(
     bar = ScalarMappable(
         Normalize(-1 if signed else 0, 1), SIGNED if signed else POSITIVE
     )
-    label = f"map / its {100 * QUANTILE:g} % quantile of |map|"
+    label = f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
     ends = "both" if signed else "max"
     fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
     fig.suptitle(title)
