@@ -135,6 +135,7 @@ def test_a_control_redraws_the_picture_and_closes_the_figure():
     before = picture.value
     slider.value = 7
     assert seen == [2, 7]
+    assert slider.description == "n"
     assert picture.value != before
     assert bytes(picture.value).startswith(b"\x89PNG")
     assert plt.get_fignums() == []

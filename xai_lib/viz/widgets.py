@@ -22,7 +22,7 @@ def explore(
     Args:
         draw: called with the controls' values by name; returns a figure, which is
             closed after it was drawn.
-        controls: ipywidgets with a `value`.
+        controls: ipywidgets with a `value`; one without a description gets its name.
 
     Returns:
         A box; its first child holds the controls, its last one the picture.
@@ -36,7 +36,8 @@ def explore(
         plt.close(fig)
         picture.value = buffer.getvalue()
 
-    for control in controls.values():
+    for name, control in controls.items():
+        control.description = control.description or name.replace("_", " ")
         control.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), picture])
