@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from xai_lib import baselines
+from xai_lib.pertmap import StochasticPertMap
+from xai_lib.studies import pertmap as study
+from xai_lib.studies.results import Results, Unit
+from xai_lib.zoo import models
+
+FAST = {"Stochastic": {"n_samples": 4, "n_iterations": 20}, "LP": {"patch": 4}}
+
+
+def run(results: Results, methods: tuple[str, ...], n: int = 2) -> int:
+    return study.figure1("cnn_mnist", "mnist", n, results, methods, FAST, n_points=50)
+
+
+def test_all_methods_give_rows_and_curves(tmp_path):
+    results = Results("f", tmp_path)
+    assert run(results, study.METHODS) == 2 * 12
+    assert run(results, study.METHODS, n=3) == 12  # the rest is there
+    found = study.curves(results, "cnn_mnist", "mnist", settings=FAST)
+    assert set(found) == set(study.METHODS)
+    for method, curve in found.items():
+        assert curve.images == (0, 1, 2)
+        assert set(curve.changed) == {"grey", "black", "white"}
+        for changed in curve.changed.values():
+            assert changed.shape == (3, 21)
+            assert not changed[:, 0].any()  # nothing is flipped at 0 %
+        # At 100 % all images are one colour, so methods agree.
+        assert torch.equal(
+            curve.changed["grey"][:, -1], found["random"].changed["grey"][:, -1]
+        )
+        assert set(curve.boxes) == (
+            {"size", "uniform", "corners", "worst"} if method in study.BOXES else set()
+        )
+    assert found["LP"].boxes["size"].max() <= 0.1 + 1e-6
+    queries = {
+        r["settings"]["method"]: r["result"].get("queries") for r in results.rows()
+    }
+    assert queries["Stochastic"] == 80
+    # 28 pixels, squares of 12, one every 4: 5 per side, and the image itself.
+    assert queries["Occlusion"] == 26
+    assert queries["Gradient"] is None
+
+
+def test_flips_against_a_loop():
+    unit = Unit(
+        {
+            "model": "cnn_mnist",
+            "data": "mnist",
+            "method": "Gradient",
+            "arguments": {},
+            "n_points": 0,
+        },
+        image=5,
+    )
+    found = study.measure(unit)
+    model, image = models.load("cnn_mnist"), study.load_image("mnist", 5)
+    scores = baselines.Gradient(model).attribute(image).flatten()
+    order = scores.argsort(stable=True)
+    with torch.no_grad():
+        decision = int(model(image).argmax())
+        assert found["target"] == decision
+        for colour, value in (("grey", 0.5), ("black", 0.0), ("white", 1.0)):
+            expected = ""
+            for tau in range(0, 101, 5):
+                flipped = image.flatten().clone()
+                flipped[order[: tau * 784 // 100]] = value
+                now = int(model(flipped.view_as(image)).argmax())
+                expected += str(int(now != decision))
+            assert found[colour] == expected
+    assert study.measure(unit) == found
+
+
+def test_floors_know_nothing_but_the_place():
+    image = torch.rand(1, 3, 5, 7)
+    random = study.floor("random", image, 4)
+    assert random.shape == image.shape
+    assert torch.equal(random, study.floor("random", image, 4))
+    assert not torch.equal(random, study.floor("random", image, 5))
+    centre = study.floor("centre", image, 0)
+    assert centre.shape == (1, 1, 5, 7)
+    assert centre[0, 0, 2, 3] == 0
+    assert centre[0, 0, 0, 0].item() == pytest.approx(-(13**0.5))
+
+
+def fake(results: Results, flips: dict[str, list[str]]) -> None:
+    """Rows with known flips."""
+    for method, strings in flips.items():
+        results.run(
+            [
+                Unit(
+                    {
+                        "model": "cnn_mnist",
+                        "data": "mnist",
+                        "method": method,
+                        "arguments": study.arguments(method, "cnn_mnist"),
+                    },
+                    i,
+                )
+                for i in range(len(strings))
+            ],
+            lambda unit, s=strings: {
+                "target": 0,
+                **dict.fromkeys(study.COLOURS, s[unit.image]),
+            },
+        )
+
+
+def late(first: int) -> str:
+    """Changed from the quantile with this index on."""
+    return "0" * first + "1" * (21 - first)
+
+
+def test_verdict_on_known_curves(tmp_path):
+    results = Results("f", tmp_path)
+    fake(
+        results,
+        {
+            "Stochastic": [late(12)] * 10 + [late(8)] * 10,
+            "Gradient": [late(5)] * 20,
+            "LRP": [late(15)] * 20,
+            "random": [late(9), late(12)] * 10,
+        },
+    )
+    methods = ("Stochastic", "Gradient", "LRP", "random")
+    found = study.curves(results, "cnn_mnist", "mnist", methods)
+    said = study.verdict(found)
+    assert said.worst_to_half == 0.5  # index 10 is 50 %; half the images changed
+    assert said.better == ("LRP", "random")
+    assert said.surely_better == ("LRP",)  # random: 1 and 0 quantiles apart on average
+    assert said.surely_worse == ("Gradient",)
+    perfect = {m: c for m, c in found.items() if m in ("Stochastic", "Gradient")}
+    assert study.verdict(perfect).better == ()
+
+
+def test_curves_take_the_images_that_all_methods_have(tmp_path):
+    results = Results("f", tmp_path)
+    fake(results, {"Gradient": [late(3)] * 4, "LRP": [late(4)] * 2})
+    both = study.curves(results, "cnn_mnist", "mnist", ("Gradient", "LRP"))
+    assert both["Gradient"].images == both["LRP"].images == (0, 1)
+    assert len(both["Gradient"].changed["grey"]) == 2
+    with pytest.raises(ValueError, match="no row of Occlusion"):
+        study.curves(results, "cnn_mnist", "mnist", ("Occlusion",))
+
+
+def test_settings_of_the_paper_and_of_small_images():
+    assert study.arguments("Occlusion", "efficientnet_lite0")["window"] == 12
+    large = study.arguments("Stochastic", "efficientnet_lite0")
+    assert large["n_samples"] == 32
+    assert large["lr"] == 0.01
+    assert study.arguments("LP", "cnn_mnist") == {
+        "delta": 0.1,
+        "patch": 2,
+        "penalty": 16.0,
+    }
+    changed = study.arguments("Stochastic", "cnn_mnist", {"Stochastic": {"lr": 1.0}})
+    assert changed["lr"] == 1.0
+
+
+def test_bad_arguments(tmp_path):
+    results = Results("f", tmp_path)
+    with pytest.raises(ValueError, match="methods must be one of Gradient"):
+        study.figure1("cnn_mnist", "mnist", 1, results, ["gradient"])
+    with pytest.raises(ValueError, match="data must be one of mnist"):
+        study.figure1("cnn_mnist", "imagenet", 1, results, ["Gradient"])
+    with pytest.raises(ValueError, match="mnist has 1000 images, got index 1000"):
+        study.figure1("cnn_mnist", "mnist", 1, results, ["Gradient"], first=1000)
+    with pytest.raises(ValueError, match="unknown model"):
+        study.figure1("vgg61", "mnist", 1, results, ["Gradient"])
+    with pytest.raises(ValueError, match="n_images must be at least 1"):
+        study.figure1("cnn_mnist", "mnist", 0, results)
+    with pytest.raises(ValueError, match="method must be one of LP"):
+        study.box_map("efficientnet_lite0", "chelsea", "LRP")
+    assert not results.path.exists()
+
+
+def test_box_maps_are_computed_once(tmp_path, monkeypatch):
+    settings = {"Stochastic": {"n_samples": 1, "n_iterations": 2, "lr": 0.25}}
+    ask = ("efficientnet_lite0", "chelsea", "Stochastic", settings, tmp_path)
+    first = study.box_map(*ask)
+    assert first.shape == (1, 3, 224, 224)
+    # Two steps of 0.25 at most.
+    assert first.min().item() == pytest.approx(-0.5, abs=1 / 255)
+    with np.load(next(tmp_path.glob("*.npz"))) as stored:
+        assert json.loads(str(stored["key"]))[0]["photo"] == "chelsea"
+        assert "date" in json.loads(str(stored["provenance"]))
+    monkeypatch.setattr(StochasticPertMap, "attribute", None)
+    assert torch.equal(study.box_map(*ask), first)
+
+
+def test_keep_top_paints_the_rest_red():
+    image = torch.full((3, 2, 5), 0.3)
+    scores = torch.arange(10.0).view(1, 2, 5)
+    kept = study.keep_top(image, scores, 80)
+    red = (kept == torch.tensor([1.0, 0, 0])[:, None, None]).all(dim=0)
+    assert red.flatten().tolist() == [True] * 8 + [False] * 2
+    assert (kept[:, ~red] == 0.3).all()
+    # The channels' scores are added up.
+    by_channel = torch.stack([scores[0], -2 * scores[0], scores[0] * 0])
+    assert not study.keep_top(image, by_channel, 80)[:, 0, 0].eq(0).any()
+    with pytest.raises(ValueError, match="quantile must be"):
+        study.keep_top(image, scores, 101)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xai_lib.studies.results import Results, Unit, published
+
+WORKER = """
+import sys, time
+from xai_lib.studies.results import Results, Unit
+
+def work(unit):
+    time.sleep(0.05)
+    return {"square": unit.image**2}
+
+units = [Unit({"method": "squares"}, i) for i in range(2000)]
+Results("killed", sys.argv[1]).run(units, work)
+"""
+
+
+def square(unit: Unit) -> dict:
+    return {"square": unit.image**2}
+
+
+def units(count: int, **settings: object) -> list[Unit]:
+    return [Unit({"method": "squares", **settings}, i) for i in range(count)]
+
+
+def test_rows_survive_and_are_not_measured_again(tmp_path):
+    first = Results("s", tmp_path)
+    assert first.run(units(3), square) == 3
+    text = first.path.read_text()
+    again = Results("s", tmp_path)
+
+    def refuse(unit: Unit) -> dict:
+        raise AssertionError("measured twice")
+
+    assert again.run(units(3), refuse) == 0
+    assert again.run(units(5), square) == 2
+    assert again.path.read_text().startswith(text)
+    rows = Results("s", tmp_path).rows()
+    assert [row["result"]["square"] for row in rows] == [0, 1, 4, 9, 16]
+    for row in rows:
+        assert row["versions"].keys() == {"python", "torch", "xai-lib"}
+        assert row["device"]
+        assert row["seconds"] >= 0
+        assert row["date"].endswith("+00:00")
+
+
+def test_other_settings_and_seeds_are_other_rows(tmp_path):
+    results = Results("s", tmp_path)
+    results.run(units(2), square)
+    results.run(units(2, n=5), lambda unit: {"square": -1})
+    results.run([Unit({"method": "squares"}, 0, seed=1)], lambda unit: {"square": -2})
+    assert [r["result"]["square"] for r in results.rows(n=5)] == [-1, -1]
+    squares = [r["result"]["square"] for r in results.rows(method="squares")]
+    assert squares == [0, 1, -1, -1, -2]
+
+
+def test_equal_units_are_measured_once(tmp_path):
+    assert Results("s", tmp_path).run(units(2) + units(2), square) == 2
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)])
+    path = tmp_path / "killed.jsonl"
+    while not path.exists() or path.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, "the worker ended by itself"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = path.read_bytes()
+    done = before.count(b"\n")
+    measured = []
+
+    def work(unit: Unit) -> dict:
+        measured.append(unit.image)
+        return square(unit)
+
+    Results("killed", tmp_path).run(units(done + 4), work)
+    assert measured == list(range(done, done + 4))
+    whole = before[: before.rfind(b"\n") + 1]
+    assert path.read_bytes().startswith(whole)
+    rows = Results("killed", tmp_path).rows()
+    assert [r["result"]["square"] for r in rows] == [i**2 for i in range(done + 4)]
+
+
+def test_a_failing_unit_leaves_the_others(tmp_path):
+    def work(unit: Unit) -> dict:
+        return {"inverse": 1 / (2 - unit.image)}
+
+    with pytest.raises(ZeroDivisionError):
+        Results("s", tmp_path).run(units(4), work)
+    assert len(Results("s", tmp_path).rows()) == 2
+
+
+def test_a_torn_last_line_is_measured_again(tmp_path):
+    results = Results("s", tmp_path)
+    results.run(units(3), square)
+    whole = results.path.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    # Torn anywhere, even where only the end of the line is missing.
+    for cut in (1, 2, last // 2, last - 1):
+        results.path.write_bytes(whole[:-cut])
+        torn = Results("s", tmp_path)
+        assert len(torn.rows()) == 2
+        assert torn.run(units(3), square) == 1
+        assert [json.loads(r)["image"] for r in results.path.open()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{}\n", "line 2, is no row"), ("nonsense\n", "line 2, is no row")],
+)
+def test_damage_is_reported(tmp_path, line, message):
+    results = Results("s", tmp_path)
+    results.run(units(1), square)
+    with results.path.open("a") as file:
+        file.write(line)
+    with pytest.raises(ValueError, match=message):
+        Results("s", tmp_path)
+
+
+def test_a_repeated_row_is_reported(tmp_path):
+    results = Results("s", tmp_path)
+    results.run(units(1), square)
+    results.path.write_text(results.path.read_text() * 2)
+    with pytest.raises(ValueError, match="line 2, repeats a row"):
+        Results("s", tmp_path)
+
+
+def test_what_json_would_change_is_refused(tmp_path):
+    results = Results("s", tmp_path)
+    with pytest.raises(TypeError, match="lists, text"):
+        results.run(units(1, window=(2, 3)), square)
+    with pytest.raises(ValueError, match="Out of range float values"):
+        results.run(units(1), lambda unit: {"square": float("nan")})
+    assert not results.path.exists()
+
+
+def test_published_facts_are_readable():
+    rows = published("pertmap")
+    assert {"item", "quantity", "value", "where"} == set(rows[0])
+    (m,) = [r["value"] for r in rows if r["quantity"] == "samples M"]
+    assert m == "32"
+    assert all(all(row.values()) for row in rows)
+
+
+def test_the_books_own_rows_are_intact():
+    folder = Path(Results("any").path).parent
+    for path in folder.glob("*.jsonl"):
+        rows = Results(path.stem).rows()
+        assert rows
+        assert all(row["result"] and row["settings"] for row in rows)

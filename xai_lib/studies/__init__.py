@@ -1,0 +1,1 @@
+"""The papers' figures and tables: one function each, over a store of measured rows."""
