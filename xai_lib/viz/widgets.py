@@ -27,7 +27,9 @@ def explore(
     Returns:
         A box; its first child holds the controls, its last one the picture.
     """
-    picture = ipywidgets.Image(format="png")
+    # At its own size: a box would stretch it over the whole page.
+    own_size = ipywidgets.Layout(align_self="flex-start", max_width="100%")
+    picture = ipywidgets.Image(format="png", layout=own_size)
 
     def redraw(_: Any = None) -> None:
         fig = draw(**{name: control.value for name, control in controls.items()})
@@ -40,4 +42,6 @@ def explore(
         control.description = control.description or name.replace("_", " ")
         control.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), picture])
+    several_lines = ipywidgets.Layout(flex_flow="row wrap")
+    row = ipywidgets.HBox(list(controls.values()), layout=several_lines)
+    return ipywidgets.VBox([row, picture])
