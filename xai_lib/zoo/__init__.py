@@ -1,15 +1,15 @@
 """Named models and named data, each with its source, licence and offline default.
 
-`models.load("efficientnet_lite0")`, `photos.load("chelsea")`, `digits.mnist()`;
-`zoo.list()` prints all names.
+`models.load("efficientnet_lite0")`, `photos.load("chelsea")`, `digits.mnist()`,
+`scenes.make(100)`; `zoo.list()` prints all names.
 """
 
 from __future__ import annotations
 
-from xai_lib.zoo import digits, models, photos
+from xai_lib.zoo import digits, models, photos, scenes
 from xai_lib.zoo.catalogue import table
 
-__all__ = ["digits", "list", "models", "photos"]
+__all__ = ["digits", "list", "models", "photos", "scenes"]
 
 
 def list() -> None:
