@@ -91,6 +91,37 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     assert [r["result"]["square"] for r in rows] == [i**2 for i in range(done + 4)]
 
 
+def test_units_are_measured_together(tmp_path):
+    results, seen = Results("s", tmp_path), []
+    results.run(units(5)[2:3], square)
+
+    def work(group: list[Unit]) -> list[dict]:
+        seen.append([(unit.settings.get("n"), unit.image) for unit in group])
+        return [square(unit) for unit in group]
+
+    other = [Unit({"method": "squares"}, 9, seed=1)]
+    wanted = units(5) + units(2, n=7) + other
+    assert results.run_together(wanted, work, 3) == 7
+    # Image 2 is there; settings and seeds are not mixed.
+    assert seen == [
+        [(None, 0), (None, 1), (None, 3)],
+        [(None, 4)],
+        [(7, 0), (7, 1)],
+    ] + [[(None, 9)]]
+    stored = {(r["image"], r["seed"]): r["result"] for r in results.rows()}
+    assert all(r == {"square": image**2} for (image, _), r in stored.items())
+    assert Results("s", tmp_path).run_together(wanted, work, 3) == 0
+
+
+def test_a_group_gives_one_result_for_each_unit(tmp_path):
+    results = Results("s", tmp_path)
+    with pytest.raises(ValueError, match="shorter"):
+        results.run_together(units(3), lambda group: [{"square": 0}], 3)
+    assert not results.path.exists()
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        results.run_together(units(3), lambda group: [], 0)
+
+
 def test_a_failing_unit_leaves_the_others(tmp_path):
     def work(unit: Unit) -> dict:
         return {"inverse": 1 / (2 - unit.image)}
