@@ -103,11 +103,8 @@ def test_units_are_measured_together(tmp_path):
     wanted = units(5) + units(2, n=7) + other
     assert results.run_together(wanted, work, 3) == 7
     # Image 2 is there; settings and seeds are not mixed.
-    assert seen == [
-        [(None, 0), (None, 1), (None, 3)],
-        [(None, 4)],
-        [(7, 0), (7, 1)],
-    ] + [[(None, 9)]]
+    alone = [[(None, 4)], [(7, 0), (7, 1)], [(None, 9)]]
+    assert seen == [[(None, 0), (None, 1), (None, 3)], *alone]
     stored = {(r["image"], r["seed"]): r["result"] for r in results.rows()}
     assert all(r == {"square": image**2} for (image, _), r in stored.items())
     assert Results("s", tmp_path).run_together(wanted, work, 3) == 0
