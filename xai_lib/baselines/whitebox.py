@@ -36,7 +36,7 @@ class WhiteBoxAttribution(Attribution):
         ValueError: a module in training mode.
     """
 
-    input_dims = (2, 4)
+    input_dims: tuple[int, ...] = (2, 4)
 
     def __init__(self, forward_func: Callable) -> None:
         if isinstance(forward_func, BlackBox):
