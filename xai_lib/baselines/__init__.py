@@ -1,6 +1,7 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
 from xai_lib.baselines.blackbox import Occlusion
+from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
 from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
@@ -9,6 +10,7 @@ __all__ = [
     "LRP",
     "RISE",
     "DeepLift",
+    "GradCAM",
     "Gradient",
     "GuidedBackprop",
     "IntegratedGradients",
