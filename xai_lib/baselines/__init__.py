@@ -1,12 +1,13 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
-from xai_lib.baselines.blackbox import Occlusion
+from xai_lib.baselines.blackbox import LIME, Occlusion
 from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
 from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 
 __all__ = [
+    "LIME",
     "LRP",
     "RISE",
     "DeepLift",

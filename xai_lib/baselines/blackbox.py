@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import captum.attr
+import numpy as np
 import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from skimage.segmentation import slic
 from torch import Tensor
 
 from xai_lib.arguments import check_count, expand_baselines, pick
-from xai_lib.attribution import BlackBoxAttribution, progress
+from xai_lib.attribution import BlackBoxAttribution, generator, progress
 
 # Queries handed to the black box at once; it splits them as the hardware likes.
 QUERIES_PER_CALL = 64
@@ -84,3 +88,94 @@ class Occlusion(BlackBoxAttribution):
             )
         ]
         return torch.cat(maps).to(inputs)  # Captum ends in float32
+
+
+class LIME(BlackBoxAttribution):
+    """The weights of a linear model that imitates f_t on an image with parts hidden.
+
+    The parts are superpixels (scikit-image's SLIC). A sample shows each of them with
+    probability 1/2; the first sample shows all. Ridge regression (penalty 1) on which
+    parts are seen, with samples weighted by exp(−D² / 2 · 0.25²), D being one minus the
+    cosine between a sample and the whole image, gives each superpixel a weight, which
+    all of its pixels share: a map is `[N, 1, H, W]`. These are the choices of the
+    authors' own program, but for its superpixels, whose number cannot be set.
+
+    Costs n_samples queries per image.
+
+    Args:
+        forward_func: callable from images to scores `[N, K]`, or a `BlackBox`.
+        n_samples: samples, each of them one query.
+        n_segments: superpixels to aim at; SLIC may find some more or fewer.
+        baselines: what a hidden superpixel shows, a number or an image `[C, H, W]`.
+        seed: of the samples; superpixels are not random.
+
+    Source: Ribeiro, Singh, Guestrin, "Why should I trust you?" (2016), sections 3.3
+    and 3.4, https://arxiv.org/abs/1602.04938.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        n_samples: int = 1000,
+        n_segments: int = 50,
+        baselines: float | Tensor = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(forward_func)
+        self.n_samples = check_count("n_samples", n_samples, at_least=2)
+        self.n_segments = check_count("n_segments", n_segments, at_least=2)
+        self.baselines = baselines
+        self.seed = check_count("seed", seed, at_least=0)
+
+    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
+        baselines = expand_baselines(self.baselines, inputs)
+        triples = list(zip(inputs, target, baselines, strict=True))
+        bar = progress(triples, show_progress, len(triples), "LIME")
+        return torch.stack([self._of_one(*triple) for triple in bar])
+
+    def _of_one(self, image: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+        """The map `[1, H, W]` of one image `[C, H, W]`."""
+
+        def score(images: Tensor) -> Tensor:
+            return pick(self.blackbox(images), target.expand(len(images)))
+
+        source = generator(self.seed)
+
+        def samples(_: Tensor, num_interp_features: int, **__: Any) -> Iterator[Tensor]:
+            yield torch.ones(1, num_interp_features, device=image.device)
+            while True:
+                seen = torch.rand(1, num_interp_features, generator=source) < 0.5
+                yield seen.to(image.device, torch.float32)
+
+        def weight(_: Tensor, __: Tensor, seen: Tensor, **___: Any) -> Tensor:
+            distance = 1 - seen.mean().sqrt()
+            return (-(distance**2) / (2 * 0.25**2)).exp()
+
+        # Captum's data loader draws a number that nothing depends on.
+        with torch.random.fork_rng(devices=[]):
+            drawn = captum.attr.Lime(
+                score, SkLearnRidge(alpha=1.0), weight, samples
+            ).attribute(
+                image[None],
+                baselines=baseline[None],
+                feature_mask=superpixels(image, self.n_segments),
+                n_samples=self.n_samples,
+                perturbations_per_eval=QUERIES_PER_CALL,
+            )
+        return drawn[0, :1].to(image)
+
+
+def superpixels(image: Tensor, n_segments: int) -> Tensor:
+    """Which of about `n_segments` regions each pixel is in: int64 `[1, 1, H, W]`.
+
+    Grey images, and any that are not RGB, are divided by their brightness.
+
+    Args:
+        image: `[C, H, W]`, values about 0 to 1.
+    """
+    if len(image) != 3:
+        image = image.mean(dim=0).expand(3, -1, -1)
+    pixels = image.permute(1, 2, 0).cpu().double().numpy()
+    found = slic(pixels, n_segments=n_segments, start_label=0)
+    numbered = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    return torch.from_numpy(numbered).to(image.device)[None, None]

@@ -1,8 +1,22 @@
-"""How good is a map? Curves that change the image in the map's order."""
+"""How good is a map? Curves that change the image in its order, and games of pointing."""
 
 from xai_lib.metrics.deletion import PerturbationCurve, deletion, insertion
+from xai_lib.metrics.distance import map_distance
 from xai_lib.metrics.flipping import FlipCurve, flipping
+from xai_lib.metrics.grids import (
+    GridGame,
+    Grids,
+    confident,
+    grid_pointing_game,
+    photo_grids,
+)
 from xai_lib.metrics.intervals import bootstrap_mean
+from xai_lib.metrics.pointing import (
+    PointingGame,
+    box_masks,
+    energy_inside,
+    pointing_hits,
+)
 
 __all__ = [
     "FlipCurve",
@@ -11,4 +25,5 @@ __all__ = [
     "deletion",
     "flipping",
     "insertion",
+    "map_distance",
 ]
