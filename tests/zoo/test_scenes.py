@@ -165,9 +165,9 @@ def test_region_is_the_union_of_a_class() -> None:
     one = some(3, 4, 5, classes=[2, 5, 2])
     found = scenes.region(one, 0, 2)
     assert torch.equal(found, one.masks[0][0] | one.masks[0][2])
-    with pytest.raises(ValueError, match="scene 0 has no article of class 7"):
+    with pytest.raises(ValueError, match="the image has no object of class 7"):
         scenes.region(one, 0, 7)
-    with pytest.raises(ValueError, match="no article of class 7"):
+    with pytest.raises(ValueError, match="no object of class 7"):
         scenes.difficult(one, 0, 7)
 
 
