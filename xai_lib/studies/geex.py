@@ -1,0 +1,800 @@
+"""Cai and Wunder (GEEX, first arXiv version): Table 1, Figures 2 to 4, S1 to S6.
+
+A figure or table is a set of cases: a label for each method with its settings. `run`
+measures the cases on images and stores a row for each, `read` gives the rows back as
+tensors, and `maps` the maps themselves:
+
+    cases = table1("cnn_mnist")
+    run(cases, "cnn_mnist", "mnist", range(200), Results("geex_mnist"))
+    read(cases, "cnn_mnist", "mnist", Results("geex_mnist"))["GEEX"]["aopc"]
+
+| cases | what they reproduce |
+| --- | --- |
+| `table1` | Table 1; Figure 3; the curves in Figures 2, S1, S2 and S3, and their maps |
+| `samples`, `stdevs` | Figure S4 |
+| `mask_sizes` | Figure S5; with the two above, the maps of Figure S6 |
+| `figure4` | Figure 4: what integration does to the noise of an estimate |
+| `samplers` | the paper's open question: the same map from fewer queries |
+
+The published setting on ImageNet is `table1("inception_v3")` with the path of a
+validation folder as `data`. The paper's text lost its numbers of samples, widths and
+mask sizes on the way to us; SMALL and LARGE say what is used here, and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xai_lib import baselines
+from xai_lib.arguments import check_choice, check_count
+from xai_lib.attribution import Attribution, generator
+from xai_lib.blackbox import BlackBox
+from xai_lib.geex import GEEX, GERS, IGEEX
+from xai_lib.metrics import bootstrap_mean, deletion
+from xai_lib.metrics.distance import map_distance
+from xai_lib.paths import data_path
+from xai_lib.studies.results import Results, Unit, provenance, published
+from xai_lib.zoo import digits, models, photos
+
+EXPLAINERS: dict[str, type[Attribution]] = {
+    "SmoothGrad": baselines.SmoothGrad,
+    "IG": baselines.IntegratedGradients,
+    "RISE": baselines.RISE,
+    "LIME": baselines.LIME,
+    "GEEX": GEEX,
+    "GERS": GERS,
+    "iGEEX": IGEEX,
+}
+FLOOR = "random"
+METHODS = (*EXPLAINERS, FLOOR)
+WHITE_BOX = ("SmoothGrad", "IG")
+FAMILY = ("GEEX", "GERS", "iGEEX")
+GRADIENT_LIKE = ("SmoothGrad", "GEEX", "GERS")
+"""Maps of derivatives; the others are in units of the score, as map × input is."""
+DATA = ("mnist", "fashion_mnist", "photos", "unlabelled_photos")
+
+SMALL: dict[str, dict[str, Any]] = {
+    # Another seed than GEEX's: the same draws would make the two alike by chance.
+    "SmoothGrad": {"n_samples": 2000, "stdev": 0.5, "seed": 1},
+    "IG": {"n_steps": 100},
+    "RISE": {"n_samples": 5000, "grid": 7, "p": 0.5},
+    "LIME": {"n_samples": 5000},
+    "GEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
+    "GERS": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored", "mask_size": 14},
+    "iGEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
+}
+"""For 28 × 28 pixels: n and sigma of the authors' code, whose masks are half of unit
+normal ones times 1.0; a mask of half the image's size."""
+LARGE: dict[str, dict[str, Any]] = {
+    "SmoothGrad": {"n_samples": 100, "stdev": 0.15, "seed": 1},
+    "IG": {"n_steps": 50},
+    "RISE": {"n_samples": 2000, "grid": 7, "p": 0.5},
+    "LIME": {"n_samples": 1000},
+    "GEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored"},
+    "GERS": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
+    "iGEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
+}
+"""For 224 × 224 pixels and more; iGEEX with resized masks, as the paper has it."""
+
+EXPLAINS = "probability"
+"""Which score of the target is explained, "probability" or "logit"."""
+SCORES = ("probability", "logit")
+POINTS = 57
+"""Points of a stored deletion curve, evenly spaced over the share of deleted pixels."""
+SIZES = (98, 200, 392, 500, 784, 1568, 1666, 5000)
+"""Numbers of queries for `samplers` on small images."""
+
+
+class Case(NamedTuple):
+    """A method with all of its settings."""
+
+    method: str
+    arguments: dict[str, Any]
+
+
+Cases = Mapping[Hashable, Case]
+
+
+def case(method: str, model: str, **changes: Any) -> Case:
+    """A method with the settings of Table 1 for a model's image size, and changes.
+
+    Raises:
+        ValueError: an unknown method or model.
+    """
+    check_choice("method", method, METHODS)
+    defaults = SMALL if _is_small(model) else LARGE
+    return Case(method, {**defaults.get(method, {}), **changes})
+
+
+def table1(model: str) -> dict[Hashable, Case]:
+    """Table 1 and Figure 3: the seven methods, and a random order as the floor."""
+    return {method: case(method, model) for method in METHODS}
+
+
+def samples(
+    model: str, counts: Sequence[int] = (250, 500, 1000, 2000, 4000, 5000, 8000)
+) -> dict[Hashable, Case]:
+    """Figure S4, right: GEEX by the number of samples, and its two bounds."""
+    return {n: case("GEEX", model, n_samples=n) for n in counts} | _bounds(model)
+
+
+def stdevs(
+    model: str, values: Sequence[float] = (0.05, 0.15, 0.3, 0.5, 1.0)
+) -> dict[Hashable, Case]:
+    """Figure S4, left: GEEX by the width of the search, and its two bounds."""
+    return {s: case("GEEX", model, stdevs=s) for s in values} | _bounds(model)
+
+
+def mask_sizes(
+    model: str, sizes: Sequence[int] | None = None, **changes: Any
+) -> dict[Hashable, Case]:
+    """Figure S5: GERS by the size of its masks, and its two bounds."""
+    if sizes is None:
+        sizes = (2, 4, 7, 10, 14, 20, 28) if _is_small(model) else (7, 14, 28, 56)
+    return {s: case("GERS", model, mask_size=s, **changes) for s in sizes} | _bounds(
+        model
+    )
+
+
+def figure4(model: str) -> dict[Hashable, Case]:
+    """Figure 4: an estimate and its integral along the path, from as many queries.
+
+    Both with the masks that iGEEX has in Table 1; `noise` and `bright` in their rows
+    say how much of a map is noise, and how much of the noise lies on bright pixels.
+    """
+    estimate = "GEEX" if _is_small(model) else "GERS"
+    return {method: case(method, model) for method in (estimate, "iGEEX")}
+
+
+def samplers(model: str, counts: Sequence[int] | None = None) -> dict[Hashable, Case]:
+    """Search noise by the number of queries, labelled (noise, n).
+
+    "independent", "mirrored" (the paper's) and "orthogonal" are noise on pixels;
+    "resized" is GERS; "low-frequency" has `subspace(n)` frequencies per axis, and
+    "low-frequency 14" always 14. For large images: what low-frequency noise does with
+    1,000 queries against GERS with 1,000 and with 5,000.
+    """
+    channels, size = _channels(model), _size(model)
+    if not _is_small(model):
+        wanted = [("resized", 5000), ("resized", 1000), ("low-frequency", 1000)]
+    else:
+        wanted = [
+            (noise, n)
+            for noise in ("mirrored", "orthogonal", "resized", "low-frequency")
+            for n in counts or SIZES
+        ]
+        wanted += [("independent", n) for n in counts or (500, 1568, 5000)]
+        wanted += [("low-frequency 14", n) for n in counts or SIZES]
+    found: dict[Hashable, Case] = {}
+    for noise, n in wanted:
+        if noise == "resized":
+            found[noise, n] = case("GERS", model, n_samples=n)
+        elif noise.startswith("low-frequency"):
+            fixed = noise.endswith("14")
+            found[noise, n] = case(
+                "GERS",
+                model,
+                n_samples=n,
+                noise="low-frequency",
+                mask_size=14 if fixed else min(size, subspace(n, channels)),
+            )
+        else:
+            found[noise, n] = case("GEEX", model, n_samples=n, noise=noise)
+    return found
+
+
+def subspace(n_samples: int, channels: int) -> int:
+    """How many frequencies per axis n queries can afford: one round of pairs.
+
+    The largest s with 2 C s² <= n, so that each of the C s² directions is asked once
+    forwards and once backwards. Fewer directions leave queries to repeat what is
+    known; more leave a part of the subspace unseen.
+    """
+    n = check_count("n_samples", n_samples, 2 * check_count("channels", channels))
+    return math.isqrt(n // (2 * channels))
+
+
+def _bounds(model: str) -> dict[Hashable, Case]:
+    return {method: case(method, model) for method in ("SmoothGrad", FLOOR)}
+
+
+def run(
+    cases: Cases,
+    model: str,
+    data: str,
+    images: Iterable[int],
+    results: Results,
+    *,
+    explains: str = EXPLAINS,
+    show_progress: bool = False,
+) -> int:
+    """Measure and store the cases on images; rows that are there are not repeated.
+
+    Small images go together, as one noise set serves them all; of large ones, all
+    cases of an image come before the next image, so that a part is of use.
+
+    Args:
+        cases: what to measure, by label; labels are not stored.
+        model: a name of `models.load`.
+        data: of DATA, or the path of an ImageNet validation folder.
+        images: indices in the data.
+        results: the store. Maps of photographs in SHOWN are saved beside it.
+        explains: "probability" or "logit" of the predicted class; curves are always
+            of its probability.
+        show_progress: draw a bar.
+
+    Returns:
+        How many rows were measured now.
+    """
+    check_choice("explains", explains, SCORES)
+    indices = list(images)
+    units = [
+        [_unit(one, model, data, i, explains) for i in indices]
+        for one in cases.values()
+    ]
+    if _is_small(model):
+        order, together = [u for of_case in units for u in of_case], 100
+    else:
+        order, together = (
+            [u for of_image in zip(*units, strict=True) for u in of_image],
+            1,
+        )
+    folder = results.path.parent / "geex_maps"
+
+    def work(group: list[Unit]) -> list[dict[str, Any]]:
+        return measure(group, folder)
+
+    return results.run_together(order, work, together, show_progress=show_progress)
+
+
+def measure(
+    units: Sequence[Unit], folder: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """One method on some images: deletion curves, and distances to white-box maps.
+
+    Returns, for each image:
+        "target", "probability": the predicted class, and its probability;
+        "aopc", "curve": the normalised area over the deletion curve (metrics.deletion)
+            of the map as it is, and POINTS of the curve in thousandths;
+        "aopc_input", "curve_input": the same of map × input, for GRADIENT_LIKE;
+        "to_smoothgrad", "to_ig": the paper's distance to the map of a white-box method
+            in Table 1, both summed over the channels (Figure 3);
+        "cosine": to SmoothGrad with the same width, for GEEX and GERS;
+        "noise": for FAMILY, the sum of squared standard errors over that of squared
+            map values: the part of the map's energy that is noise;
+        "bright": for FAMILY, the part of that noise on the pixels that are brighter
+            than the image's median (Figure 4);
+        "queries": the model's evaluations, for methods that only query.
+    """
+    settings = units[0].settings
+    model, data, method = settings["model"], settings["data"], settings["method"]
+    indices = tuple(unit.image for unit in units)
+    images = load_images(data, indices, _size(model))
+    blackbox = _blackbox(model, "probability")
+    probabilities = blackbox(images)
+    target = probabilities.argmax(dim=1)
+    attribution, error, queries = _explain(units, images, target)
+    if folder is not None:
+        _save(units, attribution, Path(folder))
+    found: dict[str, Tensor] = {
+        "target": target,
+        "probability": probabilities.amax(dim=1),
+    }
+    rankings = {"": attribution}
+    if method in GRADIENT_LIKE:
+        rankings["_input"] = attribution * images
+    for name, ranking in rankings.items():
+        curve = deletion(blackbox, images, ranking, target, settings["steps"])
+        found["aopc" + name] = curve.aopc
+        points = _points(settings["steps"])
+        found["curve" + name] = (curve.scores[:, points] * 1000).round().long()
+    explained = (model, data, indices, settings["explains"])
+    if method != FLOOR:
+        ours = attribution.sum(dim=1, keepdim=True)
+        for reference in set(WHITE_BOX) - {method}:
+            theirs = _white_box(case(reference, model), *explained)
+            found["to_" + reference.lower()] = map_distance(
+                ours, theirs.sum(dim=1, keepdim=True)
+            )
+    if method in ("GEEX", "GERS"):
+        same_width = case("SmoothGrad", model, stdev=settings["arguments"]["stdevs"])
+        found["cosine"] = torch.cosine_similarity(
+            attribution.flatten(1), _white_box(same_width, *explained).flatten(1)
+        )
+    if error is not None:
+        variance = error.square().sum(dim=1)
+        brightness = images.mean(dim=1)
+        median = brightness.flatten(1).median(dim=1).values
+        bright = variance * (brightness > median[:, None, None])
+        energy = attribution.flatten(1).square().sum(dim=1)
+        of_noise = variance.flatten(1).sum(dim=1)
+        found["noise"] = of_noise / energy
+        found["bright"] = bright.flatten(1).sum(dim=1) / of_noise
+    if queries is not None:
+        found["queries"] = torch.full((len(units),), queries)
+    return [
+        {name: _plain(values[i]) for name, values in found.items()}
+        for i in range(len(units))
+    ]
+
+
+def _explain(
+    units: Sequence[Unit], images: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor | None, int | None]:
+    """The maps, their standard errors where they have some, and queries per image."""
+    settings = units[0].settings
+    model, method, explains = (settings[k] for k in ("model", "method", "explains"))
+    if method == FLOOR:
+        shape = (1, *images.shape[2:])
+        orders = [torch.rand(shape, generator=generator(u.image)) for u in units]
+        return torch.stack(orders), None, None
+    if method in WHITE_BOX:
+        indices = tuple(unit.image for unit in units)
+        this = Case(method, settings["arguments"])
+        return _white_box(this, model, settings["data"], indices, explains), None, None
+    blackbox = _blackbox(model, explains)
+    before = blackbox.queries
+    explainer = EXPLAINERS[method](
+        blackbox, **settings["arguments"], seed=units[0].seed
+    )
+    if isinstance(explainer, GEEX | GERS | IGEEX):
+        attribution, error = explainer.estimate(images, target)
+    else:
+        attribution, error = explainer.attribute(images, target), None
+    queries, rest = divmod(blackbox.queries - before, len(units))
+    assert rest == 0, f"{method} asked images unequally"
+    return attribution, error, queries
+
+
+def _white_box(
+    of: Case, model: str, data: str, indices: tuple[int, ...], explains: str
+) -> Tensor:
+    """The maps of SmoothGrad or IG, computed once: other methods are held to them."""
+    wanted = json.dumps(of.arguments, sort_keys=True)
+    return _white_box_once(of.method, wanted, model, data, indices, explains)
+
+
+@lru_cache(maxsize=32)
+def _white_box_once(
+    method: str,
+    arguments: str,
+    model: str,
+    data: str,
+    indices: tuple[int, ...],
+    explains: str,
+) -> Tensor:
+    images = load_images(data, indices, _size(model))
+    target = _blackbox(model, "probability")(images).argmax(dim=1)
+    explainer = EXPLAINERS[method](_scorer(model, explains), **json.loads(arguments))
+    return explainer.attribute(images, target)
+
+
+def load_images(data: str, indices: Sequence[int], size: int) -> Tensor:
+    """Images of a dataset of the study, float `[N, C, size, size]` in [0, 1].
+
+    Args:
+        data: of DATA, or the path of an ImageNet validation folder.
+        indices: into the data.
+        size: in pixels; grey digits have 28.
+
+    Raises:
+        ValueError: an index that the dataset does not have.
+        FileNotFoundError: neither a name nor a folder.
+    """
+    images = _images(data, size)
+    beyond = [i for i in indices if i >= len(images)]
+    if beyond:
+        raise ValueError(f"{data} has {len(images)} images, got index {beyond[0]}")
+    if isinstance(images, Tensor):
+        return images[list(indices)]
+    return torch.stack([images[i][0] for i in indices])
+
+
+@lru_cache
+def _images(data: str, size: int) -> Any:
+    if data == "mnist":
+        return digits.mnist().images
+    if data == "fashion_mnist":
+        return digits.fashion_mnist().images
+    if data in ("photos", "unlabelled_photos"):
+        return torch.cat([photos.load(name, size).image for name in photo_names(data)])
+    if not Path(data).is_dir():
+        raise FileNotFoundError(
+            f"data must be one of {', '.join(DATA)} or the path of an ImageNet "
+            f"validation folder, got {data!r}"
+        )
+    return photos.folder(data, size)
+
+
+@lru_cache
+def photo_names(data: str) -> tuple[str, ...]:
+    """The names of "photos" (those with an ImageNet class) or "unlabelled_photos"."""
+    known = photos.labelled(size=1).names
+    return known if data == "photos" else tuple(sorted({*photos.names()} - {*known}))
+
+
+@lru_cache
+def _model(name: str) -> models.Classifier:
+    return models.load(name)
+
+
+@lru_cache
+def _scorer(model: str, explains: str) -> torch.nn.Module:
+    known = _model(model)
+    return models.probabilities(known) if explains == "probability" else known
+
+
+@lru_cache
+def _blackbox(model: str, explains: str) -> BlackBox:
+    # Small networks: fixed, as on a busy machine the timing of "auto" may end at 4.
+    return BlackBox(
+        _scorer(model, explains), batch_size=256 if _is_small(model) else "auto"
+    )
+
+
+def _size(model: str) -> int:
+    return _model(model).input_size
+
+
+def _channels(model: str) -> int:
+    return _model(model).normalize.num_features
+
+
+def _is_small(model: str) -> bool:
+    return _size(model) < 64
+
+
+def _unit(one: Case, model: str, data: str, image: int, explains: str) -> Unit:
+    # Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
+    # 50,176 queries a map, so pixels go row-sized portion by portion.
+    size = _size(model)
+    settings = {
+        "model": model,
+        "data": data,
+        "explains": explains,
+        "method": one.method,
+        "arguments": one.arguments,
+        "steps": size**2 if _is_small(model) else size,
+    }
+    return Unit(settings, image)
+
+
+def _points(steps: int) -> Tensor:
+    """The steps of a deletion curve that a row keeps, int64 `[POINTS]`."""
+    return (torch.arange(POINTS) * steps / (POINTS - 1)).round().long()
+
+
+def _plain(value: Tensor) -> Any:
+    """A number or list for JSON, rounded to what is meant."""
+    if value.is_floating_point():
+        return round(float(value), 5)
+    return value.tolist()
+
+
+def read(
+    cases: Cases,
+    model: str,
+    data: str,
+    results: Results,
+    *,
+    explains: str = EXPLAINS,
+) -> dict[Hashable, dict[str, Tensor]]:
+    """The rows of the cases, for the images that every case has.
+
+    Arguments as in `run`.
+
+    Returns:
+        For each label what `measure` lists, as tensors with one row per image, in the
+        same order for all: `[N]`, and for curves `[N, POINTS]` in [0, 1]; "image" is
+        the index in the data, and "fractions" `[POINTS]` the share of deleted pixels.
+
+    Raises:
+        ValueError: a case has no row, or no image is common to all.
+    """
+    check_choice("explains", explains, SCORES)
+    rows: dict[Hashable, dict[int, dict[str, Any]]] = {}
+    for label, one in cases.items():
+        wanted = _unit(one, model, data, 0, explains).settings
+        rows[label] = {row["image"]: row["result"] for row in results.rows(**wanted)}
+        if not rows[label]:
+            raise ValueError(f"{results.path.name} has no row of {label} with {wanted}")
+    common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
+    if not common:
+        raise ValueError(
+            f"{results.path.name}: no image of {data} has rows of all of "
+            f"{', '.join(map(str, cases))}"
+        )
+    points = _points(wanted["steps"])
+    return {
+        label: {
+            "image": torch.tensor(common),
+            "fractions": points / wanted["steps"],
+            **{
+                name: torch.tensor([of_case[i][name] for i in common])
+                / (1000 if name.startswith("curve") else 1)
+                for name in of_case[common[0]]
+            },
+        }
+        for label, of_case in rows.items()
+    }
+
+
+SHOWN = ("chelsea", "coffee", "rocket")
+"""Photographs whose maps are saved, as their licences allow them in figures."""
+
+
+def maps(
+    cases: Cases,
+    model: str,
+    data: str,
+    image: int,
+    folder: str | Path | None = None,
+    *,
+    explains: str = EXPLAINS,
+) -> dict[Hashable, Tensor]:
+    """The maps of one image: Figures 2, 4 and S6, S1 to S3.
+
+    Maps of photographs in SHOWN are saved, in steps of 1/127 of their largest value,
+    when `run` measures them, or else here; other maps are computed at every call.
+
+    Args:
+        cases, model, data, explains: as in `run`.
+        image: its index in the data.
+        folder: where maps are saved; None is the book's `data/results/geex_maps`.
+
+    Returns:
+        For each label `[1, 1, H, W]`, summed over the channels.
+    """
+    check_choice("explains", explains, SCORES)
+    folder = data_path("results") / "geex_maps" if folder is None else Path(folder)
+    found: dict[Hashable, Tensor] = {}
+    for label, one in cases.items():
+        unit = _unit(one, model, data, image, explains)
+        path = _map_path(unit, folder)
+        if path is None or not path.exists():
+            images = load_images(data, [image], _size(model))
+            target = _blackbox(model, "probability")(images).argmax(dim=1)
+            attribution, _, _ = _explain([unit], images, target)
+            _save([unit], attribution, folder)
+        if path is None:
+            found[label] = attribution.sum(dim=1, keepdim=True)
+            continue
+        with np.load(path) as stored:
+            steps = torch.from_numpy(stored["steps"]).float()
+            found[label] = (steps / 127 * float(stored["largest"]))[None, None]
+    return found
+
+
+def _save(units: Sequence[Unit], attributions: Tensor, folder: Path) -> None:
+    """Save the maps of photographs that may be shown."""
+    for unit, attribution in zip(units, attributions, strict=True):
+        path = _map_path(unit, folder)
+        if path is None:
+            continue
+        scores = attribution.sum(dim=0)
+        largest = scores.abs().max()
+        steps = (scores / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez_compressed(
+                file,
+                steps=steps.numpy(),
+                largest=float(largest),
+                key=unit.key,
+                provenance=json.dumps(provenance()),
+            )
+        part.replace(path)
+
+
+def _map_path(unit: Unit, folder: Path) -> Path | None:
+    """The file of a map, or None if it is not saved."""
+    settings = unit.settings
+    if settings["data"] != "photos":
+        return None
+    name = photo_names("photos")[unit.image]
+    if name not in SHOWN or settings["method"] == FLOOR:
+        return None
+    digest = hashlib.sha256(unit.key.encode()).hexdigest()[:8]
+    return folder / f"{name}_{settings['method'].lower()}_{digest}.npz"
+
+
+def published_table1() -> dict[str, dict[str, float]]:
+    """Table 1 of the paper: for "MNIST", "Fashion-MNIST", "ImageNet" the methods'
+    normalised AOPC, and on ImageNet that of a "random" order (S-V)."""
+    found: dict[str, dict[str, float]] = {}
+    for row in published("geex"):
+        data, colon, method = row["quantity"].partition(": ")
+        if row["item"] == "Table 1" and colon:
+            found.setdefault(data, {})[method] = float(row["value"])
+    return found
+
+
+MARGIN = 0.01
+"""Scores, cosines and distances that differ by less are called alike."""
+SMALL_DATA = ("mnist", "fashion_mnist")
+Found = Mapping[Hashable, Mapping[str, Tensor]]
+
+
+class Claim(NamedTuple):
+    """A statement of the paper, or of this book, held against the rows."""
+
+    where: str
+    statement: str
+    data: str
+    value: float
+    """The mean over images of what the statement says is large, or near zero."""
+    low: float
+    high: float
+    """Its 95 % bootstrap interval over images."""
+    verdict: str
+    """"holds" or "fails" if the whole interval says so, else "open"."""
+
+
+def larger(
+    where: str, statement: str, data: str, difference: Tensor, margin: float = 0
+) -> Claim:
+    """The claim that differences `[N]` have a mean above -margin."""
+    low, high = (float(end) for end in bootstrap_mean(difference))
+    verdict = _verdict(low + margin, high + margin)
+    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
+
+
+def alike(where: str, statement: str, data: str, difference: Tensor) -> Claim:
+    """The claim that differences `[N]` have a mean within MARGIN of zero."""
+    low, high = (float(end) for end in bootstrap_mean(difference))
+    inside = low > -MARGIN and high < MARGIN
+    outside = low > MARGIN or high < -MARGIN
+    verdict = "holds" if inside else "fails" if outside else "open"
+    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
+
+
+def _verdict(low: float, high: float) -> str:
+    """Of the claim that what lies in this interval is positive."""
+    return "holds" if low > 0 else "fails" if high < 0 else "open"
+
+
+def score(found: Mapping[str, Tensor], ranking: str = "map") -> Tensor:
+    """The normalised AOPC `[N]` of a case, from what `read` returns for it.
+
+    Args:
+        ranking: "map", the map as it is, or "input", map × input for the methods of
+            GRADIENT_LIKE; others have the one score.
+    """
+    check_choice("ranking", ranking, ("map", "input"))
+    return (
+        found.get("aopc_input", found["aopc"]) if ranking == "input" else found["aopc"]
+    )
+
+
+def table1_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
+    """What the paper says about Table 1, on the rows of `table1`."""
+    aopc = {method: score(found[method], ranking) for method in found}
+    claims = [
+        larger("Table 1", f"{ours} above {rival}", data, aopc[ours] - aopc[rival])
+        for ours in FAMILY
+        for rival in ("RISE", "LIME")
+    ]
+    difference = aopc["iGEEX"] - aopc["IG"]
+    claims.append(alike("Table 1", "iGEEX close to IG", data, difference))
+    gain = aopc["GERS"] - aopc["GEEX"]
+    if data == "mnist":
+        claims.append(alike("Table 1", "GERS about as good as GEEX", data, gain))
+    elif data == "fashion_mnist":
+        claims.append(larger("Table 1", "GERS below GEEX", data, -gain))
+    else:
+        claims.append(larger("Table 1", "GERS above GEEX", data, gain))
+        drop = aopc["GERS"] - aopc["iGEEX"]
+        claims.append(larger("Table 1", "iGEEX below GERS", data, drop))
+    return claims
+
+
+def figure3_claims(found: Found, data: str) -> list[Claim]:
+    """What the paper says about Figure 3, on the rows of `table1`."""
+    claims = []
+    for reference in WHITE_BOX:
+        far = {m: found[m]["to_" + reference.lower()] for m in (*FAMILY, "RISE")}
+        claims += [
+            larger(
+                "Figure 3",
+                f"{ours} nearer to {reference} than RISE",
+                data,
+                far["RISE"] - far[ours],
+            )
+            for ours in FAMILY
+        ]
+    nearer = found["GERS"]["to_smoothgrad"] - found["GEEX"]["to_smoothgrad"]
+    if data in SMALL_DATA:
+        said = "GEEX nearer to SmoothGrad than GERS"
+        claims.append(larger("Figure 3", said, data, nearer))
+    else:
+        said = "GERS nearer to SmoothGrad than GEEX"
+        claims.append(larger("Figure 3", said, data, -nearer))
+    return claims
+
+
+def figure4_claims(found: Found, data: str) -> list[Claim]:
+    """Integration amplifies noise, on the rows of `figure4`."""
+    (estimate,) = (label for label in found if label != "iGEEX")
+    return [
+        larger("Figure 4", statement, data, found["iGEEX"][of] - found[estimate][of])
+        for of, statement in (
+            ("noise", f"more of iGEEX's map is noise than of {estimate}'s"),
+            (
+                "bright",
+                f"more of iGEEX's noise lies on bright pixels than {estimate}'s",
+            ),
+        )
+    ]
+
+
+def samples_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
+    """Growth with the number of samples slows down at 2,000, on the rows of `samples`.
+
+    Two doublings before 2,000 are compared with two after it.
+    """
+    aopc = {n: score(found[n], ranking) for n in (500, 2000, 8000)}
+    before, after = aopc[2000] - aopc[500], aopc[8000] - aopc[2000]
+    said = "more gain from 500 to 2,000 samples than from 2,000 to 8,000"
+    return [larger("Figure S4", said, data, before - after)]
+
+
+def mask_sizes_claims(
+    found: Found, data: str, peak: int, ranking: str = "map"
+) -> list[Claim]:
+    """GERS is best at a size in between, on the rows of `mask_sizes`."""
+    sizes = sorted(size for size in found if isinstance(size, int))
+    best = score(found[peak], ranking)
+    return [
+        larger(
+            "Figure S5",
+            f"masks of {peak} better than masks of {end}",
+            data,
+            best - score(found[end], ranking),
+        )
+        for end in (sizes[0], sizes[-1])
+    ]
+
+
+def floor_claim(small: Found, large: Found, data: str, ranking: str = "map") -> Claim:
+    """A random order is closer to SmoothGrad on large images than on small ones.
+
+    Both arguments are rows of `table1`. The images are not the same, so the interval
+    is that of two means apart: at least 95 %.
+    """
+    gaps = [score(f["SmoothGrad"], ranking) - f[FLOOR]["aopc"] for f in (small, large)]
+    ends = [[float(end) for end in bootstrap_mean(gap)] for gap in gaps]
+    low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
+    value = float(gaps[0].mean() - gaps[1].mean())
+    said = "random order closer to SmoothGrad than on small images"
+    return Claim("S-V", said, data, value, low, high, _verdict(low, high))
+
+
+def samplers_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
+    """Fewer queries for the same map, on the rows of `samplers`: within MARGIN of the
+    paper's sampler with 5,000 queries, or better."""
+    if data in SMALL_DATA:
+        paper = ("mirrored", 5000)
+        rivals = [("orthogonal", 1666), ("low-frequency", 500)]
+    else:
+        paper, rivals = ("resized", 5000), [("low-frequency", 1000)]
+    claims = []
+    for noise, n in rivals:
+        rival = found[noise, n]
+        said = f"{noise}, {n} queries, reach {paper[0]}, {paper[1]} queries, in "
+        gain = score(rival, ranking) - score(found[paper], ranking)
+        claims.append(larger("Section 3", said + "AOPC", data, gain, MARGIN))
+        if data in SMALL_DATA:
+            gain = rival["cosine"] - found[paper]["cosine"]
+            claims.append(larger("Section 3", said + "cosine", data, gain, MARGIN))
+    return claims
