@@ -1,4 +1,4 @@
-"""How good is a map? Curves that change the image in its order, and games of pointing."""
+"""How good is a map? Curves along its order, distances, and games of pointing."""
 
 from xai_lib.metrics.deletion import PerturbationCurve, deletion, insertion
 from xai_lib.metrics.distance import map_distance
@@ -20,10 +20,19 @@ from xai_lib.metrics.pointing import (
 
 __all__ = [
     "FlipCurve",
+    "GridGame",
+    "Grids",
     "PerturbationCurve",
+    "PointingGame",
     "bootstrap_mean",
+    "box_masks",
+    "confident",
     "deletion",
+    "energy_inside",
     "flipping",
+    "grid_pointing_game",
     "insertion",
     "map_distance",
+    "photo_grids",
+    "pointing_hits",
 ]

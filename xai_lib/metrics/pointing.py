@@ -1,0 +1,193 @@
+"""The pointing game: does the map point at the object?
+
+Zhang et al., "Top-down neural attention by excitation backprop" (2016/2018),
+https://arxiv.org/abs/1608.00507: each pair of an image and a class in it is a hit if
+the map's maximum lies on an object of the class, or close to one. The score is the mean
+over classes of the share of hits. The rules here are those of TorchRay, which the AISE
+paper uses, except in two cases:
+
+- Several maxima: each of them is tested, and the pair counts as the share that hits, so
+  that a flat map scores what a random point would. TorchRay takes the first one in row
+  order, so a flat map points at the upper left corner.
+- Classes without a pair have no accuracy and do not enter the mean. TorchRay enters 0.
+
+TorchRay measures the 15 pixels in the original image, to whose size it brings the map.
+
+The energy-based variant (Wang et al., Score-CAM, 2020,
+https://arxiv.org/abs/1910.01279) asks for the share of the map's positive mass on the
+object or in its box, and so looks at the whole map.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from xai_lib.arguments import check_count, check_inputs, check_number
+
+
+def pointing_hits(attributions: Tensor, masks: Tensor, tolerance: float = 15) -> Tensor:
+    """Whether the maximum of each map lies on its mask, or nearer than `tolerance`.
+
+    Args:
+        attributions: `[M, 1, H, W]`, one map per pair of an image and a class in it.
+        masks: bool `[M, H, W]`: the pixels of all objects of the class.
+        tolerance: in pixels of the masks, from pixel centre to pixel centre; 0 counts
+            a maximum on the mask only.
+
+    Returns:
+        Float64 `[M]`: 1 or 0; where several pixels share the maximum, the share of
+        them that hit.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name; an empty mask, which nothing
+            can hit.
+    """
+    _check_regions(attributions, masks)
+    check_number("tolerance", tolerance, 0)
+    hits = []
+    for values, mask in zip(attributions[:, 0].cpu(), masks.cpu().numpy(), strict=True):
+        distances = torch.from_numpy(distance_transform_edt(~mask))
+        at_maximum = distances[values == values.max()]
+        hit = (at_maximum < tolerance) | (at_maximum == 0)
+        hits.append(hit.double().mean())
+    return torch.stack(hits)
+
+
+def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
+    """The share of each map's positive mass that lies on its mask.
+
+    A map with no positive value counts as a flat one: the mask's share of the area,
+    which is what a map that knows nothing gets.
+
+    Args:
+        attributions: `[M, 1, H, W]`.
+        masks: bool `[M, H, W]`; see `box_masks` for boxes.
+
+    Returns:
+        Float64 `[M]` in [0, 1].
+
+    Raises:
+        TypeError, ValueError: as `pointing_hits`.
+    """
+    _check_regions(attributions, masks)
+    mass = attributions[:, 0].cpu().double().clamp_min(0).flatten(1)
+    mass[mass.amax(dim=1) == 0] = 1
+    # Divided by the maximum first: sums of tiny or huge values stay finite.
+    mass = mass / mass.amax(dim=1, keepdim=True)
+    inside = masks.cpu().double().flatten(1)
+    return (mass * inside).sum(dim=1) / mass.sum(dim=1)
+
+
+class PointingGame(NamedTuple):
+    """The score of the pairs of an image and a class: `hits` and what they belong to.
+
+    Two methods on the same pairs share the resamples of `bootstrap`, so that the
+    differences of the two are those of a paired comparison.
+    """
+
+    hits: Tensor
+    """In [0, 1], `[M]`, from `pointing_hits`."""
+    target: Tensor
+    """The class of each pair, int64 `[M]`."""
+    image: Tensor
+    """The image of each pair, int64 `[M]`: any numbers, equal for the same image."""
+
+    @property
+    def per_class(self) -> dict[int, float]:
+        """The share of hits of each class that occurs, by class."""
+        return {
+            int(c): float(self.hits[self.target == c].double().mean())
+            for c in self.target.unique()
+        }
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of `per_class`."""
+        shares = self.per_class.values()
+        return sum(shares) / check_count("the number of pairs", len(shares))
+
+    def subset(self, keep: Tensor) -> PointingGame:
+        """The pairs that a bool `[M]` selects, such as the difficult ones.
+
+        Zhang et al. call a pair difficult if the objects of its class cover less than
+        a quarter of the image, and there is an object of another class.
+        """
+        return PointingGame(*(part[keep] for part in self))
+
+    def bootstrap(self, n_resamples: int = 2000, seed: int = 0) -> Tensor:
+        """The accuracy in resamples of the images: float64 `[n_resamples]`.
+
+        All pairs of an image are drawn together. A class that a resample misses does
+        not enter its mean.
+        """
+        check_count("n_resamples", n_resamples)
+        images, row = self.image.unique(return_inverse=True)
+        classes, column = self.target.unique(return_inverse=True)
+        n = check_count("the number of pairs", len(images))
+        empty = torch.zeros(n, len(classes), dtype=torch.float64)
+        ones = torch.ones(len(row), dtype=torch.float64)
+        hits = empty.index_put((row, column), self.hits.double(), accumulate=True)
+        pairs = empty.index_put((row, column), ones, accumulate=True)
+        # How often each image is drawn; the sums over a resample are then products.
+        draws = np.random.default_rng(seed).multinomial(
+            n, np.full(n, 1 / n), n_resamples
+        )
+        drawn = torch.from_numpy(draws).double()
+        return ((drawn @ hits) / (drawn @ pairs)).nanmean(dim=1)
+
+    def interval(
+        self, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+    ) -> tuple[float, float]:
+        """The percentile bootstrap interval of the accuracy, over images."""
+        tail = (1 - check_number("level", level, 0, 1)) / 2
+        ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+        low, high = self.bootstrap(n_resamples, seed).quantile(ends)
+        return float(low), float(high)
+
+
+def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The pixels whose centres lie in each box: bool `[k, height, width]`.
+
+    Args:
+        boxes: `[k, 4]`, edges x0, y0, x1, y1 in pixels; the centre of the first pixel
+            is (0.5, 0.5).
+    """
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = list(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"boxes must be a tensor [k, 4], got {got}")
+    x = torch.arange(check_count("width", width)) + 0.5
+    y = torch.arange(check_count("height", height)) + 0.5
+    x0, y0, x1, y1 = boxes.cpu()[:, :, None].unbind(1)
+    columns, rows = (x0 <= x) & (x < x1), (y0 <= y) & (y < y1)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _check_regions(attributions: Tensor, masks: Tensor) -> None:
+    """Refuse maps that are not `[M, 1, H, W]`, and masks that do not belong to them."""
+    check_inputs(attributions, "attributions")
+    m, channels, height, width = attributions.shape
+    if channels != 1:
+        raise ValueError(
+            f"attributions must be [M, 1, H, W], got {list(attributions.shape)}; "
+            "reduce the channels first, e.g. .abs().amax(dim=1, keepdim=True) for a "
+            "gradient"
+        )
+    if not isinstance(masks, Tensor) or masks.dtype is not torch.bool:
+        got = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise TypeError(f"masks must be a bool tensor [M, H, W], got {got}")
+    if masks.shape != (m, height, width):
+        raise ValueError(
+            f"masks must be {[m, height, width]} for attributions of shape "
+            f"{list(attributions.shape)}, got {list(masks.shape)}"
+        )
+    empty = (~masks.flatten(1).any(dim=1)).nonzero()
+    if len(empty):
+        raise ValueError(
+            f"masks must not be empty, but mask {int(empty[0])} has no pixel, so that "
+            "no map can hit it; leave the pair out"
+        )
