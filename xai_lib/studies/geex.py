@@ -40,8 +40,7 @@ from xai_lib.arguments import check_choice, check_count
 from xai_lib.attribution import Attribution, generator
 from xai_lib.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX
-from xai_lib.metrics import bootstrap_mean, deletion
-from xai_lib.metrics.distance import map_distance
+from xai_lib.metrics import deletion, map_distance
 from xai_lib.paths import data_path
 from xai_lib.studies.results import Results, Unit, provenance, published
 from xai_lib.zoo import digits, models, photos
@@ -300,12 +299,9 @@ def measure(
         found["curve" + name] = (curve.scores[:, points] * 1000).round().long()
     explained = (model, data, indices, settings["explains"])
     if method != FLOOR:
-        ours = attribution.sum(dim=1, keepdim=True)
         for reference in set(WHITE_BOX) - {method}:
             theirs = _white_box(case(reference, model), *explained)
-            found["to_" + reference.lower()] = map_distance(
-                ours, theirs.sum(dim=1, keepdim=True)
-            )
+            found["to_" + reference.lower()] = map_distance(attribution, theirs)
     if method in ("GEEX", "GERS"):
         same_width = case("SmoothGrad", model, stdev=settings["arguments"]["stdevs"])
         found["cosine"] = torch.cosine_similarity(
@@ -344,9 +340,8 @@ def _explain(
         return _white_box(this, model, settings["data"], indices, explains), None, None
     blackbox = _blackbox(model, explains)
     before = blackbox.queries
-    explainer = EXPLAINERS[method](
-        blackbox, **settings["arguments"], seed=units[0].seed
-    )
+    arguments = {**settings["arguments"], "seed": units[0].seed}
+    explainer = EXPLAINERS[method](blackbox, **arguments)
     if isinstance(explainer, GEEX | GERS | IGEEX):
         attribution, error = explainer.estimate(images, target)
     else:
@@ -454,17 +449,20 @@ def _is_small(model: str) -> bool:
     return _size(model) < 64
 
 
+def _steps(model: str) -> int:
+    """Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
+    50,176 queries a map, so as many pixels go at once as a row has."""
+    return _size(model) ** 2 if _is_small(model) else _size(model)
+
+
 def _unit(one: Case, model: str, data: str, image: int, explains: str) -> Unit:
-    # Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
-    # 50,176 queries a map, so pixels go row-sized portion by portion.
-    size = _size(model)
     settings = {
         "model": model,
         "data": data,
         "explains": explains,
         "method": one.method,
         "arguments": one.arguments,
-        "steps": size**2 if _is_small(model) else size,
+        "steps": _steps(model),
     }
     return Unit(settings, image)
 
@@ -527,6 +525,19 @@ def read(
         }
         for label, of_case in rows.items()
     }
+
+
+def score(found: Mapping[str, Tensor], ranking: str = "map") -> Tensor:
+    """The normalised AOPC `[N]` of a case, from what `read` returns for it.
+
+    Args:
+        ranking: "map", the map as it is, or "input", map × input for the methods of
+            GRADIENT_LIKE; others have the one score.
+    """
+    check_choice("ranking", ranking, ("map", "input"))
+    return (
+        found.get("aopc_input", found["aopc"]) if ranking == "input" else found["aopc"]
+    )
 
 
 SHOWN = ("chelsea", "coffee", "rocket")
@@ -618,183 +629,3 @@ def published_table1() -> dict[str, dict[str, float]]:
         if row["item"] == "Table 1" and colon:
             found.setdefault(data, {})[method] = float(row["value"])
     return found
-
-
-MARGIN = 0.01
-"""Scores, cosines and distances that differ by less are called alike."""
-SMALL_DATA = ("mnist", "fashion_mnist")
-Found = Mapping[Hashable, Mapping[str, Tensor]]
-
-
-class Claim(NamedTuple):
-    """A statement of the paper, or of this book, held against the rows."""
-
-    where: str
-    statement: str
-    data: str
-    value: float
-    """The mean over images of what the statement says is large, or near zero."""
-    low: float
-    high: float
-    """Its 95 % bootstrap interval over images."""
-    verdict: str
-    """"holds" or "fails" if the whole interval says so, else "open"."""
-
-
-def larger(
-    where: str, statement: str, data: str, difference: Tensor, margin: float = 0
-) -> Claim:
-    """The claim that differences `[N]` have a mean above -margin."""
-    low, high = (float(end) for end in bootstrap_mean(difference))
-    verdict = _verdict(low + margin, high + margin)
-    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
-
-
-def alike(where: str, statement: str, data: str, difference: Tensor) -> Claim:
-    """The claim that differences `[N]` have a mean within MARGIN of zero."""
-    low, high = (float(end) for end in bootstrap_mean(difference))
-    inside = low > -MARGIN and high < MARGIN
-    outside = low > MARGIN or high < -MARGIN
-    verdict = "holds" if inside else "fails" if outside else "open"
-    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
-
-
-def _verdict(low: float, high: float) -> str:
-    """Of the claim that what lies in this interval is positive."""
-    return "holds" if low > 0 else "fails" if high < 0 else "open"
-
-
-def score(found: Mapping[str, Tensor], ranking: str = "map") -> Tensor:
-    """The normalised AOPC `[N]` of a case, from what `read` returns for it.
-
-    Args:
-        ranking: "map", the map as it is, or "input", map × input for the methods of
-            GRADIENT_LIKE; others have the one score.
-    """
-    check_choice("ranking", ranking, ("map", "input"))
-    return (
-        found.get("aopc_input", found["aopc"]) if ranking == "input" else found["aopc"]
-    )
-
-
-def table1_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
-    """What the paper says about Table 1, on the rows of `table1`."""
-    aopc = {method: score(found[method], ranking) for method in found}
-    claims = [
-        larger("Table 1", f"{ours} above {rival}", data, aopc[ours] - aopc[rival])
-        for ours in FAMILY
-        for rival in ("RISE", "LIME")
-    ]
-    difference = aopc["iGEEX"] - aopc["IG"]
-    claims.append(alike("Table 1", "iGEEX close to IG", data, difference))
-    gain = aopc["GERS"] - aopc["GEEX"]
-    if data == "mnist":
-        claims.append(alike("Table 1", "GERS about as good as GEEX", data, gain))
-    elif data == "fashion_mnist":
-        claims.append(larger("Table 1", "GERS below GEEX", data, -gain))
-    else:
-        claims.append(larger("Table 1", "GERS above GEEX", data, gain))
-        drop = aopc["GERS"] - aopc["iGEEX"]
-        claims.append(larger("Table 1", "iGEEX below GERS", data, drop))
-    return claims
-
-
-def figure3_claims(found: Found, data: str) -> list[Claim]:
-    """What the paper says about Figure 3, on the rows of `table1`."""
-    claims = []
-    for reference in WHITE_BOX:
-        far = {m: found[m]["to_" + reference.lower()] for m in (*FAMILY, "RISE")}
-        claims += [
-            larger(
-                "Figure 3",
-                f"{ours} nearer to {reference} than RISE",
-                data,
-                far["RISE"] - far[ours],
-            )
-            for ours in FAMILY
-        ]
-    nearer = found["GERS"]["to_smoothgrad"] - found["GEEX"]["to_smoothgrad"]
-    if data in SMALL_DATA:
-        said = "GEEX nearer to SmoothGrad than GERS"
-        claims.append(larger("Figure 3", said, data, nearer))
-    else:
-        said = "GERS nearer to SmoothGrad than GEEX"
-        claims.append(larger("Figure 3", said, data, -nearer))
-    return claims
-
-
-def figure4_claims(found: Found, data: str) -> list[Claim]:
-    """Integration amplifies noise, on the rows of `figure4`."""
-    (estimate,) = (label for label in found if label != "iGEEX")
-    return [
-        larger("Figure 4", statement, data, found["iGEEX"][of] - found[estimate][of])
-        for of, statement in (
-            ("noise", f"more of iGEEX's map is noise than of {estimate}'s"),
-            (
-                "bright",
-                f"more of iGEEX's noise lies on bright pixels than {estimate}'s",
-            ),
-        )
-    ]
-
-
-def samples_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
-    """Growth with the number of samples slows down at 2,000, on the rows of `samples`.
-
-    Two doublings before 2,000 are compared with two after it.
-    """
-    aopc = {n: score(found[n], ranking) for n in (500, 2000, 8000)}
-    before, after = aopc[2000] - aopc[500], aopc[8000] - aopc[2000]
-    said = "more gain from 500 to 2,000 samples than from 2,000 to 8,000"
-    return [larger("Figure S4", said, data, before - after)]
-
-
-def mask_sizes_claims(
-    found: Found, data: str, peak: int, ranking: str = "map"
-) -> list[Claim]:
-    """GERS is best at a size in between, on the rows of `mask_sizes`."""
-    sizes = sorted(size for size in found if isinstance(size, int))
-    best = score(found[peak], ranking)
-    return [
-        larger(
-            "Figure S5",
-            f"masks of {peak} better than masks of {end}",
-            data,
-            best - score(found[end], ranking),
-        )
-        for end in (sizes[0], sizes[-1])
-    ]
-
-
-def floor_claim(small: Found, large: Found, data: str, ranking: str = "map") -> Claim:
-    """A random order is closer to SmoothGrad on large images than on small ones.
-
-    Both arguments are rows of `table1`. The images are not the same, so the interval
-    is that of two means apart: at least 95 %.
-    """
-    gaps = [score(f["SmoothGrad"], ranking) - f[FLOOR]["aopc"] for f in (small, large)]
-    ends = [[float(end) for end in bootstrap_mean(gap)] for gap in gaps]
-    low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    value = float(gaps[0].mean() - gaps[1].mean())
-    said = "random order closer to SmoothGrad than on small images"
-    return Claim("S-V", said, data, value, low, high, _verdict(low, high))
-
-
-def samplers_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:
-    """Fewer queries for the same map, on the rows of `samplers`: within MARGIN of the
-    paper's sampler with 5,000 queries, or better."""
-    if data in SMALL_DATA:
-        paper = ("mirrored", 5000)
-        rivals = [("orthogonal", 1666), ("low-frequency", 500)]
-    else:
-        paper, rivals = ("resized", 5000), [("low-frequency", 1000)]
-    claims = []
-    for noise, n in rivals:
-        rival = found[noise, n]
-        said = f"{noise}, {n} queries, reach {paper[0]}, {paper[1]} queries, in "
-        gain = score(rival, ranking) - score(found[paper], ranking)
-        claims.append(larger("Section 3", said + "AOPC", data, gain, MARGIN))
-        if data in SMALL_DATA:
-            gain = rival["cosine"] - found[paper]["cosine"]
-            claims.append(larger("Section 3", said + "cosine", data, gain, MARGIN))
-    return claims
