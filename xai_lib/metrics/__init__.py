@@ -17,6 +17,7 @@ from xai_lib.metrics.pointing import (
     energy_inside,
     pointing_hits,
 )
+from xai_lib.metrics.sensitivity import max_sensitivity
 
 __all__ = [
     "FlipCurve",
@@ -33,6 +34,7 @@ __all__ = [
     "grid_pointing_game",
     "insertion",
     "map_distance",
+    "max_sensitivity",
     "photo_grids",
     "pointing_hits",
 ]

@@ -1,0 +1,96 @@
+"""Max-sensitivity: how much does a map change when the image hardly does?
+
+Yeh et al., "On the (in)fidelity and sensitivity of explanations" (2019), definition 3,
+https://arxiv.org/abs/1901.09392. With E the explainer, and the class held fixed,
+
+    max over ‖δ‖∞ ≤ r of ‖E(x + δ) − E(x)‖ / ‖E(x)‖.
+
+The division, which makes methods of different scales comparable, is Captum's; its
+`sensitivity_max` takes the largest of a few random δ, a lower bound. A low value says
+that a map is stable, not that it is right: one that ignores the image has 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import captum.metrics
+import torch
+from torch import Tensor
+
+from xai_lib.arguments import (
+    Target,
+    check_count,
+    check_inputs,
+    check_number,
+    check_target,
+)
+from xai_lib.attribution import generator
+
+
+def max_sensitivity(
+    attribute: Callable[..., Tensor],
+    inputs: Tensor,
+    target: Target,
+    radius: float = 0.02,
+    n_samples: int = 10,
+    seed: int = 0,
+) -> Tensor:
+    """The largest relative change of each map, over random δ from [−r, r]^d.
+
+    The defaults are the AISE paper's. All images get the same δ, drawn from the seed,
+    so an image's value does not depend on the images beside it. Each call of the
+    explainer starts from the same random state, and the global one is restored: what
+    an explainer's own sampling adds is not measured, as long as that is seeded or
+    comes from torch's global state. Perturbed images may leave [0, 1] by r.
+
+    Args:
+        attribute: an explainer's method, called as attribute(images, target=classes).
+        inputs: `[N, C, H, W]`.
+        target: the class, an int or a tensor `[N]`. None is refused: the class
+            predicted may change with δ, and then another question would be answered.
+        radius: r, in input units.
+        n_samples: how many δ; 1 + n_samples explanations of each image.
+        seed: of δ.
+
+    Returns:
+        `[N]`. A map of zeros is divided by 1 instead of its norm.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
+    """
+    check_inputs(inputs)
+    n = len(inputs)
+    classes = check_target(target, n)
+    if classes is None:
+        raise TypeError(
+            "target must be an int or a tensor [N], got None; fix it, e.g. to "
+            "model(inputs).argmax(dim=1)"
+        )
+    check_number("radius", radius, 0)
+    check_count("n_samples", n_samples)
+    source = generator(seed)
+
+    def perturbed(images: Tensor) -> Tensor:
+        # Captum asks for one δ at a time, see below.
+        uniform = torch.rand(images.shape[1:], generator=source, dtype=torch.float64)
+        return images + ((2 * uniform - 1) * radius).to(images)
+
+    def explained(images: Tensor) -> Tensor:
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(seed)
+            return attribute(images, target=classes).detach()
+
+    def wrapped_alike(images: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
+        # Captum passes the inputs in a tuple, and would take a bare map of N images
+        # for N maps.
+        return (explained(*images),) if isinstance(images, tuple) else explained(images)
+
+    return captum.metrics.sensitivity_max(
+        wrapped_alike,
+        inputs.detach(),
+        perturbed,
+        perturb_radius=radius,
+        n_perturb_samples=n_samples,
+        max_examples_per_batch=n,
+    )
