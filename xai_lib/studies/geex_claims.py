@@ -42,7 +42,9 @@ def larger(
     """The claim that differences `[N]` have a mean above -margin."""
     low, high = (float(end) for end in bootstrap_mean(difference))
     verdict = _verdict(low + margin, high + margin)
-    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
+    return Claim(
+        where, statement, data, float(difference.double().mean()), low, high, verdict
+    )
 
 
 def alike(where: str, statement: str, data: str, difference: Tensor) -> Claim:
@@ -51,7 +53,9 @@ def alike(where: str, statement: str, data: str, difference: Tensor) -> Claim:
     inside = low > -MARGIN and high < MARGIN
     outside = low > MARGIN or high < -MARGIN
     verdict = "holds" if inside else "fails" if outside else "open"
-    return Claim(where, statement, data, float(difference.mean()), low, high, verdict)
+    return Claim(
+        where, statement, data, float(difference.double().mean()), low, high, verdict
+    )
 
 
 def _verdict(low: float, high: float) -> str:
