@@ -1,0 +1,26 @@
+"""AISE: a saliency map as a density of kernels that an optimiser has placed."""
+
+from xai_lib.aise.classification import AISE, Samples
+from xai_lib.aise.density import saliency
+from xai_lib.aise.detection import AISEDetection, Detection, detection_score
+from xai_lib.aise.kernels import gaussian_masks
+from xai_lib.aise.samplers import (
+    DirectSampler,
+    LatticeSampler,
+    LipoSampler,
+    RandomSampler,
+)
+
+__all__ = [
+    "AISE",
+    "AISEDetection",
+    "Detection",
+    "DirectSampler",
+    "LatticeSampler",
+    "LipoSampler",
+    "RandomSampler",
+    "Samples",
+    "detection_score",
+    "gaussian_masks",
+    "saliency",
+]

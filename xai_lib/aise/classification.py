@@ -1,0 +1,205 @@
+"""AISE: adaptive input sampling for explanation of black-box models, for classifiers.
+
+Tsykunov, Lee and Park; their supplement gives the numbers. A kernel G (8) at p shows a
+part of the image or hides it, and the score of p is
+
+    s(p) = f(x ⊙ G) - f(x ⊙ (1 - G))
+
+for the class f: *preserve* asks what the part says alone, *delete* how far the class
+drops without it. The drop is f(x) - f(x ⊙ (1 - G)), but f(x) is the same for all
+kernels, so it cancels in the map (`density`) and needs no query. A sample is one place
+and costs a query for each paradigm: "50 samples (100 inferences)". So the paradigms
+share a search, which maximises their sum, and there is a search for each image and
+width. The map is the sum over the widths of the weighted kernel densities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xai_lib import blackbox
+from xai_lib.aise import density
+from xai_lib.aise.kernels import profiles
+from xai_lib.aise.samplers import SAMPLERS, UNIT_SQUARE, Bounds, Sampler, search
+from xai_lib.arguments import (
+    Target,
+    check_choice,
+    check_count,
+    check_inputs,
+    check_number,
+    pick,
+    resolve_target,
+)
+from xai_lib.attribution import BlackBoxAttribution
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "150": {"n_samples": 25, "kernel_widths": (0.1, 0.175, 0.25)},
+    "300": {"n_samples": 50, "kernel_widths": (0.1, 0.175, 0.25)},
+    "700": {"n_samples": 87, "kernel_widths": (0.075, 0.13, 0.19, 0.25)},
+}
+"""The paper's settings, by their names; "700" is 87 · 4 · 2 = 696 queries."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What AISE has seen of N images with W widths and n samples, and its maps.
+
+    Attributes:
+        target: the class of each image, `[N]`.
+        widths: σ, `[W]`, in units of the image's sides.
+        centres: `[N, W, n, 2]`, columns (x, y), in the order of asking.
+        scores: s of each centre, `[N, W, n]`.
+        maps: of each width, `[N, W, H, W']`; the saliency map is their sum.
+    """
+
+    target: Tensor
+    widths: Tensor
+    centres: Tensor
+    scores: Tensor
+    maps: Tensor
+
+
+class AISE(BlackBoxAttribution):
+    """AISE for classifiers; maps `[N, 1, H, W]`.
+
+    It asks exactly n_samples · widths · paradigms queries per image (and one more for
+    the class, if no target is given). The same seed gives the same map, whatever other
+    images are explained and however queries are batched, as long as the model's answers
+    do not depend on the batch.
+
+    Args:
+        forward_func: any callable from images to scores; use probabilities.
+        sampler: "direct", "lipo", "random", "lattice", or a function that makes a
+            sampler from (bounds, n_samples, seed).
+        kernel_widths: σ, in units of the image's sides.
+        n_samples: kernels per width.
+        preserve, delete: the paradigms; at least one.
+        seed: of the samplers that draw.
+        eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
+        normalise: free of the sampling density, or the paper's sum; see `density`.
+        bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable,
+        sampler: str | Callable[[Bounds, int, int], Sampler] = "direct",
+        kernel_widths: Sequence[float] = (0.1, 0.175, 0.25),
+        n_samples: int = 50,
+        preserve: bool = True,
+        delete: bool = True,
+        seed: int = 0,
+        eps: float = 0.1,
+        normalise: bool = True,
+        bounds: Bounds = UNIT_SQUARE,
+    ) -> None:
+        super().__init__(forward_func)
+        if not callable(sampler):
+            check_choice("sampler", sampler, tuple(SAMPLERS))
+        self.sampler = sampler
+        self.kernel_widths = tuple(kernel_widths)
+        if not self.kernel_widths:
+            raise ValueError("kernel_widths must hold at least one width, got none")
+        for width in self.kernel_widths:
+            if check_number("kernel_widths", width, 0) == 0:
+                raise ValueError(f"kernel_widths must be above 0, got {kernel_widths}")
+        self.n_samples = check_count("n_samples", n_samples)
+        self.preserve, self.delete = bool(preserve), bool(delete)
+        if not (preserve or delete):
+            raise ValueError("preserve and delete must not both be False: no query")
+        self.seed = check_count("seed", seed, at_least=0)
+        self.eps = check_number("eps", eps, 0)
+        self.normalise = bool(normalise)
+        self.bounds = bounds
+        self._samplers()  # wrong bounds and a missing dlib are noticed here
+
+    @classmethod
+    def preset(cls, forward_func: Callable, name: str, **settings: Any) -> AISE:
+        """AISE-150, AISE-300 or AISE-700: 150, 300 or 696 queries per image."""
+        check_choice("name", name, tuple(PRESETS))
+        return cls(forward_func, **(PRESETS[name] | settings))
+
+    def sample(
+        self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
+    ) -> Samples:
+        """The centres, scores and maps behind `attribute`, which see."""
+        check_inputs(inputs)
+        inputs = inputs.detach()
+        classes = resolve_target(self._scores, inputs, target)
+        return self._sample(inputs, classes, show_progress)
+
+    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
+        maps = self._sample(inputs, target, show_progress).maps
+        return maps.sum(dim=1, keepdim=True).to(inputs)
+
+    def _sample(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Samples:
+        n, w = len(inputs), len(self.kernel_widths)
+        samplers = [sampler for _ in range(n) for sampler in self._samplers()]
+        image = torch.arange(n).repeat_interleave(w)
+        widths = torch.tensor(self.kernel_widths, dtype=torch.float64)
+        width = widths.repeat(n)
+
+        def evaluate(owners: np.ndarray, points: np.ndarray) -> np.ndarray:
+            i, sigma = image[owners], width[owners]
+            return self._masked_scores(inputs, target, i, points, sigma)
+
+        search(samplers, self.n_samples, evaluate, show_progress, "AISE")
+        size_y, size_x = inputs.shape[2:]
+        maps = [
+            density.saliency(
+                s.points, s.scores, float(sigma), size_y, size_x, self.normalise
+            )
+            for s, sigma in zip(samplers, width, strict=True)
+        ]
+        centres = torch.from_numpy(np.stack([s.points for s in samplers]))
+        scores = torch.from_numpy(np.stack([s.scores for s in samplers]))
+        return Samples(
+            target,
+            widths,
+            centres.unflatten(0, (n, w)),
+            scores.unflatten(0, (n, w)),
+            torch.stack(maps).unflatten(0, (n, w)),
+        )
+
+    def _samplers(self) -> list[Sampler]:
+        """A new search for each width of one image, with a seed of its own."""
+        samplers = []
+        for w in range(len(self.kernel_widths)):
+            seed = int(np.random.SeedSequence([self.seed, w]).generate_state(1)[0])
+            if callable(self.sampler):
+                sampler = self.sampler(self.bounds, self.n_samples, seed)
+            else:
+                make = SAMPLERS[self.sampler]
+                sampler = make(self.bounds, self.n_samples, self.eps, seed)
+            samplers.append(sampler)
+        return samplers
+
+    def _masked_scores(
+        self,
+        inputs: Tensor,
+        target: Tensor,
+        image: Tensor,
+        centres: np.ndarray,
+        widths: Tensor,
+    ) -> np.ndarray:
+        """s of each of k kernels on its image `[k]`, in blocks of bounded memory."""
+        rows, columns = profiles(centres, widths, *inputs.shape[2:])
+        size = max(1, blackbox.BLOCK // (2 * inputs[0].numel()))
+        parts = []
+        for j in torch.arange(len(centres)).split(size):
+            mask = (rows[j, :, None] * columns[j, None, :])[:, None].to(inputs)
+            x, classes = inputs[image[j]], target[image[j]]
+            shown = [x * mask] * self.preserve + [x * (1 - mask)] * self.delete
+            scores = pick(self.blackbox(torch.cat(shown)), classes.repeat(len(shown)))
+            preserved, *rest = scores.double().cpu().chunk(len(shown))
+            if not self.preserve:
+                parts.append(-preserved)
+            else:
+                parts.append(preserved - rest[0] if self.delete else preserved)
+        return torch.cat(parts).numpy()
