@@ -144,6 +144,23 @@ def test_the_first_batch_of_a_size_only_warms_up(clock: SimpleNamespace) -> None
     assert blackbox.batch_size.best == 1024
 
 
+def test_a_slow_batch_now_and_then_does_not_end_the_search(
+    clock: SimpleNamespace,
+) -> None:
+    """Other programs on the machine interrupt every fourth batch for a second."""
+    calls = 0
+
+    def model(batch: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        clock.now += 1e-3 + (1.0 if calls % 4 == 0 else 0.0)
+        return batch
+
+    blackbox = BlackBox(model)
+    blackbox(torch.rand(12_000, 2))
+    assert blackbox.batch_size.best == 1024
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "large", True])
 def test_wrong_batch_sizes(batch_size: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="batch_size must be"):

@@ -275,11 +275,14 @@ def as_blackbox(forward_func: Scores) -> BlackBox:
 class BatchSize:
     """The number of inputs to send next: fixed, or found by timing the real work.
 
-    Candidates grow fourfold. Each is timed on two full batches, the first of which
-    warms up; the search ends at the first one that is no faster per input.
+    Candidates grow fourfold. The first full batch of each warms up; the search ends at
+    the first one that is no faster per input in TRIALS batches. One would not do: on a
+    busy machine a single batch can take many times as long as the next one, and ending
+    at size 4 makes small models some fifty times slower.
     """
 
     CANDIDATES = (4, 16, 64, 256, 1024)
+    TRIALS = 4
 
     def __init__(self, batch_size: int | Literal["auto"]) -> None:
         self.automatic = batch_size == "auto"
@@ -290,7 +293,7 @@ class BatchSize:
         """Search again, for another backend."""
         self.candidates = list(self.CANDIDATES) if self.automatic else []
         self.seconds_per_input = float("inf")
-        self._warm = False
+        self._batches = 0  # of the candidate being timed
 
     def next(self, available: int) -> int:
         """How many of the `available` inputs to send; at most all of them."""
@@ -302,15 +305,15 @@ class BatchSize:
         """Learn from a batch that took `seconds`."""
         if not self.candidates or size != self.candidates[0]:
             return
-        if not self._warm:
-            self._warm = True
+        self._batches += 1
+        if self._batches == 1:
             return
-        self._warm = False
-        if seconds / size >= self.seconds_per_input:
-            self.candidates = []
-        else:
+        if seconds / size < self.seconds_per_input:
             self.best = self.candidates.pop(0)
             self.seconds_per_input = seconds / size
+            self._batches = 0
+        elif self._batches > self.TRIALS:
+            self.candidates = []
 
     def halve(self, size: int) -> None:
         """Learn that `size` inputs do not fit in memory."""
