@@ -25,8 +25,7 @@ def single_votes_error(up, down, noise, sigma):
 
 
 def needed(d, error):
-    # The tolerance is for errors like 0.1, whose square is no power of two.
-    return 2 * math.ceil((d + 1) / error**2 - 1e-6)
+    return 2 * math.ceil((d + 1) / error**2)
 
 
 def loss_gradient(logits, jacobian):
