@@ -1,66 +1,91 @@
 """The score-function estimate of a gradient, and its standard error.
 
-Cai and Wunder, first arXiv version, equation 1: with ε ~ N(0, 1),
+Cai and Wunder, first arXiv version, section 3 and equation 1. With ε ~ N(0, 1), the
+log-likelihood trick (integration by parts) gives the gradient of the smoothed function
 
-    g = (1 / nσ) Σ_i f(x + σ ε_i) ε_i.
+    f_σ(x) = E f(x + σε),    ∇f_σ(x) = E ∇f(x + σε) = E[f(x + σε) ε] / σ,
 
-By the log-likelihood trick (or Stein's lemma) its expectation is the gradient of the
-smoothed function f_σ(x) = E f(x + σε), which is the expectation of SmoothGrad.
+the expectation of SmoothGrad, and n queries estimate it without bias by
+
+    g = (1/nσ) Σ_i (f(x + σε_i) − b_i) ε_i,
+
+as long as b_i does not depend on ε_i. This control variate takes the part of the score
+away that is the same everywhere. Here b_i is the mean of the other scores so far, which
+costs no query. Mirrored pairs need none: (f(x + σε) − f(x − σε)) ε / 2σ has no even
+part of f in it, a constant least of all. For noise ε = U z, E[ε εᵀ] = U Uᵀ, and the
+same lines give U Uᵀ E ∇f(x + σUz).
+
+**Variance**, exact for f(x + v) = f(x) + g·v + ½ vᵀHv, of feature k among d:
+
+| noise | n Var |
+| --- | --- |
+| independent, no b | c²/σ² + 2c H_kk + what follows, with c = f_σ(x) |
+| independent, b = c | ‖g‖² + g_k² + σ² (½‖H‖² + 2 (H²)_kk) |
+| mirrored | 2 (‖g‖² + g_k²) |
+| orthogonal, blocks of b | 2 (‖g‖² + g_k²) − 2 (b−1)/(d−1) (d‖g‖² + (d−2) g_k²)/(d+2) |
+
+Mirroring pays two queries for a direction; it wins about where curvature makes more
+noise than slope, σ²‖H‖²/2 > ‖g‖². Orthogonality takes away the share (b−1)/(d−1) of
+what the slopes of other features add, all but 2/(d+2) of it for b = d. For other
+functions it can add variance too, at most 3/(d+1) of that of mirrored noise.
+
+**Standard error**: the spread of independent units over their number, a sample, a pair
+or a block. Blocks need at least two; a single one has its pairs taken as units, which
+overstates its error.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from xai_lib.geex.noise import SearchNoise
 
 
 class Estimate(NamedTuple):
-    """An estimated gradient, shaped like the inputs."""
+    """An estimated gradient and its uncertainty, both shaped like the inputs."""
 
     gradient: Tensor
     standard_error: Tensor
-    """Of the Monte Carlo mean, per feature; NaN if a single pair was asked."""
+    """Of the mean over the queries, feature by feature; NaN for a single pair."""
 
 
 class ScoreFunctionMean:
-    """Running sums over chunks of queries, for N images and K scores at once.
+    """The mean over chunks of queries, for N images and K scores at once.
+
+    All images share the noise, so a chunk adds one product of matrices: weights
+    `[N K, h]` made of the scores, times directions `[h, D]`.
 
     Args:
-        search: the noise that the queries come from.
-        like: inputs `[N, *shape]`, for shape, type and device.
-        with_error: keep the sums of squares too.
+        search: where the noise comes from.
+        with_error: keep the sums of squares that the standard error needs.
     """
 
-    def __init__(
-        self, search: SearchNoise, like: Tensor, with_error: bool = True
-    ) -> None:
-        self.search, self.like, self.with_error = search, like, with_error
-        # One block alone cannot be compared with others: then its pairs are.
-        n, block = search.n_directions, search.block
-        self.unit = block if n > block else 1
-        self.asked = 0
+    def __init__(self, search: SearchNoise, with_error: bool) -> None:
+        self.search, self.with_error = search, with_error
+        several = search.n_directions > search.block
+        self.unit = search.block if with_error and several else 1
+        self.done = 0  # directions
         self.score_sum: Tensor | float = 0.0
 
     def add(self, scores: Tensor, noise: Tensor) -> None:
-        """Scores `[N, m, K]` of all inputs at the chunk's noise `[m, *shape]`."""
-        weights = self._weights(scores).transpose(1, 2).flatten(0, 1)
-        directions = noise[: weights.shape[1]].flatten(1)
-        if self.asked == 0:
-            zeros = weights.new_zeros(len(weights), directions.shape[1])
-            self.n_scores, self.total = scores.shape[2], zeros
+        """Scores `[N, m, K]` of all inputs at a chunk of noise `[m, *shape]`."""
+        weights = self._weights(scores).to(noise).transpose(1, 2)
+        w, e = weights.flatten(0, 1), noise[: weights.shape[2]].flatten(1)
+        if self.done == 0:
+            self.shape = (*weights.shape[:2], *noise.shape[1:])
+            self.total = e.new_zeros(len(w), e.shape[1])
             if self.with_error:
-                self.squares, self.open = zeros.clone(), zeros.clone()
-        self.asked += len(directions)
-        if not self.with_error or self.unit == 1:
-            self.total.addmm_(weights, directions)
+                # Of closed units, the squares of their sums; of the open one, its sum.
+                self.squares, self.open = self.total.clone(), self.total.clone()
+        if self.unit > 1:
+            self._add_to_blocks(w, e)
+        else:
+            self.total.addmm_(w, e)
             if self.with_error:
-                self.squares.addmm_(weights.square(), directions.square())
-            return
-        self._add_blocks(weights, directions)
+                self.squares.addmm_(w.square(), e.square())
+        self.done += len(e)
 
     def _weights(self, scores: Tensor) -> Tensor:
         """What each direction is multiplied by, `[N, h, K]`."""
@@ -68,37 +93,41 @@ class ScoreFunctionMean:
             plus, minus = scores.chunk(2, dim=1)
             return (plus - minus) / 2
         self.score_sum = self.score_sum + scores.sum(dim=1, keepdim=True)
-        n = self.asked + scores.shape[1]
+        n = self.done + scores.shape[1]
+        # f_i − b_i with b_i = (score_sum − f_i) / (n − 1).
         return (scores - self.score_sum / n) * (n / (n - 1))
 
-    def _add_blocks(self, weights: Tensor, directions: Tensor) -> None:
+    def _add_to_blocks(self, w: Tensor, e: Tensor) -> None:
         start = 0
-        while start < len(directions):
-            done = (self.asked - len(directions) + start) % self.unit
-            part = slice(start, start + self.unit - done)
-            self.open.addmm_(weights[:, part], directions[part])
-            start = part.stop
-            if start <= len(directions):
+        while start < len(e):
+            stop = start + self.unit - (self.done + start) % self.unit
+            self.open.addmm_(w[:, start:stop], e[start:stop])
+            if stop <= len(e):
                 self.total += self.open
                 self.squares += self.open.square()
                 self.open.zero_()
+            start = stop
 
-    def estimate(self, stdevs: float) -> Estimate:
-        """The estimate, `[N, K, *shape]` each."""
-        n, unit = self.asked, self.unit
-        shape = (len(self.like), self.n_scores, *self.like.shape[1:])
-        scale = 1 / (stdevs * self.search.gain)
-        if not self.with_error:
-            gradient = (self.total / n * scale).view(shape)
-            return Estimate(gradient, torch.full_like(gradient, float("nan")))
-        rest = n % unit
-        total = self.total + self.open
-        mean = total / n
-        squares = self.squares + self.open.square()
-        cross = unit * self.total + rest * self.open
-        sizes = n // unit * unit**2 + rest**2
-        units = -(-n // unit)
-        spread = squares - 2 * mean * cross + mean.square() * sizes
+    def gradient(self, stdevs: float) -> Tensor:
+        """g for queries at x + stdevs · ε, `[N, K, *shape]`."""
+        total = self.total + self.open if self.unit > 1 else self.total
+        return (total / (self.done * stdevs * self.search.gain)).view(self.shape)
+
+    def standard_error(self, stdevs: float) -> Tensor:
+        """Of `gradient`, likewise; needs `with_error`.
+
+        With S_u the sum over unit u of m_u directions, n in all, B units, the variance
+        of ΣS_u / n is estimated by B / (B−1) Σ_u (S_u − m_u ΣS_u / n)² / n². That is
+        unbiased for equal units; a smaller last block makes it too large, if anything.
+        """
+        n, last = self.done, self.done % self.unit
+        mean = (self.total + self.open) / n
+        spread = (
+            (self.squares + self.open.square())
+            - 2 * mean * (self.unit * self.total + last * self.open)
+            + mean.square() * (n // self.unit * self.unit**2 + last**2)
+        )
+        units = -(-n // self.unit)
         factor = units / (units - 1) if units > 1 else float("nan")
-        error = (spread.clamp_min(0) * factor).sqrt() / n
-        return Estimate((mean * scale).view(shape), (error * scale).view(shape))
+        error = (factor * spread.clamp_min(0)).sqrt()
+        return (error / (n * stdevs * self.search.gain)).view(self.shape)

@@ -1,7 +1,16 @@
 """GEEX, GERS and iGEEX: gradient-like explanations from queries alone.
 
 Cai and Wunder, "On gradient-like explanation under a black-box setting: when black-box
-explanations become as good as white-box", first arXiv version.
+explanations become as good as white-box", first arXiv version, section 3.
+
+    GEEX     g = (1/nσ) Σ_i f(x + σε_i) ε_i            equation 1, ε from `noise`
+    GERS     the same, with ε upsampled from small masks
+    iGEEX    (x − x') ⊙ (1/k) Σ_j g(x' + α_j (x − x'))   α_j = (j + ½) / k, j < k
+
+f is the loss: a score of the target, so that a positive value means "more of this
+raises the score", or the cross-entropy to a uniform target (`divergence_from_uniform`).
+No query is clipped to the range of images: that would bend the noise, and with it the
+estimate.
 """
 
 from __future__ import annotations
@@ -27,11 +36,11 @@ from xai_lib.geex.noise import SearchNoise, check_search
 
 LOSSES = ("score", "non-informative")
 
-Loss = Callable[[Tensor], Tensor]
-"""Scores `[N, m, K]` to what is differentiated, `[N, m, 1]` or `[N, m, K]`."""
+Make = Callable[[slice, slice], Tensor]
+"""Queries `[n', m', ...]` for a slice of the images and one of the noise."""
 
 
-class GradientEstimate(BlackBoxAttribution):
+class EstimatedGradient(BlackBoxAttribution):
     """Base of the three: the loop of propose, query, aggregate."""
 
     input_dims: tuple[int, ...] = (2, 4)
@@ -50,7 +59,7 @@ class GradientEstimate(BlackBoxAttribution):
         check_search(noise, n_samples, seed, mask_size)
         self.stdevs = check_number("stdevs", stdevs, 0)
         if self.stdevs == 0:
-            raise ValueError("stdevs must be above 0, got 0: no query would differ")
+            raise ValueError("stdevs must be above 0, got 0: all queries would be x")
         self.loss = check_choice("loss", loss, LOSSES)
         self.n_samples, self.noise, self.seed = n_samples, noise, seed
         self.mask_size = mask_size
@@ -62,71 +71,103 @@ class GradientEstimate(BlackBoxAttribution):
         check_inputs(inputs, dims=self.input_dims)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
-        found = self._estimate(inputs, self._loss(classes), True, show_progress)
-        return Estimate(found.gradient[:, 0], found.standard_error[:, 0])
+        mean = self._mean(inputs, self._of_target(classes), True, show_progress)
+        factor = self._factor(inputs)
+        return Estimate(
+            factor * mean.gradient(self.stdevs)[:, 0],
+            factor.abs() * mean.standard_error(self.stdevs)[:, 0],
+        )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
-        """The maps of all K classes, `[N, K, ...]`, from one set of queries.
+        """The maps of all K scores, `[N, K, ...]`, from the queries of one.
 
         Raises:
-            ValueError: for the loss "non-informative", which knows no classes.
+            ValueError: loss "non-informative", which belongs to no class.
         """
         check_inputs(inputs, dims=self.input_dims)
         if self.loss != "score":
             raise ValueError(
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "
-                "not linear in the scores and the same for all classes"
+                "the same for all classes"
             )
-        found = self._estimate(inputs.detach(), lambda s: s, False, show_progress)
-        return found.gradient
+        inputs = inputs.detach()
+        mean = self._mean(inputs, lambda scores: scores, False, show_progress)
+        return self._factor(inputs)[:, None] * mean.gradient(self.stdevs)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        loss = self._loss(target)
-        return self._estimate(inputs, loss, False, show_progress).gradient[:, 0]
+        mean = self._mean(inputs, self._of_target(target), False, show_progress)
+        return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
-    def _loss(self, target: Tensor) -> Loss:
+    def _of_target(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        """The loss, from scores `[N, m, K]` to `[N, m, 1]`."""
         if self.loss == "non-informative":
             return divergence_from_uniform
 
-        def of_target(scores: Tensor) -> Tensor:
+        def score(scores: Tensor) -> Tensor:
             classes = target.repeat_interleave(scores.shape[1])
             return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
 
-        return of_target
+        return score
 
-    def _estimate(
-        self, inputs: Tensor, loss: Loss, with_error: bool, show_progress: bool
-    ) -> Estimate:
-        """Propose noise, query the model, aggregate the answers: `[N, K, ...]`."""
+    def _mean(
+        self,
+        inputs: Tensor,
+        loss: Callable[[Tensor], Tensor],
+        with_error: bool,
+        show_progress: bool,
+    ) -> ScoreFunctionMean:
+        """Propose noise, query the model, aggregate the answers."""
+        shape = tuple(inputs.shape[1:])
         search = SearchNoise(
-            self.noise,
-            tuple(inputs.shape[1:]),
-            self.n_samples,
-            self.seed,
-            self.mask_size,
+            self.noise, shape, self.n_samples, self.seed, self.mask_size
         )
-        mean = ScoreFunctionMean(search, inputs, with_error)
-        name = type(self).__name__
-        for noise in progress(search, show_progress, len(search), name):
+        mean, memory = ScoreFunctionMean(search, with_error), Memory()
+        bar = progress(search, show_progress, len(search), type(self).__name__)
+        for noise in bar:
             noise = noise.to(inputs)
-            queries = self._queries(inputs, noise, search, mean.asked)
-            scores = self.blackbox.versions(len(inputs), len(noise), queries)
+            make = self._queries(inputs, noise, mean, memory)
+            scores = self.blackbox.versions(len(inputs), len(noise), make)
             mean.add(loss(scores), noise)
-        return mean.estimate(self.stdevs)
+        return mean
 
     def _queries(
-        self, inputs: Tensor, noise: Tensor, search: SearchNoise, asked: int
-    ) -> Callable[[slice, slice], Tensor]:
-        """x + σ ε, for slices of the images and of the chunk's noise."""
+        self, inputs: Tensor, noise: Tensor, mean: ScoreFunctionMean, memory: Memory
+    ) -> Make:
+        """x + σ ε."""
 
         def make(i: slice, j: slice) -> Tensor:
-            return torch.add(inputs[i, None], noise[None, j], alpha=self.stdevs)
+            x, e = inputs[i, None], noise[None, j]
+            return torch.add(x, e, alpha=self.stdevs, out=memory.like(x, e))
 
         return make
 
+    def _factor(self, inputs: Tensor) -> Tensor:
+        """What the estimate is multiplied by, to broadcast with the inputs."""
+        return inputs.new_ones([1] * inputs.ndim)
 
-class GEEX(GradientEstimate):
-    """The gradient of the smoothed score, estimated by noise on pixels (equation 1)."""
+
+class GEEX(EstimatedGradient):
+    """The gradient of the smoothed score, E ∇f(x + σε), from queries at x + σε.
+
+    The expectation of SmoothGrad with the same standard deviation, without a gradient:
+    for any model that answers, trees and remote services too. Maps have the shape and
+    sign of a gradient. How many queries a good map needs grows with the number of
+    pixels; GERS and mirrored noise that is orthogonal need fewer.
+
+    Costs n_samples queries per image, and one more if `target` is None.
+
+    Args:
+        forward_func: callable from inputs to scores `[N, K]`, or a `BlackBox`.
+        n_samples: queries per image, of the same noise for all images of a call.
+        stdevs: σ, the standard deviation of the noise in each input number, in input
+            units. The authors' code halves a unit normal mask times 1.0 (MNIST) or 0.3
+            (ImageNet), which is σ = 0.5 or 0.15 here.
+        noise: "independent"; "mirrored", the paper's; or "orthogonal".
+        loss: "score", the target's entry of what `forward_func` returns, logit or
+            probability; or "non-informative", the cross-entropy of a classifier that
+            returns logits to the uniform target, for which `target` plays no part.
+        seed: of the noise.
+    """
 
     def __init__(
         self,
@@ -140,8 +181,23 @@ class GEEX(GradientEstimate):
         super().__init__(forward_func, n_samples, stdevs, noise, None, loss, seed)
 
 
-class GERS(GradientEstimate):
-    """GEEX with resized masks: the gradient seen through s × s cells, or cosines."""
+class GERS(EstimatedGradient):
+    """GEEX with noise of few numbers, upsampled: a gradient with less detail and noise.
+
+    With resized masks a map is the local mean of the gradient over about a cell, with
+    `noise="low-frequency"` the gradient's part in s × s frequencies per channel (see
+    `noise`), each of the score smoothed by this noise. What is finer cannot be seen; a
+    pixel that the model ignores gets part of its neighbours' values.
+
+    Costs n_samples queries per image, and one more if `target` is None.
+
+    Args:
+        forward_func, n_samples, loss, seed: as for GEEX.
+        stdevs: σ, of the cells of a mask before upsampling, or along each frequency.
+        mask_size: s, cells or frequencies per axis; s = 14 of 28 pixels, or 28 of 224.
+        noise: of the cells "independent", "mirrored" (the paper's) or "orthogonal"; or
+            "low-frequency", orthogonal and mirrored in a basis of cosines.
+    """
 
     input_dims = (4,)
 
@@ -155,19 +211,26 @@ class GERS(GradientEstimate):
         loss: str = "score",
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            forward_func,
-            n_samples,
-            stdevs,
-            noise,
-            check_count("mask_size", mask_size),
-            loss,
-            seed,
-        )
+        check_count("mask_size", mask_size)
+        super().__init__(forward_func, n_samples, stdevs, noise, mask_size, loss, seed)
 
 
-class IGEEX(GradientEstimate):
-    """(x − x') times the estimated gradient, integrated from x' to x."""
+class IGEEX(EstimatedGradient):
+    """(x − x') ⊙ the estimated gradient, averaged on the straight way from x' to x.
+
+    The integrated gradient of the smoothed score f_σ, so a map sums to f_σ(x) − f_σ(x')
+    in expectation, not to f(x) − f(x'). With masks it is that of what GERS sees.
+
+    Costs n_samples queries per image in all, and one more if `target` is None.
+
+    Args:
+        forward_func, n_samples, stdevs, noise, loss, seed: as for GEEX, or for GERS.
+        mask_size: as for GERS; None is noise on single pixels, as for GEEX.
+        baselines: x', a number, or a tensor of the shape of one input; 0 in the paper.
+        n_steps: points on the way, each with n_samples / n_steps queries. None is the
+            most there can be: a new point for each query, or for each mirrored pair.
+            The standard error then takes the gradient's change on the way for noise.
+    """
 
     def __init__(
         self,
@@ -185,42 +248,52 @@ class IGEEX(GradientEstimate):
         self.baselines = baselines
         self.n_steps = n_steps
         if n_steps is not None:
-            each = check_count("n_steps", n_steps) * (
-                1 if noise == "independent" else 2
-            )
+            each = check_count("n_steps", n_steps) * (2 - (noise == "independent"))
             if n_samples % each:
                 raise ValueError(
-                    f"n_samples must be a multiple of {each}, so that each of the "
-                    f"{n_steps} steps gets as many queries; got {n_samples}"
+                    f"n_samples must be a multiple of {each}, so that each of "
+                    f"{n_steps} steps has as many; got {n_samples}"
                 )
 
-    def _estimate(
-        self, inputs: Tensor, loss: Loss, with_error: bool, show_progress: bool
-    ) -> Estimate:
-        found = super()._estimate(inputs, loss, with_error, show_progress)
-        difference = (inputs - expand_baselines(self.baselines, inputs))[:, None]
-        return Estimate(
-            difference * found.gradient, difference.abs() * found.standard_error
-        )
-
     def _queries(
-        self, inputs: Tensor, noise: Tensor, search: SearchNoise, asked: int
-    ) -> Callable[[slice, slice], Tensor]:
-        """x' + α (x − x') + σ ε, with α = (step + 1/2) / n_steps."""
-        pairs = 2 if search.mirrored else 1
-        steps = self.n_steps or search.n_directions
-        order = torch.arange(asked, asked + len(noise) // pairs, dtype=torch.float64)
-        step = (order * steps / search.n_directions).floor()
-        alpha = ((step + 0.5) / steps).repeat(pairs).to(inputs)
-        alpha = alpha.view(-1, *[1] * (inputs.ndim - 1))
-        root = expand_baselines(self.baselines, inputs)[:1]
-        # What all images share: (1 − α) x' + σ ε.
+        self, inputs: Tensor, noise: Tensor, mean: ScoreFunctionMean, memory: Memory
+    ) -> Make:
+        """x' + α (x − x') + σ ε, direction i at α = (⌊i k / n⌋ + ½) / k."""
+        n, pair = mean.search.n_directions, 2 if mean.search.mirrored else 1
+        steps = n if self.n_steps is None else self.n_steps
+        i = torch.arange(mean.done, mean.done + len(noise) // pair)
+        middle = ((i * steps) // n + 0.5) / steps
+        alpha = middle.repeat(pair).to(inputs).view(-1, *[1] * (inputs.ndim - 1))
+        # What all images share is summed once: (1 − α) x' + σ ε.
+        root = expand_baselines(self.baselines, inputs)[0]
         shared = torch.add((1 - alpha) * root, noise, alpha=self.stdevs)
 
         def make(i: slice, j: slice) -> Tensor:
-            return torch.addcmul(shared[None, j], alpha[None, j], inputs[i, None])
+            x, e = inputs[i, None], shared[None, j]
+            return torch.addcmul(e, alpha[None, j], x, out=memory.like(x, e))
 
         return make
+
+    def _factor(self, inputs: Tensor) -> Tensor:
+        return inputs - expand_baselines(self.baselines, inputs)
+
+
+class Memory:
+    """Memory that blocks of queries are written into, one after the other.
+
+    Pages that were never used cost more than the sum that is written to them, and a
+    `BlackBox` is done with a block before it asks for the next one.
+    """
+
+    def __init__(self) -> None:
+        self.numbers = torch.empty(0)
+
+    def like(self, x: Tensor, e: Tensor) -> Tensor:
+        """Room for what x and e broadcast to."""
+        shape = torch.broadcast_shapes(x.shape, e.shape)
+        if self.numbers.numel() < shape.numel():
+            self.numbers = x.new_empty(shape.numel())
+        return self.numbers[: shape.numel()].view(shape)
 
 
 def divergence_from_uniform(scores: Tensor) -> Tensor:

@@ -1,29 +1,35 @@
 """Search noise: the directions in which GEEX looks around an input.
 
 Cai and Wunder, "On gradient-like explanation under a black-box setting", first arXiv
-version, section 3. The noise is made of three parts that combine freely:
+version, section 3. Noise is made of three parts that combine freely.
 
-* **A basis** U. Noise on pixels has none (U = 1). *Resized* noise (GERS) is drawn on
-  an s × s mask for each channel and upsampled bilinearly, ε = U z. *Low-frequency*
-  noise has the s × s lowest frequencies of the discrete cosine transform instead, and
-  is what answers the paper's open question of "a carefully selected mask set". Either
-  U acts on rows and columns apart: ε = A z Bᵀ, two matrix products for many masks.
-* **Directions** z ~ N(0, 1), independent, or orthogonal within a block.
-* **Mirroring**: each ε is used as +ε and as −ε.
+**Directions** z of independent normal numbers, N(0, 1), or orthogonal to each other
+within a block. An estimate is unbiased, whatever the function, if each z by itself is
+normal; how they relate to each other is free. Gram and Schmidt make directions of
+normal vectors that are uniform on the sphere; a normal vector is such a direction
+times an independent, chi-distributed length. So each direction gets the length of the
+vector it was made from. (With the fixed length √d the search would be confined to a
+sphere: right for linear functions only.) The sign of a direction does not matter, as
+orthogonal noise is mirrored.
 
-**What orthogonal directions need.** The estimate is unbiased for every function as
-long as each ε on its own is normal, whatever holds between them. Gram and Schmidt's
-directions of normal vectors are uniform on the sphere, but have length 1; a normal
-vector has the length |z|, chi-distributed and independent of all directions. So each
-direction gets back the length of the vector it came from. (Fixed lengths √d would be
-right for linear functions only: they search a sphere, and a slightly different
-smoothed function.) Signs do not matter, as −ε is used too.
+**Mirroring**: each direction is asked as +z and as −z, next to each other in budget.
 
-**How large a block can be.** Orthogonality saves in proportion to block / d (see
-`estimator`), so a block has all d directions where a QR decomposition of d × d
-numbers is cheap, and at most BLOCK numbers where it is not. For a photograph's
-150,528 pixels these are 6 directions, which saves nothing; in a basis of some
-hundred cosines it saves nearly everything.
+**A basis** U, so that ε = U z, the same for each colour channel. The estimate then
+converges to U Uᵀ ∇f_U, where f_U is f smoothed by this noise (see `estimator`).
+
+* Pixels: U = 1.
+* Resized masks (GERS): z has s × s cells and U upsamples bilinearly, as in the paper.
+  Its rows sum to 1, those of U Uᵀ to ρ = HW / s², the pixels per cell: the estimate is
+  ρ times a local mean of the gradient, so it is divided by ρ (`gain`). The noise itself
+  is not renormalised: σ is its standard deviation where a cell has its centre, and
+  upsampling leaves on average 4/9 of the variance in between. Another constant would
+  be another σ, and one per pixel would break the sums of the rows.
+* Low frequencies: U has the s × s lowest frequencies of the discrete cosine transform,
+  orthonormal. This is the noise on pixels less its high frequencies: along each of the
+  s² directions it has the standard deviation σ that noise on pixels has along all HW.
+  U Uᵀ is a projection, so the estimate is the part of the gradient in these
+  frequencies. It answers the paper's open question of "a carefully selected mask set":
+  the fewer directions there are, the fewer queries see them all.
 """
 
 from __future__ import annotations
@@ -41,29 +47,36 @@ from xai_lib.attribution import chunks, generator
 
 NOISES = ("independent", "mirrored", "orthogonal", "low-frequency")
 
-# Queries per chunk: a few MiB of noise, but enough for a full batch of one image.
-CHUNK, SMALLEST, LARGEST = 2**21, 64, 2048
-# Numbers in the largest block of orthogonal directions: 4 MiB, a QR of 0.05 s.
+# Numbers in a chunk of noise, 8 MiB, and the fewest and most queries that it is for:
+# enough for a full batch of one image, and no more than stays cheap to keep.
+CHUNK, FEWEST, MOST = 2**21, 64, 2048
+# Numbers in a block of orthogonal directions: all 784 of a digit, whose QR costs as
+# much as some thousand queries of a small network, once for all images.
 BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class SearchNoise:
-    """Noise of unit size for `n_samples` queries of inputs of one shape.
+    """ε for `n_samples` queries of inputs of one shape, to be multiplied by σ.
 
     Iterating gives chunks `[m, *shape]`, float32, on the CPU; all inputs share them.
-    The same settings give the same chunks, and memory does not grow with n_samples.
-    In a mirrored chunk the second half is minus the first.
+    The second half of a mirrored chunk is minus its first half. The same settings give
+    the same chunks, and memory does not grow with n_samples.
+
+    Orthogonality saves queries in proportion to block / d (see `estimator`), so a block
+    has all d directions where these have at most BLOCK numbers, else as many as fit:
+    6 of the 150,528 of a photograph, which saves nothing, and all 588 of 14 × 14
+    cosines on it, which saves nearly everything. What does not fill a block is a
+    smaller block, and as unbiased.
 
     Args:
-        noise: "independent"; "mirrored", the paper's; "orthogonal", mirrored and in
-            orthogonal blocks; "low-frequency", the same in a basis of cosines.
-        shape: of one input, `(C, H, W)` or, without masks, `(d,)`. The channels get
-            noise of their own, so that each gets its own derivative.
-        n_samples: queries per input; even for mirrored noise, at least 2.
+        noise: "independent"; "mirrored", the paper's; "orthogonal", in blocks and
+            mirrored; "low-frequency", the same in a basis of cosines.
+        shape: of one input, `(C, H, W)`, or `(d,)` if there are no masks. Channels have
+            noise of their own, so that each gets a derivative of its own.
+        n_samples: queries per input, at least 2, and even for mirrored noise.
         seed: of the noise.
-        mask_size: s, the side of the masks, or how many frequencies per axis; None is
-            noise on single pixels.
+        mask_size: s, cells or frequencies per axis; None is noise on single pixels.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name, with the fix.
@@ -77,16 +90,17 @@ class SearchNoise:
 
     def __post_init__(self) -> None:
         check_search(self.noise, self.n_samples, self.seed, self.mask_size)
-        size = self.mask_size
-        if size is not None and len(self.shape) != 3:
+        if self.mask_size is None:
+            return
+        if len(self.shape) != 3:
             raise ValueError(
-                "mask_size is for images [N, C, H, W]; for inputs of shape "
-                f"{['N', *self.shape]} use None"
+                f"mask_size must be None for inputs [N, d], which are no images; got "
+                f"{self.mask_size} for d = {self.shape[0]}"
             )
-        if size is not None and size > min(self.shape[1:]):
+        if self.mask_size > min(self.shape[1:]):
             raise ValueError(
-                f"mask_size must be at most the image's side, got {size} for images of "
-                f"{self.shape[1]} x {self.shape[2]} pixels"
+                f"mask_size must be at most the image's side, got {self.mask_size} for "
+                f"images of {self.shape[1]} x {self.shape[2]} pixels"
             )
 
     @property
@@ -95,12 +109,12 @@ class SearchNoise:
 
     @property
     def n_directions(self) -> int:
-        """How many ε are drawn: one per query, or one per pair."""
+        """How many z there are: one per query, or one per pair of queries."""
         return self.n_samples // 2 if self.mirrored else self.n_samples
 
     @property
     def dimension(self) -> int:
-        """Of z: the number of pixel values, or of mask cells."""
+        """d, the numbers in z."""
         if self.mask_size is None:
             return math.prod(self.shape)
         return self.shape[0] * self.mask_size**2
@@ -114,51 +128,51 @@ class SearchNoise:
 
     @property
     def gain(self) -> float:
-        """ρ, the number of pixels per mask cell: by how much the score-function mean
-        exceeds the gradient, as E[ε εᵀ] = U Uᵀ has rows that sum to ρ."""
-        if self.mask_size is None:
+        """The sum of a row of U Uᵀ, by which an estimate has to be divided."""
+        if self.mask_size is None or self.noise == "low-frequency":
             return 1.0
         return math.prod(self.shape[1:]) / self.mask_size**2
 
     def __len__(self) -> int:
         """The number of chunks."""
-        return sum(1 for rows in self._draws() for _ in chunks(rows, self._per_chunk))
+        return sum(-(-rows // self._per_chunk) for rows in self._draws())
 
     def __iter__(self) -> Iterator[Tensor]:
         rng = generator(self.seed)
-        basis = None if self.mask_size is None else self._basis()
-        for rows in self._draws():
-            z = torch.randn(rows, self.dimension, generator=rng)
+        rows, columns = self._basis()
+        for count in self._draws():
+            z = torch.randn(count, self.dimension, generator=rng)
             if self.block > 1:
                 z = torch.cat([orthogonalised(part) for part in z.split(self.block)])
             for part in z.split(self._per_chunk):
-                if basis is None:
-                    e = part.reshape(-1, *self.shape)
+                if self.mask_size is None:
+                    e = part.view(-1, *self.shape)
                 else:
-                    masks = part.reshape(-1, self.shape[0], *2 * [self.mask_size])
-                    e = basis[0] @ masks @ basis[1].T
+                    size = (self.mask_size, self.mask_size)
+                    e = rows @ part.view(-1, self.shape[0], *size) @ columns.T
                 yield torch.cat([e, -e]) if self.mirrored else e
 
     @property
     def _per_chunk(self) -> int:
-        """Directions in a chunk; like all sizes here it depends on the shape alone."""
-        queries = min(LARGEST, max(SMALLEST, CHUNK // math.prod(self.shape)))
+        """Directions in a chunk. As any size here, it depends on the shape alone."""
+        queries = min(MOST, max(FEWEST, CHUNK // math.prod(self.shape)))
         return queries // 2 if self.mirrored else queries
 
     def _draws(self) -> Iterator[int]:
-        """How many directions to draw at once: whole blocks, about a chunk of them."""
-        rows = self.block * max(1, self._per_chunk // self.block)
-        return chunks(self.n_directions, rows)
+        """How many directions are drawn at once: whole blocks, about a chunk."""
+        whole = self.block * max(1, self._per_chunk // self.block)
+        return chunks(self.n_directions, whole)
 
     def _basis(self) -> tuple[Tensor, Tensor]:
-        """A and B, `[H, s]` and `[W, s]`."""
+        """U acts on rows and columns apart: `[H, s]` and `[W, s]`."""
+        if self.mask_size is None:
+            return torch.empty(0), torch.empty(0)
         of = cosines if self.noise == "low-frequency" else interpolation
-        assert self.mask_size is not None
         return of(self.mask_size, self.shape[1]), of(self.mask_size, self.shape[2])
 
 
 def check_search(noise: str, n_samples: int, seed: int, mask_size: int | None) -> None:
-    """What can be said about settings of `SearchNoise` before an input is seen."""
+    """What `SearchNoise` refuses before it knows the shape of an input."""
     check_choice("noise", noise, NOISES)
     check_count("n_samples", n_samples, at_least=2)
     if noise != "independent" and n_samples % 2:
@@ -172,7 +186,7 @@ def check_search(noise: str, n_samples: int, seed: int, mask_size: int | None) -
     elif noise == "low-frequency":
         raise ValueError(
             "mask_size must be the number of frequencies per axis for low-frequency "
-            "noise, got None"
+            "noise, got None; GEEX has no masks, use GERS"
         )
 
 
@@ -183,29 +197,24 @@ def search_noise(
     seed: int,
     mask_size: int | None = None,
 ) -> Iterator[Tensor]:
-    """The chunks of `SearchNoise`, one after the other."""
+    """The chunks of a `SearchNoise`, one after the other."""
     return iter(SearchNoise(noise, tuple(shape), n_samples, seed, mask_size))
 
 
 def orthogonalised(z: Tensor) -> Tensor:
-    """Normal vectors `[b, d]`, b <= d, turned orthogonal, each keeping its length."""
+    """Vectors `[b, d]`, b <= d, turned orthogonal to each other at their lengths."""
     directions = torch.linalg.qr(z.T).Q.T
-    return (directions * z.norm(dim=1, keepdim=True)).contiguous()
+    return directions * torch.linalg.vector_norm(z, dim=1, keepdim=True)
 
 
 def interpolation(mask_size: int, size: int) -> Tensor:
-    """Bilinear upsampling of one axis, `[size, mask_size]`; its rows sum to 1."""
+    """Bilinear upsampling along one axis, `[size, mask_size]`; rows sum to 1."""
     cells = torch.eye(mask_size)[None]
     return F.interpolate(cells, size=size, mode="linear")[0].T
 
 
 def cosines(mask_size: int, size: int) -> Tensor:
-    """The lowest `mask_size` frequencies of one axis (DCT-II), `[size, mask_size]`.
-
-    Orthogonal columns of squared length size / mask_size, so that noise on them has
-    variance 1 in the mean over the pixels.
-    """
-    pixels = (torch.arange(size, dtype=torch.float64) + 0.5) * math.pi / size
-    waves = torch.cos(pixels[:, None] * torch.arange(mask_size, dtype=torch.float64))
-    waves[:, 1:] *= math.sqrt(2)
-    return (waves / math.sqrt(mask_size)).float()
+    """The lowest frequencies of one axis (DCT-II), orthonormal: `[size, mask_size]`."""
+    places = (torch.arange(size, dtype=torch.float64) + 0.5) * (math.pi / size)
+    waves = torch.cos(places[:, None] * torch.arange(mask_size, dtype=torch.float64))
+    return (waves / torch.linalg.vector_norm(waves, dim=0)).float()
