@@ -2,6 +2,7 @@
 
 from xai_lib.baselines.blackbox import LIME, Occlusion
 from xai_lib.baselines.gradcam import GradCAM
+from xai_lib.baselines.kernelshap import KernelSHAP
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
 from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
@@ -15,6 +16,7 @@ __all__ = [
     "Gradient",
     "GuidedBackprop",
     "IntegratedGradients",
+    "KernelSHAP",
     "Occlusion",
     "SmoothGrad",
 ]
