@@ -67,7 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "SmoothGrad": {"n_samples": 2000, "stdev": 0.5, "seed": 1},
     "IG": {"n_steps": 100},
     "RISE": {"n_samples": 5000, "grid": 7, "p": 0.5},
-    "LIME": {"n_samples": 5000},
+    "LIME": {"n_samples": 1000, "n_segments": 50},
     "GEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
     "GERS": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored", "mask_size": 14},
     "iGEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
@@ -75,10 +75,10 @@ SMALL: dict[str, dict[str, Any]] = {
 """For 28 × 28 pixels: n and sigma of the authors' code, whose masks are half of unit
 normal ones times 1.0; a mask of half the image's size."""
 LARGE: dict[str, dict[str, Any]] = {
-    "SmoothGrad": {"n_samples": 100, "stdev": 0.15, "seed": 1},
-    "IG": {"n_steps": 50},
+    "SmoothGrad": {"n_samples": 50, "stdev": 0.15, "seed": 1},
+    "IG": {"n_steps": 25},
     "RISE": {"n_samples": 2000, "grid": 7, "p": 0.5},
-    "LIME": {"n_samples": 1000},
+    "LIME": {"n_samples": 1000, "n_segments": 50},
     "GEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored"},
     "GERS": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
     "iGEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
@@ -314,8 +314,10 @@ def measure(
         bright = variance * (brightness > median[:, None, None])
         energy = attribution.flatten(1).square().sum(dim=1)
         of_noise = variance.flatten(1).sum(dim=1)
-        found["noise"] = of_noise / energy
-        found["bright"] = bright.flatten(1).sum(dim=1) / of_noise
+        # Zero where the estimate has vanished, and its error with it.
+        tiny = torch.finfo(energy.dtype).tiny
+        found["noise"] = of_noise / energy.clamp_min(tiny)
+        found["bright"] = bright.flatten(1).sum(dim=1) / of_noise.clamp_min(tiny)
     if queries is not None:
         found["queries"] = torch.full((len(units),), queries)
     return [
