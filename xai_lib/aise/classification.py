@@ -190,16 +190,13 @@ class AISE(BlackBoxAttribution):
     ) -> np.ndarray:
         """s of each of k kernels on its image `[k]`, in blocks of bounded memory."""
         rows, columns = profiles(centres, widths, *inputs.shape[2:])
-        size = max(1, blackbox.BLOCK // (2 * inputs[0].numel()))
+        sign = torch.tensor([1.0] * self.preserve + [-1.0] * self.delete).double()
+        size = max(1, blackbox.BLOCK // (len(sign) * inputs[0].numel()))
         parts = []
         for j in torch.arange(len(centres)).split(size):
             mask = (rows[j, :, None] * columns[j, None, :])[:, None].to(inputs)
             x, classes = inputs[image[j]], target[image[j]]
             shown = [x * mask] * self.preserve + [x * (1 - mask)] * self.delete
-            scores = pick(self.blackbox(torch.cat(shown)), classes.repeat(len(shown)))
-            preserved, *rest = scores.double().cpu().chunk(len(shown))
-            if not self.preserve:
-                parts.append(-preserved)
-            else:
-                parts.append(preserved - rest[0] if self.delete else preserved)
+            scores = pick(self.blackbox(torch.cat(shown)), classes.repeat(len(sign)))
+            parts.append(sign @ scores.double().cpu().view(len(sign), -1))
         return torch.cat(parts).numpy()

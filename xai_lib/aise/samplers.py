@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,22 +112,31 @@ def search(
         n: points per sampler.
         evaluate: `evaluate(owners, points)` returns the scores `[k]` of points
             `[k, 2]`; owners `[k]` says which sampler asked for each.
+        show_progress, name: of the bar.
+
+    Raises:
+        RuntimeError: a sampler ran out of points.
     """
+
+    def rounds() -> Iterator[int]:
+        """Yields the owner of each point that has been told."""
+        while any(len(sampler.scores) < n for sampler in samplers):
+            asked = [sampler.ask(n - len(sampler.scores)) for sampler in samplers]
+            counts = [len(points) for points in asked]
+            if not any(counts):
+                raise RuntimeError(
+                    f"the samplers have no more points to give, and were to visit {n}"
+                )
+            owners = np.repeat(np.arange(len(samplers)), counts)
+            scores = np.asarray(evaluate(owners, np.concatenate(asked)))
+            parts = np.split(scores, np.cumsum(counts)[:-1])
+            for sampler, points, part in zip(samplers, asked, parts, strict=True):
+                sampler.tell(points, part)
+            yield from owners
+
     todo = n * len(samplers) - sum(len(sampler.scores) for sampler in samplers)
-    # A bar moved by hand: rounds differ in size.
-    bar = iter(progress(range(todo), show_progress, todo, name))
-    while todo:
-        asked = [sampler.ask(n - len(sampler.scores)) for sampler in samplers]
-        counts = [len(points) for points in asked]
-        owners = np.repeat(np.arange(len(samplers)), counts)
-        scores = np.asarray(evaluate(owners, np.concatenate(asked)))
-        parts = np.split(scores, np.cumsum(counts)[:-1])
-        for sampler, points, part in zip(samplers, asked, parts, strict=True):
-            sampler.tell(points, part)
-        for _ in range(sum(counts)):
-            next(bar)
-        todo -= sum(counts)
-    next(bar, None)
+    for _ in progress(rounds(), show_progress, todo, name):
+        pass
 
 
 class RandomSampler(Sampler):
@@ -223,7 +232,7 @@ class LipoSampler(Sampler):
         n = min(n, self.parallel - len(self._requests))
         requests = [self._dlib.get_next_x() for _ in range(n)]
         self._requests += requests
-        return np.array([list(r.x) for r in requests]).reshape(n, -1)
+        return np.array([list(r.x) for r in requests]).reshape(n, len(self.lower))
 
     def _learn(self, scores: np.ndarray) -> None:
         for score in scores:
@@ -314,10 +323,10 @@ class DirectSampler(Sampler):
 
     @property
     def rectangles(self) -> Rectangles:
-        """The rectangles now, those divided last included."""
+        """The rectangles now; none before the first ones are divided."""
         ids = sorted(i for members in self._levels.values() for i in members)
         optimal = set() if self._splits else set(self._potentially_optimal())
-        depths = np.array([self._depths[i] for i in ids]).reshape(len(ids), -1)
+        depths = np.array([self._depths[i] for i in ids]).reshape(-1, len(self.lower))
         return Rectangles(
             centres=self.points[ids],
             sides=3.0**-depths * (self.upper - self.lower),
