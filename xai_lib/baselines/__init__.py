@@ -1,6 +1,7 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
 from xai_lib.baselines.blackbox import LIME, Occlusion
+from xai_lib.baselines.drise import DRISE
 from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.baselines.kernelshap import KernelSHAP
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
@@ -8,6 +9,7 @@ from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 
 __all__ = [
+    "DRISE",
     "LIME",
     "LRP",
     "RISE",

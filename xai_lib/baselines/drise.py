@@ -1,0 +1,126 @@
+"""D-RISE: RISE for one detection of an object detector.
+
+Petsiuk et al., "Black-box explanation of object detectors via saliency maps" (2021),
+https://arxiv.org/abs/2006.03204. Masks and map are RISE's; what takes the place of a
+class's probability is how well a detection, with box b and label l, is found again in
+the masked image: the best similarity of any detection there to it.
+
+    S(pixel) = Σ_i s_i m_i / Σ_i m_i,   s_i = max_j IoU(b, b_j) · score_j · 1[l_j = l]
+
+So it is RISE with s for a score, and is written like that. Different from the paper:
+its similarity is the product of IoU, the cosine of the two vectors of all class
+probabilities, and the objectness. The cosine needs these vectors, which few detectors
+give away; the product of IoU and class score is that of AISE. And the sum is divided by
+Σ m_i, pixel by pixel (see `rise`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.aise.detection import Detection, Detector, detection_score
+from xai_lib.arguments import check_count, check_inputs
+from xai_lib.baselines.rise import RISE
+from xai_lib.blackbox import BlackBox
+
+
+class DRISE:
+    """D-RISE (Petsiuk et al., 2021), with AISE's similarity.
+
+    Args:
+        detector: any callable from images `[N, C, H, W]` to N `Detection`s.
+        n_samples: masks, and so queries, per call of `attribute` or `attribute_all`.
+        grid: cells per side of the small random grid.
+        p: the probability that a cell is visible.
+        seed: of the masks; the same seed gives the same map.
+
+    Attributes:
+        queries: how many images the detector has answered so far.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        n_samples: int = 5000,
+        grid: int = 16,
+        p: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        if not callable(detector):
+            raise TypeError(f"detector must be callable, got {type(detector).__name__}")
+        self.detector = detector
+        self.settings: dict[str, Any] = {
+            "n_samples": n_samples,
+            "grid": grid,
+            "p": p,
+            "seed": seed,
+        }
+        RISE(detector, **self.settings)  # wrong settings are noticed here
+        self.queries = 0
+
+    def attribute(
+        self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
+    ) -> Tensor:
+        """The map `[1, 1, H, W]` of one detection, in [0, 1] if scores are.
+
+        Args:
+            inputs: float `[1, C, H, W]`.
+            box: `[4]`, x0, y0, x1, y1 in pixels.
+            label: its class.
+            show_progress: draw a progress bar that vanishes when it is full.
+
+        Raises:
+            TypeError, ValueError: a wrong argument, by name, with the fix.
+        """
+        label = check_count("label", label, at_least=0)
+        boxes = torch.as_tensor(box, dtype=torch.float32)[None]
+        found = Detection(boxes, torch.ones(1), torch.tensor([label]))
+        return self.attribute_all(inputs, found, show_progress=show_progress)
+
+    def attribute_all(
+        self, inputs: Tensor, detections: Detection, *, show_progress: bool = False
+    ) -> Tensor:
+        """The maps `[1, k, H, W]` of k detections, from one set of queries.
+
+        Args:
+            inputs: float `[1, C, H, W]`.
+            detections: what to explain, such as the detector's answer to `inputs`.
+            show_progress: draw a progress bar that vanishes when it is full.
+        """
+        check_inputs(inputs)
+        if len(inputs) != 1:
+            raise ValueError(
+                f"inputs must be one image [1, C, H, W], got {len(inputs)}"
+            )
+        boxes, labels = _check_boxes(detections.boxes), detections.labels.tolist()
+
+        def scores(images: Tensor) -> Tensor:
+            found = self.detector(images)
+            pairs = zip(boxes, labels, strict=True)
+            return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
+
+        detector = self.detector
+        weights = detector.parameters() if isinstance(detector, nn.Module) else ()
+        device = next((w.device for w in weights), None)
+        blackbox = BlackBox(scores, device=device, backend="torch")
+        explainer = RISE(blackbox, **self.settings)
+        try:
+            return explainer.attribute_all(inputs, show_progress=show_progress)
+        finally:
+            self.queries += blackbox.queries
+
+
+def _check_boxes(boxes: Tensor) -> Tensor:
+    if boxes.ndim != 2 or boxes.shape[1:] != (4,) or not len(boxes):
+        raise ValueError(f"box must be [4], or boxes [k, 4], got {list(boxes.shape)}")
+    x0, y0, x1, y1 = boxes.unbind(1)
+    wrong = ~(boxes.isfinite().all(dim=1) & (x0 < x1) & (y0 < y1))
+    if bool(wrong.any()):
+        raise ValueError(
+            "box must be finite, with x0 < x1 and y0 < y1, got "
+            f"{boxes[wrong][0].tolist()}"
+        )
+    return boxes
