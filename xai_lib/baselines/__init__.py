@@ -2,6 +2,7 @@
 
 from xai_lib.baselines.blackbox import LIME, Occlusion
 from xai_lib.baselines.drise import DRISE
+from xai_lib.baselines.extremal import ExtremalPerturbation
 from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.baselines.kernelshap import KernelSHAP
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
@@ -14,6 +15,7 @@ __all__ = [
     "LRP",
     "RISE",
     "DeepLift",
+    "ExtremalPerturbation",
     "GradCAM",
     "Gradient",
     "GuidedBackprop",
