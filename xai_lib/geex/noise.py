@@ -9,10 +9,9 @@ normal; how they relate to each other is free. Gram and Schmidt make directions 
 normal vectors that are uniform on the sphere; a normal vector is such a direction
 times an independent, chi-distributed length. So each direction gets the length of the
 vector it was made from. (With the fixed length √d the search would be confined to a
-sphere: right for linear functions only.) The sign of a direction does not matter, as
-orthogonal noise is mirrored.
+sphere: right for linear functions only.)
 
-**Mirroring**: each direction is asked as +z and as −z, next to each other in budget.
+**Mirroring**: each direction is asked as +z and as −z.
 
 **A basis** U, so that ε = U z, the same for each colour channel. The estimate then
 converges to U Uᵀ ∇f_U, where f_U is f smoothed by this noise (see `estimator`).
@@ -143,7 +142,7 @@ class SearchNoise:
         for count in self._draws():
             z = torch.randn(count, self.dimension, generator=rng)
             if self.block > 1:
-                z = torch.cat([orthogonalised(part) for part in z.split(self.block)])
+                z = orthogonalised(z, self.block)
             for part in z.split(self._per_chunk):
                 if self.mask_size is None:
                     e = part.view(-1, *self.shape)
@@ -201,10 +200,19 @@ def search_noise(
     return iter(SearchNoise(noise, tuple(shape), n_samples, seed, mask_size))
 
 
-def orthogonalised(z: Tensor) -> Tensor:
-    """Vectors `[b, d]`, b <= d, turned orthogonal to each other at their lengths."""
-    directions = torch.linalg.qr(z.T).Q.T
-    return directions * torch.linalg.vector_norm(z, dim=1, keepdim=True)
+def orthogonalised(z: Tensor, block: int) -> Tensor:
+    """Vectors `[n, d]`, turned orthogonal within blocks of them, at their lengths."""
+    whole = len(z) - len(z) % block
+    blocks = [z[:whole].view(-1, block, z.shape[1]), z[None, whole:]]
+    return torch.cat([_gram_schmidt(b).flatten(0, 1) for b in blocks if b.numel()])
+
+
+def _gram_schmidt(z: Tensor) -> Tensor:
+    """Many blocks at once, `[blocks, b, d]` with b <= d."""
+    q, r = torch.linalg.qr(z.mT)
+    # Gram and Schmidt's R has a positive diagonal, LAPACK's has any signs.
+    lengths = torch.linalg.vector_norm(z, dim=2).copysign(r.diagonal(dim1=1, dim2=2))
+    return q.mT * lengths[..., None]
 
 
 def interpolation(mask_size: int, size: int) -> Tensor:
