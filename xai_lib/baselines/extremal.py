@@ -225,10 +225,14 @@ def pyramid(images: Tensor, perturbation: str) -> Tensor:
 def perturbed(levels: Tensor, masks: Tensor) -> Tensor:
     """m ⊗ x: levels `[n, L, C, H, W]`, masks `[n, A, H, W]` -> `[n, A, C, H, W]`."""
     last = levels.shape[1] - 1
-    level = torch.arange(last + 1).to(masks)[:, None, None]
-    # A value between two levels is shared by the two, as by linear interpolation.
-    shares = (1 - (last * masks[:, :, None] - level).abs()).clamp_min(0)
-    return torch.einsum("nalhw,nlchw->nachw", shares, levels)
+    position = last * masks[:, :, None]
+    # No index can be NaN; the image will be, and the caller finds out.
+    below = position.detach().nan_to_num().floor().clamp(max=last - 1)
+    index = below.long().expand(-1, -1, levels.shape[2], -1, -1)
+    # A value between two levels is a mixture of the two.
+    return torch.lerp(
+        levels.gather(1, index), levels.gather(1, index + 1), position - below
+    )
 
 
 def blurred(images: Tensor, sigma: float, mode: str) -> Tensor:
