@@ -43,8 +43,8 @@ class KernelSHAP(BlackBoxAttribution):
 
     All pixels of a superpixel share its value. The values of a map's superpixels sum
     to f_t(x) − f_t(baseline). The AISE paper says no more about its SHAP-8000 than the
-    number of samples; 50 superpixels of SLIC, as here, are those of the example for
-    images in the `shap` package.
+    number of samples; about 50 superpixels of SLIC are what the `shap` package takes
+    in its example for images. It paints hidden ones white; here they show the baseline.
 
     Costs n_samples queries per image, the whole image and the baseline among them.
 
