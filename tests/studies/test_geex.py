@@ -229,8 +229,9 @@ def test_read_takes_the_images_that_all_cases_have(tmp_path, quick_references):
     study.run({"b": cases["b"]}, CNN, "mnist", [5, 2, 0], results)
     found = study.read(cases, CNN, "mnist", results)
     assert found["a"]["image"].tolist() == found["b"]["image"].tolist() == [0, 2]
+    assert study.default_score(CNN) == "logit"
     with pytest.raises(ValueError, match="no row of a"):
-        study.read(cases, CNN, "mnist", results, explains="logit")
+        study.read(cases, CNN, "mnist", results, explains="probability")
     study.run({"c": small("IG")}, CNN, "mnist", [9], results)
     with pytest.raises(ValueError, match="no image of mnist"):
         study.read({**cases, "c": small("IG")}, CNN, "mnist", results)
@@ -239,9 +240,8 @@ def test_read_takes_the_images_that_all_cases_have(tmp_path, quick_references):
 def test_cases_of_the_figures():
     table = study.table1(CNN)
     assert list(table) == list(study.METHODS)
-    assert {c.arguments.get("n_samples") for m, c in table.items()} == {
-        *(5000, 2000, None)
-    }
+    budgets = [table[m].arguments["n_samples"] for m in (*study.FAMILY, "RISE")]
+    assert budgets == [5000] * 4
     assert all(table[m].arguments["stdevs"] == 0.5 for m in study.FAMILY)
     assert table["GERS"].arguments["mask_size"] == 14
     assert "mask_size" not in table["iGEEX"].arguments
@@ -366,8 +366,8 @@ def test_maps_of_digits_are_computed(tmp_path):
     cases = {"iGEEX": small("iGEEX"), "random": small("random")}
     found = study.maps(cases, CNN, "mnist", 3, tmp_path)
     image = study.load_images("mnist", [3], 28)
-    scorer = models.probabilities(models.load(CNN))
-    expected = IGEEX(scorer, **cases["iGEEX"].arguments).attribute(image)
+    explainer = IGEEX(models.load(CNN), **cases["iGEEX"].arguments)
+    expected = explainer.attribute(image)
     torch.testing.assert_close(found["iGEEX"], expected, rtol=1e-3, atol=1e-5)
     assert found["random"].shape == (1, 1, 28, 28)
     assert not any(tmp_path.iterdir())
@@ -381,3 +381,26 @@ def test_published_table():
     # As the paper says: LIME is last, and iGEEX first on MNIST.
     assert all(min(t, key=t.get) in ("LIME", "random") for t in table.values())
     assert max(table["MNIST"], key=table["MNIST"].get) == "iGEEX"
+
+
+def test_the_choices_are_those_of_the_stored_rows():
+    """Which score digits explain, and how wide the search on photographs is."""
+    results = Results("geex_choices")
+    means = dict.fromkeys(study.SCORES, 0.0)
+    for data in ("mnist", "fashion_mnist"):
+        model = f"cnn_{data}"
+        for score in study.SCORES:
+            cases = study.table1(model)
+            found = study.read(cases, model, data, results, explains=score)
+            assert found["GEEX"]["image"].tolist() == list(range(800, 860))
+            family = [found[m]["aopc"].mean() for m in study.FAMILY]
+            means[score] += float(sum(family))
+    assert max(means, key=means.__getitem__) == study.default_score(CNN)
+    by_width = {}
+    for stdev in (0.15, 0.3):
+        few = {"n_samples": 1000, "mask_size": 28, "stdevs": stdev}
+        cases = {"GERS": study.case("GERS", LITE, **few)}
+        found = study.read(cases, LITE, "unlabelled_photos", results)
+        by_width[stdev] = float(found["GERS"]["aopc"].mean())
+    best = max(by_width, key=by_width.__getitem__)
+    assert study.table1(LITE)["GERS"].arguments["stdevs"] == best
