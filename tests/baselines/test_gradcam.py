@@ -158,6 +158,8 @@ def test_before_a_mean_and_a_dense_layer_the_places_sum_to_the_score() -> None:
         ("resnet50", "network.layer4"),
         ("inception_v3", "network.Mixed_7c"),
         ("mobilenet_v2", "network.features"),
+        ("torchray_resnet50_voc", "network.layer4"),
+        ("scenes_classifier", "network.block6"),
     ],
 )
 def test_the_layer_it_finds(name: str, layer: str) -> None:
@@ -167,8 +169,9 @@ def test_the_layer_it_finds(name: str, layer: str) -> None:
         model: nn.Module = nn.Sequential(OrderedDict(network=network))
     else:
         model = models.load(name, pretrained=False)
-    sides = {"cnn_mnist": (1, 28), "inception_v3": (3, 139)}
-    channels, side = sides.get(name, (3, 64))
+    sides = {"cnn_mnist": 28, "inception_v3": 139}
+    channels = 1 if name in ("cnn_mnist", "scenes_classifier") else 3
+    side = sides.get(name, 64)
     x = torch.rand(1, channels, side, side, generator=generator(0))
     assert GradCAM(model.eval()).chosen_layer(x) == layer
 
