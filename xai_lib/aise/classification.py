@@ -82,7 +82,7 @@ class AISE(BlackBoxAttribution):
         preserve, delete: the paradigms; at least one.
         seed: of the samplers that draw.
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
-        normalise: free of the sampling density, or the paper's sum; see `density`.
+        normalise: divide by the density of the centres; see `density`.
         bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
     """
 
@@ -96,7 +96,7 @@ class AISE(BlackBoxAttribution):
         delete: bool = True,
         seed: int = 0,
         eps: float = 0.1,
-        normalise: bool = True,
+        normalise: bool = False,
         bounds: Bounds = UNIT_SQUARE,
     ) -> None:
         super().__init__(forward_func)

@@ -1,32 +1,34 @@
 """From scores at a few kernel centres to a map: weighted kernel density estimation.
 
-Kernels G_i of one width σ sit at centres p_i and got scores s_i. Two sums over them,
+n kernels of one width σ sit at centres p_i, and their scores are s_i. K is the kernel of
+(7), of unit mass, so that every width counts alike in the sum over widths. The paper's
+map is the density of the centres, weighted by the scores:
 
-    A(q) = Σ_i s_i G_i(q)         the paper's map: a density weighted by the score
-    D(q) = Σ_i G_i(q)             where the sampler has been, and how often
+    P(q) = (1/n) Σ_i s_i K(q - p_i).
 
-are all that is needed. If the centres have the density π, then for n centres
+What is in it? Let π be the density from which the sampler takes its centres. The mean
+over many of them is P = (s π) * K, which for a narrow kernel is about s(q) π(q): the
+saliency times the sampling density. A constant model, s_i = c, gets c π, a picture of
+the sampler. And where all scores are negative, the place that the sampler likes best,
+and visits most, gets the lowest value. So we subtract what a constant model with the
+same mean score s̄ would get from the same centres:
 
-    A(q) ≈ n ∫ s(p) π(p) G(q - p) dp ≈ n 2πσ² · s(q) π(q),      D(q) ≈ n 2πσ² · π(q):
+    M(q) = (1/n) Σ_i (s_i - s̄) K(q - p_i),
 
-the paper's sum is the saliency times the sampling density. An adaptive sampler, which
-crowds where the score is high, exaggerates its favourite spot; and a model that scores
-all kernels alike, s_i = c, gets c D: a picture of the sampler, not of the model. The
-quotient A / D is free of π (it is Nadaraya and Watson's estimate of s, 1964): a mean of
-the scores, weighted by nearness.
+which is the covariance, over the samples, of the score and of how much q is covered.
+M is zero for a constant model; a constant added to all scores does not change it; it is
+linear in the scores, so that the map of -f is minus the map of f. Positive says that
+the score is above the mean where q is covered. It is about π(q) (s(q) - s̄): the density
+is still a factor, so a place counts more if an adaptive sampler came back to it.
 
-Two details. Far from all centres A / D would carry on the nearest score for ever; so
-each pixel also counts as having one observation of no effect, of weight λ: A / (D + λ).
-With λ = exp(-3² / 2) a lone kernel counts half at three widths. And "no effect" needs a
-zero. The scores of kernels that show nothing would be one, but cost queries, and they
-are not what adaptive samplers visit. We take the offset b for which the map
+The quotient of the two sums (Nadaraya and Watson, 1964) is free of π,
 
-    M(q) = (A(q) - b D(q)) / (D(q) + λ)
+    N(q) = Σ_i (s_i - s̄) G(q - p_i) / (1 + Σ_i G(q - p_i)),
 
-sums to zero over the image: positive is more salient than the image's mean, negative is
-less. M does not change if a constant is added to all scores, it is zero for a constant
-model, and it is linear in the scores, so that the map of -f is minus that of f. The
-paper's sum gets the same offset, A - b D, in which the density is still a factor.
+a mean of the scores weighted by nearness, in units of the score. The 1 is one more
+observation in each pixel, of no effect: without it a pixel far from all centres would
+get the score of the nearest. N has a flaw: near the edges of the image all centres lie
+to one side, their mean is taken for the score at the edge, and maxima move outwards.
 """
 
 from __future__ import annotations
@@ -40,32 +42,33 @@ from torch import Tensor
 
 from xai_lib.aise.kernels import profiles
 
-NO_EFFECT = math.exp(-(3**2) / 2)
-"""λ, the weight of one observation of no effect in each pixel."""
 
+def weighted_density(
+    centres: Any, weights: Any, width: float, height: int, columns: int
+) -> Tensor:
+    """(1/n) Σ_i w_i K(q - p_i), float64 `[height, columns]`, per unit of area.
 
-def sums(
-    centres: Any, scores: Any, width: float, height: int, columns: int
-) -> tuple[Tensor, Tensor]:
-    """A and D above for kernels of one width, float64 `[height, columns]` each.
+    With the scores as weights it is P above, with ones the density of the centres.
 
     Args:
         centres: `[n, 2]`, columns (x, y), in units of the image's sides.
-        scores: `[n]`, of any sign.
-        width: σ, in the same units.
+        weights: `[n]`, of any sign.
+        width: σ of all kernels, in the same units.
         height, columns: the size of the map, in pixels.
 
     Raises:
-        ValueError: wrong shapes, or scores that are not finite.
+        ValueError: wrong shapes, no centre, or numbers that are not finite.
     """
     rows, across = profiles(centres, width, height, columns)
-    s = torch.as_tensor(np.asarray(scores, dtype=np.float64))
-    if s.shape != (len(rows),):
-        raise ValueError(f"scores must be [{len(rows)}], got {list(s.shape)}")
-    if not bool(s.isfinite().all()):
-        raise ValueError("scores must be finite, got NaN or infinity")
-    # A sum of outer products of two profiles is one product of two matrices.
-    return (rows.T * s) @ across, rows.T @ across
+    w = torch.as_tensor(np.asarray(weights, dtype=np.float64))
+    if len(rows) == 0:
+        raise ValueError("centres must hold at least one point, got none")
+    if w.shape != (len(rows),):
+        raise ValueError(f"weights must be [{len(rows)}], got {list(w.shape)}")
+    if not bool(w.isfinite().all()):
+        raise ValueError("weights must be finite, got NaN or infinity")
+    # A sum of outer products of profiles is one product of matrices.
+    return (rows.T * w) @ across / (len(w) * 2 * math.pi * width**2)
 
 
 def saliency(
@@ -74,19 +77,18 @@ def saliency(
     width: float,
     height: int,
     columns: int,
-    normalise: bool = True,
+    normalise: bool = False,
 ) -> Tensor:
-    """The map of one width, float64 `[height, columns]`; arguments as in `sums`.
+    """The map of one width, M above, or N if `normalise`: float64 `[height, columns]`.
 
-    Args:
-        normalise: M above, in units of the score. False is the paper's sum, A - b D,
-            per kernel and for kernels of unit mass, which makes it a density.
+    Args and errors as in `weighted_density`, with the scores as weights.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    # Equal scores become exact zeros; the offset below makes this one immaterial.
-    total, density = sums(centres, scores - scores[:1], width, height, columns)
-    weight = 1 / (density + NO_EFFECT)
-    offset = (weight * total).sum() / (weight * density).sum()
-    if normalise:
-        return weight * (total - offset * density)
-    return (total - offset * density) / (len(scores) * 2 * math.pi * width**2)
+    weights = scores - scores[:1]  # equal scores become exact zeros
+    weights = weights - weights.mean() if len(weights) else weights
+    covariance = weighted_density(centres, weights, width, height, columns)
+    if not normalise:
+        return covariance
+    once = 1 / (len(scores) * 2 * math.pi * width**2)
+    ones = np.ones(len(scores))
+    return covariance / (weighted_density(centres, ones, width, height, columns) + once)

@@ -85,7 +85,7 @@ class AISEDetection:
         kernel_divisors: Sequence[float] = (7, 4, 1),
         seed: int = 0,
         eps: float = 0.05,
-        normalise: bool = True,
+        normalise: bool = False,
     ) -> None:
         if not callable(detector):
             raise TypeError(f"detector must be callable, got {type(detector).__name__}")
