@@ -46,6 +46,17 @@ def test_same_seed_same_scenes() -> None:
     assert len(MANY.images.unique(dim=0)) == 60
 
 
+def test_clutter_changes_the_background_alone() -> None:
+    plain = scenes.make(5, seed=3, clutter=0)
+    for i in range(5):
+        assert torch.equal(plain.boxes[i], MANY.boxes[i])
+        inside = MANY.masks[i].any(dim=0)
+        away = (plain.images[i, 0] - MANY.images[i, 0]).abs()
+        assert away[inside].max() <= 0.25  # edges are half background
+        assert away[~inside].max() > 0.25
+        assert plain.images[i, 0][~inside].median() == 0
+
+
 def test_shapes_and_ranges() -> None:
     assert MANY.images.shape == (60, 1, 112, 112)
     assert MANY.images.dtype == torch.float32

@@ -17,6 +17,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.transforms.functional import to_tensor
 
 from xai_lib.zoo.annotated import Annotated
+from xai_lib.zoo.catalogue import Row
 
 # In the order of COCO's own ids, whose gaps torchvision fills with "N/A".
 CATEGORIES = tuple(
@@ -123,3 +124,10 @@ def _mask(segmentation: list | dict, height: int, width: int) -> Tensor:
             inside[rows.clip(0, height - 1), columns.clip(0, width - 1)] = True
         mask |= inside
     return torch.from_numpy(mask)
+
+
+def rows() -> list[Row]:
+    """What `zoo.list()` says about COCO; both archives together, rounded."""
+    role = "40,504 photos with masks, 80 classes"
+    licence = "CC BY 4.0; photos: Flickr's terms"
+    return [Row("coco14", role, "COCO 2014 val", 6_900_000_000, licence, "download")]

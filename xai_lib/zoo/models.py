@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST
 
 from xai_lib.paths import data_path
+from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
+from xai_lib.zoo.scene_networks import scenes_cnn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,6 +48,8 @@ class Classifier(nn.Module):
         network: the rest, from normalised images to logits.
         categories: the K class names.
         input_size: height and width, in pixels, that the network was trained for.
+        multi_label: whether several classes may be present: the probability of each is
+            the sigmoid of its own logit, and they do not sum to 1.
     """
 
     normalize: nn.BatchNorm2d
@@ -57,6 +62,7 @@ class Classifier(nn.Module):
         normalize: nn.BatchNorm2d,
         categories: tuple[str, ...],
         input_size: int,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -64,6 +70,7 @@ class Classifier(nn.Module):
         self.network = network
         self.categories = categories
         self.input_size = input_size
+        self.multi_label = multi_label
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalize(images))
@@ -73,6 +80,9 @@ class Classifier(nn.Module):
         super().train(mode)
         self.normalize.eval()
         return self
+
+
+_Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class _Model(NamedTuple):
@@ -87,6 +97,9 @@ class _Model(NamedTuple):
     std: tuple[float, ...] = IMAGENET_STD
     input_size: int = 224
     categories: tuple[str, ...] = IMAGENET_CATEGORIES
+    multi_label: bool = False
+    convert: _Convert = dict
+    """From the names and shapes of the file to those of the network."""
 
 
 def _lite0() -> nn.Module:
@@ -101,24 +114,47 @@ def _inception() -> nn.Module:
     return tv.inception_v3(aux_logits=False, transform_input=False, init_weights=False)
 
 
-def _torchvision(build: Callable[[], nn.Module], weights: tv.WeightsEnum) -> _Model:
-    def fetched(show_progress: bool) -> Path:
-        return fetch(
-            weights.url,
-            # Torch hub's names end in the first digits of the file's SHA-256.
-            Path(weights.url).stem.rpartition("-")[2],
-            Path(torch.hub.get_dir()) / "checkpoints",
-            instead='models.load("efficientnet_lite0")',
-            show_progress=show_progress,
-        )
+def hub_file(url: str, instead: str, show_progress: bool) -> Path:
+    """A file in torch hub's folder, fetched if need be; see `fetch`.
 
+    Torch hub's names hold the first digits of the file's SHA-256, as "vgg16-397923af".
+    """
+    digits = PurePosixPath(url).name.partition(".")[0].rpartition("-")[2]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return fetch(url, digits, folder, instead=instead, show_progress=show_progress)
+
+
+def _torchvision(build: Callable[[], nn.Module], weights: tv.WeightsEnum) -> _Model:
     return _Model(
         build,
-        fetched,
+        partial(hub_file, weights.url, 'models.load("efficientnet_lite0")'),
         source="torchvision, IMAGENET1K_V1",
         licence="BSD-3-Clause",
         download_size=round(weights.meta["_file_size"] * 2**20),  # given in MiB
     )
+
+
+def _torchray(
+    file: str, size: int, build: Callable[[int], nn.Module], convert: _Convert
+) -> _Model:
+    categories = voc.CATEGORIES if "_voc" in file else coco.CATEGORIES
+    url = f"https://dl.fbaipublicfiles.com/torchray/{file}.pth.tar"
+    return _Model(
+        lambda: build(len(categories)),
+        partial(hub_file, url, 'models.load("scenes_classifier")'),
+        source="TorchRay, after Zhang et al. (2016)",
+        licence="CC BY-NC",
+        download_size=size,
+        mean=torchray.MEAN,
+        std=torchray.STD,
+        categories=categories,
+        multi_label=True,
+        convert=convert,
+    )
+
+
+_vgg16 = partial(_torchray, build=torchray.vgg16, convert=torchray.vgg16_state)
+_resnet50 = partial(_torchray, build=torchray.resnet50, convert=torchray.resnet50_state)
 
 
 def _papers_cnn(dataset: str, mean: float, std: float) -> _Model:
@@ -158,6 +194,22 @@ _MODELS: dict[str, _Model] = {
     "cnn_fashion_mnist": _papers_cnn("fashion_mnist", 0.2860, 0.3530)._replace(
         categories=tuple(FashionMNIST.classes)
     ),
+    "scenes_classifier": _Model(
+        scenes_cnn,
+        lambda _: data_path("weights/scenes_classifier.safetensors"),
+        source="tools/train_scenes.py",
+        licence="MIT",
+        mean=(scenes.MEAN,),
+        std=(scenes.STD,),
+        input_size=scenes.SIZE,
+        categories=tuple(FashionMNIST.classes),
+        multi_label=True,
+    ),
+    # Sizes: four bytes per parameter.
+    "torchray_vgg16_voc": _vgg16("vgg16_voc-b050e8c3", 537_369_936),
+    "torchray_vgg16_coco": _vgg16("vgg16_coco-d82c8150", 538_353_216),
+    "torchray_resnet50_voc": _resnet50("resnet50_voc-9ca920d6", 94_408_996),
+    "torchray_resnet50_coco": _resnet50("resnet50_coco-e99468c5", 94_900_756),
 }
 
 
@@ -188,7 +240,7 @@ def load(
         with torch.device("meta"):
             network = model.build()
         path = model.weights(show_progress)
-        network.load_state_dict(_read(path), assign=True)
+        network.load_state_dict(model.convert(_read(path)), assign=True)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -199,6 +251,7 @@ def load(
         normalization(model.mean, model.std),
         model.categories,
         model.input_size,
+        model.multi_label,
     )
     return classifier.eval().requires_grad_(False)
 
@@ -211,8 +264,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def probabilities(model: nn.Module) -> nn.Module:
-    """The same classifier with a softmax after its logits: probabilities `[N, K]`."""
-    return nn.Sequential(model, nn.Softmax(dim=1)).train(model.training)
+    """The same classifier with probabilities `[N, K]` after its logits: a sigmoid if it
+    is a `Classifier` for several labels, else a softmax."""
+    several = isinstance(model, Classifier) and model.multi_label
+    last = nn.Sigmoid() if several else nn.Softmax(dim=1)
+    return nn.Sequential(model, last).train(model.training)
 
 
 def rows() -> list[Row]:

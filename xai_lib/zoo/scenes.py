@@ -23,6 +23,7 @@ from torch import Tensor
 from xai_lib.arguments import check_count, check_number
 from xai_lib.zoo import digits
 from xai_lib.zoo.annotated import Annotated
+from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.digits import Digits
 
 SIZE = 112
@@ -60,7 +61,8 @@ def make(
     clutter: float = 0.5,
     articles: Digits | None = None,
 ) -> Scenes:
-    """N scenes. Scene i depends on the seed and on i, not on n.
+    """N scenes. Scene i depends on the seed and on i, not on n; its articles and their
+    places not on the clutter.
 
     Args:
         n: how many scenes.
@@ -134,6 +136,13 @@ def difficult(scenes: Scenes, image: int, target: int) -> bool:
     covers less than a quarter of the scene, and another class is present; see
     `Annotated.difficult`."""
     return annotated(scenes, image).difficult(target)
+
+
+def rows() -> list[Row]:
+    """What `zoo.list()` says about the scenes."""
+    (articles,) = (row for row in digits.rows() if row.name == "fashion_mnist")
+    role = f"grey images, {SIZE} x {SIZE}, with boxes and masks"
+    return [articles._replace(name="scenes", role=role)]
 
 
 @cache

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import to_tensor
 
 from xai_lib.paths import cache_path
 from xai_lib.zoo.annotated import Annotated
+from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError, unpack
 
 # In alphabetical order, as in every list of results.
@@ -101,3 +102,10 @@ def load(path: str | Path | None = None) -> VOC07:
             "works offline"
         ) from error
     return VOC07(data)
+
+
+def rows() -> list[Row]:
+    """What `zoo.list()` says about VOC."""
+    role = "4,952 photos with boxes, 20 classes"
+    licence = "Flickr's terms"
+    return [Row("voc07", role, "PASCAL VOC 2007", 451_020_800, licence, "download")]
