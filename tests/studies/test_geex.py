@@ -259,8 +259,12 @@ def test_cases_of_the_figures():
     for noise, n in (("orthogonal", 1666), ("independent", 5000)):
         chosen = study.samplers(CNN)[noise, n]
         assert chosen == study.case("GEEX", CNN, n_samples=n, noise=noise)
-    low = study.samplers(LITE)["low-frequency", 1000]
-    assert low.arguments["mask_size"] == 12
+    low, cells = (
+        study.samplers(LITE)[noise, 1000].arguments
+        for noise in ("low-frequency", "resized 12")
+    )
+    assert low["mask_size"] == cells["mask_size"] == 12
+    assert (low["noise"], cells["noise"]) == ("low-frequency", "mirrored")
     assert study.samplers(CNN)["low-frequency", 500].arguments["mask_size"] == 15
     assert study.samplers(CNN)["low-frequency", 5000].arguments["mask_size"] == 28
     assert study.samplers(CNN)["low-frequency 14", 500].arguments["mask_size"] == 14

@@ -175,40 +175,37 @@ def figure4(model: str) -> dict[Hashable, Case]:
     return {method: case(method, model) for method in (estimate, "iGEEX")}
 
 
-def samplers(model: str, counts: Sequence[int] | None = None) -> dict[Hashable, Case]:
+def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
     """Search noise by the number of queries, labelled (noise, n).
 
-    "independent", "mirrored" (the paper's) and "orthogonal" are noise on pixels;
-    "resized" is GERS; "low-frequency" has `subspace(n)` frequencies per axis, and
-    "low-frequency 14" always 14. For large images: what low-frequency noise does with
-    1,000 queries against GERS with 1,000 and with 5,000.
+    On small images, for each of `counts`: "independent", "mirrored" (the paper's) and
+    "orthogonal" noise on pixels; "resized", GERS as in Table 1; "low-frequency" with
+    `subspace(n)` frequencies per axis; and "low-frequency 14", always 14.
+
+    On large images: "low-frequency" with 1,000 queries, and what it is held against,
+    GERS with 5,000 and with 1,000, also with masks of 14 (instead of 28) and of 12,
+    which have as many cells as there are frequencies.
     """
-    channels, size = _channels(model), _size(model)
     if not _is_small(model):
-        wanted = [("resized", 5000), ("resized", 1000), ("low-frequency", 1000)]
-    else:
-        wanted = [
-            (noise, n)
-            for noise in ("mirrored", "orthogonal", "resized", "low-frequency")
-            for n in counts or SIZES
-        ]
-        wanted += [("independent", n) for n in counts or (500, 1568, 5000)]
-        wanted += [("low-frequency 14", n) for n in counts or SIZES]
+        low = subspace(1000, _channels(model))
+        few = {"n_samples": 1000, "mask_size": low}
+        return {
+            ("low-frequency", 1000): case("GERS", model, noise="low-frequency", **few),
+            ("resized", 5000): case("GERS", model),
+            ("resized", 1000): case("GERS", model, n_samples=1000),
+            ("resized 14", 5000): case("GERS", model, mask_size=14),
+            (f"resized {low}", 1000): case("GERS", model, **few),
+        }
     found: dict[Hashable, Case] = {}
-    for noise, n in wanted:
-        if noise == "resized":
-            found[noise, n] = case("GERS", model, n_samples=n)
-        elif noise.startswith("low-frequency"):
-            fixed = noise.endswith("14")
-            found[noise, n] = case(
-                "GERS",
-                model,
-                n_samples=n,
-                noise="low-frequency",
-                mask_size=14 if fixed else min(size, subspace(n, channels)),
-            )
-        else:
+    for n in counts:
+        for noise in ("independent", "mirrored", "orthogonal"):
             found[noise, n] = case("GEEX", model, n_samples=n, noise=noise)
+        found["resized", n] = case("GERS", model, n_samples=n)
+        by_rule = min(_size(model), subspace(n, _channels(model)))
+        for label, size in (("low-frequency", by_rule), ("low-frequency 14", 14)):
+            found[label, n] = case(
+                "GERS", model, n_samples=n, noise="low-frequency", mask_size=size
+            )
     return found
 
 
