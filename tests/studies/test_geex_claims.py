@@ -175,7 +175,7 @@ def test_samplers_reach_the_papers_or_not():
 
     found = {
         ("mirrored", 5000): rows(0.9, 0.8),
-        ("orthogonal", 1666): rows(0.895, 0.7),
+        ("orthogonal", 1568): rows(0.895, 0.7),
         ("low-frequency", 500): rows(0.95, 0.9),
         ("resized", 5000): rows(0.93, 0.8),
         ("low-frequency", 1000): rows(0.9, 0.8),

@@ -171,7 +171,7 @@ def samplers_claims(found: Found, data: str, ranking: str = "map") -> list[Claim
     paper's sampler with 5,000 queries, or better."""
     if data in SMALL_DATA:
         paper = ("mirrored", 5000)
-        rivals = [("orthogonal", 1666), ("low-frequency", 500)]
+        rivals = [("orthogonal", 1568), ("low-frequency", 500)]
     else:
         paper, rivals = ("resized", 5000), [("low-frequency", 1000)]
     claims = []
