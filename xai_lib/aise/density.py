@@ -1,8 +1,8 @@
 """From scores at a few kernel centres to a map: weighted kernel density estimation.
 
-n kernels of one width σ sit at centres p_i, and their scores are s_i. K is the kernel of
-(7), of unit mass, so that every width counts alike in the sum over widths. The paper's
-map is the density of the centres, weighted by the scores:
+n kernels of one width σ sit at centres p_i, and their scores are s_i. K is the kernel
+of (7), of unit mass, so that every width counts alike in the sum over widths. The
+paper's map is the density of the centres, weighted by the scores:
 
     P(q) = (1/n) Σ_i s_i K(q - p_i).
 

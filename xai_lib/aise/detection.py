@@ -46,10 +46,19 @@ def detection_score(detections: Sequence[Detection], box: Tensor, label: int) ->
     """max IoU(box, found) · score over what was found with the label: `[N]`.
 
     An image in which nothing with the label was found scores 0.
+
+    Raises:
+        TypeError: what the detector returned is not a `Detection` per image.
     """
     wanted = torch.as_tensor(box, dtype=torch.float32).reshape(1, 4)
     scores = []
     for found in detections:
+        if not isinstance(found, Detection):
+            raise TypeError(
+                f"a detector must return one Detection per image, got "
+                f"{type(found).__name__}; for torchvision's dictionaries use "
+                "Detection(d['boxes'], d['scores'], d['labels'])"
+            )
         same = found.labels == label
         boxes = found.boxes[same].float()
         iou = box_iou(wanted.to(boxes.device), boxes)[0]
@@ -91,6 +100,8 @@ class AISEDetection:
             raise TypeError(f"detector must be callable, got {type(detector).__name__}")
         self.detector = detector
         self.kernel_divisors = tuple(kernel_divisors)
+        if not self.kernel_divisors:
+            raise ValueError("kernel_divisors must hold at least one number, got none")
         for divisor in self.kernel_divisors:
             if check_number("kernel_divisors", divisor, 0) == 0:
                 raise ValueError(

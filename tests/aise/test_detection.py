@@ -1,0 +1,229 @@
+"""AISE for detectors: what a planted detector rests on, boxes and budgets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from xai_lib.aise.classification import AISE
+from xai_lib.aise.detection import (
+    AISEDetection,
+    Detection,
+    detection_score,
+    place,
+)
+from xai_lib.blackbox import NonFiniteOutput
+
+BOX = [27.0, 3.0, 35.0, 9.0]  # the planted rectangle: columns 27 to 34, rows 3 to 8
+SAMPLERS = ("direct", "lipo", "random", "lattice")
+
+
+def found(*rows: tuple[list[float], float, int]) -> Detection:
+    boxes, scores, labels = zip(*rows, strict=True) if rows else ([], [], [])
+    return Detection(
+        torch.tensor(boxes).reshape(-1, 4).float(),
+        torch.tensor(scores).float(),
+        torch.tensor(labels).long(),
+    )
+
+
+def detector(images: Tensor) -> list[Detection]:
+    """Finds the rectangle (label 1) as surely as it is bright, if at least half of it
+    is; and always a box elsewhere, with another label."""
+    out = []
+    for image in images:
+        bright = float(image[:, 3:9, 27:35].mean())
+        elsewhere = ([0.0, 0.0, 10.0, 20.0], 0.9, 2)
+        out.append(found(elsewhere, *[(BOX, bright, 1)] * (bright > 0.35)))
+    return out
+
+
+# The score of a query
+
+
+def test_score_by_hand() -> None:
+    """Boxes of 8 × 6 with an offset of 4 columns overlap in 4 × 6: IoU 24 / 72."""
+    shifted = [31.0, 3.0, 39.0, 9.0]
+    detections = [
+        found((BOX, 0.5, 1)),
+        found((shifted, 0.9, 1)),
+        found((BOX, 0.2, 1), (shifted, 0.9, 1)),
+        found((BOX, 0.9, 2)),
+        found(),
+        found(([0.0, 0.0, 5.0, 5.0], 1.0, 1)),
+    ]
+    scores = detection_score(detections, torch.tensor(BOX), 1)
+    torch.testing.assert_close(scores, torch.tensor([0.5, 0.3, 0.3, 0.0, 0.0, 0.0]))
+
+
+def test_a_detector_must_return_detections() -> None:
+    with pytest.raises(TypeError, match=r"one Detection per image, got dict.*boxes"):
+        detection_score([{"boxes": 1}], torch.tensor(BOX), 1)  # type: ignore[list-item]
+
+
+# Widths and search area
+
+
+def test_widths_and_area_in_units_of_the_sides() -> None:
+    """8 of 40 columns, 6 of 24 rows: the shorter side is 0.2. With the paper's 0.4,
+    {7, 4, 1} give {0.057, 0.1, 0.4}."""
+    widths, area = place(BOX, 24, 40)
+    assert widths == pytest.approx([0.2 / 7, 0.05, 0.2])
+    assert area[0] == pytest.approx(((27 - 4) / 40, 0.0))  # 3 - 3 rows: the edge
+    assert area[1] == pytest.approx(((35 + 4) / 40, (9 + 3) / 24))
+    paper, _ = place([30, 20, 70, 80], 100, 100)
+    assert paper == pytest.approx([0.4 / 7, 0.1, 0.4])
+
+
+def test_the_area_ends_at_the_image() -> None:
+    widths, area = place([-10, 50, 30, 130], 100, 60, [2])
+    assert area == ((0.0, pytest.approx(0.1)), (pytest.approx(50 / 60), 1.0))
+    assert widths == pytest.approx([40 / 60 / 2])
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([5, 5, 5, 9], "box must have x0 < x1"),
+        ([5, 9, 8, 5], "box must have x0 < x1 and y0 < y1"),
+        ([5, 5, 8], "box must be 4 finite numbers"),
+        ([5, 5, 8, math.nan], "box must be 4 finite numbers"),
+        ([41, 5, 48, 9], "box must overlap the image of 40 x 24 pixels"),
+        ([5, -9, 8, 0], "box must overlap the image"),
+    ],
+)
+def test_wrong_boxes(box: Any, message: str, images) -> None:
+    with pytest.raises(ValueError, match=message):
+        place(box, 24, 40)
+    explainer = AISEDetection(detector)
+    with pytest.raises(ValueError, match=message):
+        explainer.attribute(images[:1], box, 1)
+    assert explainer.queries == 0
+
+
+# Maps
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_planted_detection_is_explained(images, in_rectangle, sampler: str) -> None:
+    explainer = AISEDetection(detector, sampler)
+    values = explainer.attribute(images[:1], BOX, 1)
+    assert values.shape == (1, 1, 24, 40)
+    assert values.dtype is images.dtype
+    assert in_rectangle(values[0])
+    assert explainer.queries == 150
+
+
+def test_by_loops(images) -> None:
+    """One query at a time: preserve, with the widths and the area of the box."""
+    x = images[:1].double()
+    samples = AISEDetection(detector, n_samples=33).sample(x, BOX, 1)
+    widths, area = place(BOX, 24, 40)
+    assert samples.widths.tolist() == pytest.approx(widths)
+    assert samples.centres.shape == (1, 3, 33, 2)
+    assert (samples.centres >= torch.tensor(area[0], dtype=torch.float64) - 1e-12).all()
+    assert (samples.centres <= torch.tensor(area[1], dtype=torch.float64) + 1e-12).all()
+    y, z = ((torch.arange(side).double() + 0.5) / side for side in (24, 40))
+    for w, sigma in enumerate(widths):
+        for p, s in zip(samples.centres[0, w], samples.scores[0, w], strict=True):
+            mask = torch.exp(
+                -((z - p[0]) ** 2 + (y[:, None] - p[1]) ** 2) / (2 * sigma**2)
+            )
+            one = detection_score(detector(x * mask), torch.tensor(BOX), 1)
+            assert s.item() == pytest.approx(one.item(), abs=1e-6)
+    assert samples.scores.max() > 0.3
+    assert samples.scores.min() == 0
+
+
+@pytest.mark.parametrize(("n_samples", "queries"), [(33, 99), (50, 150)])
+def test_the_papers_budgets(images, n_samples: int, queries: int) -> None:
+    asked: list[int] = []
+
+    def counting(batch: Tensor) -> list[Detection]:
+        asked.append(len(batch))
+        return detector(batch)
+
+    explainer = AISEDetection(counting, n_samples=n_samples)
+    explainer.attribute(images[:1], BOX, 1)
+    assert sum(asked) == explainer.queries == queries
+    explainer.attribute(images[1:2], torch.tensor(BOX), 1)
+    assert sum(asked) == explainer.queries == 2 * queries
+
+
+def test_it_is_aise_with_a_score_of_ones_own(images) -> None:
+    def score(batch: Tensor) -> Tensor:
+        return detection_score(detector(batch), torch.tensor(BOX), 1)
+
+    widths, area = place(BOX, 24, 40)
+    expected = AISE(
+        score, kernel_widths=widths, delete=False, eps=0.05, bounds=area
+    ).attribute(images[:1], 0)
+    values = AISEDetection(detector).attribute(images[:1], BOX, 1)
+    torch.testing.assert_close(values, expected)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_nothing_found_and_always_found_are_maps_of_zeros(images, sampler: str) -> None:
+    blind = AISEDetection(lambda x: [found()] * len(x), sampler, n_samples=20)
+    stuck = AISEDetection(lambda x: [found((BOX, 0.8, 1))] * len(x), sampler)
+    for explainer in (blind, stuck):
+        values = explainer.attribute(images[:1], BOX, 1)
+        assert torch.equal(values, torch.zeros(1, 1, 24, 40))
+    # A label that is never found.
+    values = AISEDetection(detector, sampler).attribute(images[:1], BOX, 3)
+    assert torch.equal(values, torch.zeros(1, 1, 24, 40))
+
+
+def test_detectors_that_misbehave(images) -> None:
+    nan = AISEDetection(lambda x: [found((BOX, math.nan, 1))] * len(x))
+    with pytest.raises(NonFiniteOutput):
+        nan.attribute(images[:1], BOX, 1)
+    short = AISEDetection(lambda x: [found((BOX, 0.5, 1))] * (len(x) - 1))
+    with pytest.raises(ValueError, match="rows of scores"):
+        short.attribute(images[:1], BOX, 1)
+
+
+def test_modules_are_detectors(images) -> None:
+    class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> list[Detection]:
+            assert not torch.is_grad_enabled()
+            return detector(x * self.scale)
+
+    values = AISEDetection(Module().eval()).attribute(images[:1], BOX, 1)
+    assert torch.equal(values, AISEDetection(detector).attribute(images[:1], BOX, 1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"kernel_divisors": ()}, ValueError, "kernel_divisors must hold at least one"),
+        ({"kernel_divisors": (4, 0)}, ValueError, "kernel_divisors must be above 0"),
+        ({"n_samples": 0}, ValueError, "n_samples must be at least 1"),
+        ({"sampler": "cma"}, ValueError, "sampler must be one of"),
+        ({"eps": -1}, ValueError, "eps must be"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_wrong_settings(
+    settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        AISEDetection(detector, **settings)
+
+
+def test_wrong_arguments(images) -> None:
+    with pytest.raises(TypeError, match="detector must be callable, got str"):
+        AISEDetection("yolox")  # type: ignore[arg-type]
+    explainer = AISEDetection(detector)
+    with pytest.raises(ValueError, match=r"inputs must be one image .* got 3"):
+        explainer.attribute(images, BOX, 1)
+    with pytest.raises(TypeError, match="label must be an integer"):
+        explainer.attribute(images[:1], BOX, "person")  # type: ignore[arg-type]
