@@ -32,9 +32,10 @@ pixel, and values between two levels mix them.
 
 Different from the authors' TorchRay: the maximum is taken at the cells and then
 upsampled bilinearly, instead of at every pixel, which needs step² times fewer numbers;
-beyond the edges p goes on as at the edge, instead of a margin of zeros that counts
-as area; equal values share the ones of w; the image is not mirrored in every second
-step; step and blur grow with the image, and are theirs at 224 × 224.
+beyond the edges p goes on as at the edge, and areas are shares of the image, where
+theirs are shares of the image with a margin, 1.35 times as large at 224 × 224; equal
+values share the ones of w; the image is not mirrored in every second step; step and
+blur grow with the image, and are theirs at 224 × 224.
 """
 
 from __future__ import annotations
