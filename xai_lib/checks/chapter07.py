@@ -97,8 +97,8 @@ def promising(answer: Callable) -> None:
     ]
     rng = np.random.default_rng(4)
     for eps in (0.0, 0.05, 0.1, 0.3, 0.6):
-        sizes = rng.choice([0.08, 0.14, 0.24, 0.41, 0.71], 30)
-        cases.append((sizes.tolist(), rng.random(30).tolist(), eps))
+        drawn = rng.choice([0.08, 0.14, 0.24, 0.41, 0.71], 30)
+        cases.append((drawn.tolist(), rng.random(30).tolist(), eps))
     for sizes, scores, eps in cases:
         got = _array(answer(np.array(sizes), np.array(scores), eps), (len(sizes),))
         if got.astype(bool).tolist() != _divided(sizes, scores, eps):
