@@ -132,7 +132,7 @@ def search(
             parts = np.split(scores, np.cumsum(counts)[:-1])
             for sampler, points, part in zip(samplers, asked, parts, strict=True):
                 sampler.tell(points, part)
-            yield from owners
+            yield from owners.tolist()
 
     todo = n * len(samplers) - sum(len(sampler.scores) for sampler in samplers)
     for _ in progress(rounds(), show_progress, todo, name):
@@ -372,9 +372,8 @@ class DirectSampler(Sampler):
         if split.parent in (level := self._levels.get(self._level(split.parent), [])):
             level.remove(split.parent)
         depths = self._depths[split.parent].copy()
-        for axis in sorted(
-            pairs, key=lambda a: min(value[pairs[a]], value[pairs[a] + 1])
-        ):
+        better = {a: min(value[plus], value[plus + 1]) for a, plus in pairs.items()}
+        for axis in sorted(pairs, key=better.__getitem__):
             depths[axis] += 1
             for child in (pairs[axis], pairs[axis] + 1):
                 self._depths[child] = depths.copy()
@@ -386,7 +385,8 @@ class DirectSampler(Sampler):
     def _insert_pair(self, plus: int, minus: int) -> None:
         value = self._values
         level = self._levels.get(self._level(plus), [])
-        if level and value[plus] <= value[minus] <= value[level[0]] > value[plus]:
+        head = value[level[0]] if level else -math.inf
+        if value[plus] < head and value[plus] <= value[minus] <= head:
             # SciPy puts both ahead, even if the second only equals the old head.
             level[:0] = [plus, minus]
         else:
