@@ -145,9 +145,10 @@ class AISE(BlackBoxAttribution):
         widths = torch.tensor(self.kernel_widths, dtype=torch.float64)
         width = widths.repeat(n)
 
-        def evaluate(owners: np.ndarray, points: np.ndarray) -> np.ndarray:
-            i, sigma = image[owners], width[owners]
-            return self._masked_scores(inputs, target, i, points, sigma)
+        ask = self._masked_scores(inputs, target)
+
+        def evaluate(owners: np.ndarray, points: np.ndarray) -> Tensor:
+            return ask(image[owners], points, width[owners])
 
         search(samplers, self.n_samples, evaluate, show_progress, "AISE")
         size_y, size_x = inputs.shape[2:]
@@ -181,22 +182,35 @@ class AISE(BlackBoxAttribution):
         return samplers
 
     def _masked_scores(
-        self,
-        inputs: Tensor,
-        target: Tensor,
-        image: Tensor,
-        centres: np.ndarray,
-        widths: Tensor,
-    ) -> np.ndarray:
-        """s of each of k kernels on its image `[k]`, in blocks of bounded memory."""
-        rows, columns = profiles(centres, widths, *inputs.shape[2:])
+        self, inputs: Tensor, target: Tensor
+    ) -> Callable[[Tensor, np.ndarray, Tensor], Tensor]:
+        """A function that asks for s of k kernels: (images `[k]`, centres `[k, 2]`,
+        widths `[k]`) -> `[k]`, on the CPU."""
         sign = torch.tensor([1.0] * self.preserve + [-1.0] * self.delete).double()
-        size = max(1, blackbox.BLOCK // (len(sign) * inputs[0].numel()))
-        parts = []
-        for j in torch.arange(len(centres)).split(size):
-            mask = (rows[j, :, None] * columns[j, None, :])[:, None].to(inputs)
-            x, classes = inputs[image[j]], target[image[j]]
-            shown = [x * mask] * self.preserve + [x * (1 - mask)] * self.delete
-            scores = pick(self.blackbox(torch.cat(shown)), classes.repeat(len(sign)))
-            parts.append(sign @ scores.double().cpu().view(len(sign), -1))
-        return torch.cat(parts).numpy()
+        most = max(1, blackbox.BLOCK // (len(sign) * inputs[0].numel()))
+        # All queries are made in the same memory: fresh pages would cost more time
+        # than the products in them.
+        memory = inputs.new_empty(most * len(sign), *inputs.shape[1:])
+
+        def ask(image: Tensor, centres: np.ndarray, widths: Tensor) -> Tensor:
+            rows, columns = profiles(centres, widths, *inputs.shape[2:])
+            rows, columns = rows.to(inputs), columns.to(inputs)
+            parts = []
+            for block in torch.arange(len(image)).split(most):
+                mask = (rows[block, :, None] * columns[block, None, :])[:, None]
+                masks = [mask] * self.preserve + [1 - mask] * self.delete
+                shown = memory[: len(block) * len(sign)]
+                # Kernels of one image lie next to each other.
+                owners, counts = image[block].unique_consecutive(return_counts=True)
+                for half, m in zip(shown.chunk(len(sign)), masks, strict=True):
+                    split = counts.tolist()
+                    for i, out, g in zip(
+                        owners.tolist(), half.split(split), m.split(split), strict=True
+                    ):
+                        torch.mul(inputs[i], g, out=out)
+                classes = target[image[block]].repeat(len(sign))
+                scores = pick(self.blackbox(shown), classes)
+                parts.append(sign @ scores.double().cpu().view(len(sign), -1))
+            return torch.cat(parts)
+
+        return ask
