@@ -56,6 +56,7 @@ def main(n_images: int, repeats: int) -> None:
     ready = (images[:8, None] + SIGMA * noise).flatten(0, 1)
     bare = compiled(model, images)
     sizes: list[int] = []
+    found = set()  # the batch sizes that the BlackBox settled on
 
     def ours() -> Tensor:
         blackbox = Watched(model)
@@ -64,6 +65,7 @@ def main(n_images: int, repeats: int) -> None:
         maps = GEEX(blackbox, N_SAMPLES, SIGMA).attribute(images, target)
         assert blackbox.queries == sum(sizes) == n_images * N_SAMPLES
         assert blackbox.backend == "openvino"
+        found.add(str(blackbox.batch_size))
         return maps
 
     def inference() -> None:
@@ -90,7 +92,7 @@ def main(n_images: int, repeats: int) -> None:
     times[plain] = [t * n_images / SAMPLE for t in times[plain]]
     print(
         f"{n_images} images, {N_SAMPLES} queries each; plain torch did {SAMPLE} of "
-        f"them, times {n_images / SAMPLE:g}"
+        f"them, times {n_images / SAMPLE:g}; batch sizes found: {', '.join(found)}"
     )
     report(times)
     ratio("GEEX / bare inference", times[name], times["bare inference"], "<= 1.25")
