@@ -261,13 +261,9 @@ def run(
         [_unit(one, model, data, i, explains) for i in indices]
         for one in cases.values()
     ]
-    if _is_small(model):
-        order, together = [u for of_case in units for u in of_case], 100
-    else:
-        order, together = (
-            [u for of_image in zip(*units, strict=True) for u in of_image],
-            1,
-        )
+    together = 100 if _is_small(model) else 1
+    groups = units if together > 1 else zip(*units, strict=True)
+    order = [unit for group in groups for unit in group]
     folder = results.path.parent / "geex_maps"
 
     def work(group: list[Unit]) -> list[dict[str, Any]]:
@@ -290,7 +286,8 @@ def measure(
             in Table 1, both summed over the channels (Figure 3);
         "cosine": to SmoothGrad with the same width, for GEEX and GERS;
         "noise": for FAMILY, the sum of squared standard errors over that of squared
-            map values: the part of the map's energy that is noise;
+            map values: the part of the map's energy that is noise, or an upper bound
+            of it for orthogonal directions of a single block;
         "bright": for FAMILY, the part of that noise on the pixels that are brighter
             than the image's median (Figure 4);
         "queries": the model's evaluations, for methods that only query.
