@@ -321,6 +321,14 @@ def test_memory_is_bounded(planted, images, monkeypatch: pytest.MonkeyPatch) -> 
     assert max(seen) == 12 * images[0].numel()
 
 
+def test_progress_is_silent_unless_asked_for(planted, images, capfd) -> None:
+    explainer = AISE(planted, n_samples=7)
+    explainer.attribute(images, 0)
+    assert capfd.readouterr() == ("", "")
+    explainer.attribute(images, 0, show_progress=True)
+    assert "AISE" in capfd.readouterr().err
+
+
 # Settings
 
 

@@ -200,14 +200,9 @@ class AISE(BlackBoxAttribution):
                 mask = (rows[block, :, None] * columns[block, None, :])[:, None]
                 masks = [mask] * self.preserve + [1 - mask] * self.delete
                 shown = memory[: len(block) * len(sign)]
-                # Kernels of one image lie next to each other.
-                owners, counts = image[block].unique_consecutive(return_counts=True)
-                for half, m in zip(shown.chunk(len(sign)), masks, strict=True):
-                    split = counts.tolist()
-                    for i, out, g in zip(
-                        owners.tolist(), half.split(split), m.split(split), strict=True
-                    ):
-                        torch.mul(inputs[i], g, out=out)
+                x = inputs[image[block]]
+                for half, factor in zip(shown.chunk(len(sign)), masks, strict=True):
+                    torch.mul(x, factor, out=half)
                 classes = target[image[block]].repeat(len(sign))
                 scores = pick(self.blackbox(shown), classes)
                 parts.append(sign @ scores.double().cpu().view(len(sign), -1))
