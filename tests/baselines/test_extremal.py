@@ -191,7 +191,8 @@ def test_the_best_mask_of_the_right_area_is_the_disc() -> None:
     inside, outside = target, ~disc(20, 7, 12, 7)
     assert float(small[~target].max()) < 0.6
     assert float(small[disc(20, 7, 12, 1.5)].min()) > 0.9
-    assert float(equal[disc(20, 7, 12, 3.5)].min()) > 0.9
+    # The last digits depend on the number of threads: .88 and .91 were seen.
+    assert float(equal[disc(20, 7, 12, 3.5)].min()) > 0.8
     assert float(equal[outside].max()) < 0.1
     assert float((equal * inside).sum() / equal.sum()) > 0.75
     assert float(large[inside].min()) > 0.8
