@@ -126,7 +126,8 @@ def test_aopc_equals_the_formula() -> None:
         for k in order:
             image[k] = 0
             drops.append((here - one(model, image.reshape(1, 4, 3))[1]) / here)
-        assert float(found[i]) == pytest.approx(np.mean(drops), abs=1e-5)
+        # Ratios to a small probability are large: rounding is relative to them.
+        assert float(found[i]) == pytest.approx(np.mean(drops), rel=1e-5, abs=1e-5)
 
 
 def test_aopc_needs_a_probability_that_can_drop() -> None:
