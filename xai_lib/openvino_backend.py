@@ -50,7 +50,7 @@ def compiled(module: nn.Module, inputs: Tensor) -> Run:
     # The version counts changes in place, but not those made through `.data`: a first
     # number tells of them.
     state = tuple(
-        (t.data_ptr(), t._version, t.flatten()[0].item() if t.numel() else None)
+        (t.data_ptr(), t._version, t[(0,) * t.ndim].item() if t.numel() else None)
         for t in tensors
     )
     shape = tuple(inputs.shape[1:])
