@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.fft import dctn
 
 from xai_lib import baselines
 from xai_lib.geex import GEEX, IGEEX
@@ -167,6 +168,32 @@ def test_random_orders_differ_between_images_not_between_runs():
     assert both[0]["aopc"] != both[1]["aopc"]
     assert study.measure(units[1:]) == both[1:]
     assert set(both[0]) == {"target", "probability", "aopc", "curve"}
+
+
+def test_a_floor_is_one_search_direction_of_what_it_is_a_floor_for():
+    floors = study.floors(CNN)
+    images = torch.zeros(2, 1, 28, 28)
+    lumps, waves = (
+        study._explain(
+            [study._unit(floors[name], CNN, "mnist", i, "logit") for i in (0, 1)],
+            images,
+            torch.zeros(2, dtype=torch.long),
+        )[0]
+        for name in ("lumps", "waves")
+    )
+    assert lumps.shape == waves.shape == images.shape
+    assert not torch.equal(lumps[0], lumps[1])
+    low = floors["waves"].arguments["mask_size"]
+    spectrum = torch.from_numpy(dctn(waves.double().numpy(), axes=(2, 3)))
+    assert low < 28
+    assert spectrum[..., :low, :low].abs().min() > 0
+    spectrum[..., :low, :low] = 0
+    torch.testing.assert_close(spectrum, torch.zeros_like(spectrum), atol=1e-4, rtol=0)
+    size = study.case("GERS", CNN).arguments["mask_size"]
+    own = torch.Generator().manual_seed(1)
+    cells = torch.randn(1, 1, size, size, generator=own)
+    enlarged = torch.nn.functional.interpolate(cells, size=28, mode="bilinear")
+    torch.testing.assert_close(lumps[1:], enlarged)
 
 
 def test_large_images_go_image_by_image(tmp_path, quick_references, monkeypatch):

@@ -12,6 +12,7 @@ tensors, and `maps` the maps themselves:
 | --- | --- |
 | `table1` | Table 1; Figure 3; the curves in Figures 2, S1, S2 and S3, and their maps |
 | `samples`, `stdevs` | Figure S4 |
+| `floors` | the lowest scores that mean something: random pixels, lumps and waves |
 | `mask_sizes` | Figure S5; with the two above, the maps of Figure S6 |
 | `figure4` | Figure 4: what integration does to the noise of an estimate |
 | `samplers` | the paper's open question: the same map from fewer queries |
@@ -39,7 +40,7 @@ from xai_lib import baselines
 from xai_lib.arguments import check_choice, check_count
 from xai_lib.attribution import Attribution, generator
 from xai_lib.blackbox import BlackBox
-from xai_lib.geex import GEEX, GERS, IGEEX
+from xai_lib.geex import GEEX, GERS, IGEEX, search_noise
 from xai_lib.metrics import deletion, map_distance
 from xai_lib.paths import data_path
 from xai_lib.studies.results import Results, Unit, provenance, published
@@ -139,6 +140,22 @@ def _score_of(model: str, explains: str | None) -> str:
 def table1(model: str) -> dict[Hashable, Case]:
     """Table 1 and Figure 3: the seven methods, and a random order as the floor."""
     return {method: case(method, model) for method in METHODS}
+
+
+def floors(model: str) -> dict[Hashable, Case]:
+    """What knows nothing: a random order of pixels, and noise as smooth as a map.
+
+    Deleting in lumps may delete a class faster than deleting pixel by pixel, whatever
+    the lumps are. So GERS is to be held against a single direction of its own noise
+    ("lumps"), and low frequencies against one of theirs ("waves").
+    """
+    size = case("GERS", model).arguments["mask_size"]
+    low = min(_size(model), subspace(1000, _channels(model)))
+    return {
+        FLOOR: case(FLOOR, model),
+        "lumps": case(FLOOR, model, noise="mirrored", mask_size=size),
+        "waves": case(FLOOR, model, noise="low-frequency", mask_size=low),
+    }
 
 
 def samples(
@@ -351,7 +368,7 @@ def _explain(
     model, method, explains = (settings[k] for k in ("model", "method", "explains"))
     if method == FLOOR:
         shape = (1, *images.shape[2:])
-        orders = [torch.rand(shape, generator=generator(u.image)) for u in units]
+        orders = [_random(shape, u.image, u.settings["arguments"]) for u in units]
         return torch.stack(orders), None, None
     if method in WHITE_BOX:
         indices = tuple(unit.image for unit in units)
@@ -368,6 +385,14 @@ def _explain(
     queries, rest = divmod(blackbox.queries - before, len(units))
     assert rest == 0, f"{method} asked images unequally"
     return attribution, error, queries
+
+
+def _random(shape: tuple[int, ...], seed: int, masks: dict[str, Any]) -> Tensor:
+    """A map that knows nothing: single pixels, or one search direction with `masks`."""
+    if not masks:
+        return torch.rand(shape, generator=generator(seed))
+    forward, _ = next(search_noise(shape=shape, n_samples=2, seed=seed, **masks))
+    return forward
 
 
 def _white_box(
