@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export XAI_PROFILE ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab figures outputs bench clean
+.PHONY: help book test lint lab figures outputs bench site student browser colab clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -39,8 +39,20 @@ outputs: $(READY)  ## execute all notebooks and save the outputs in notebooks/
 	$(PY) tools/sync_notebooks.py
 	$(PY) tools/build_book.py --write
 
-bench: $(READY)  ## run every script in benchmarks/
+bench: $(READY)  ## run every script in benchmarks/ and store its ratios
 	@set -e; for script in $(filter-out %/timing.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+
+site: $(READY)  ## build the site into _build/site/, without executing anything
+	$(PY) tools/build_site.py
+
+student: $(READY)  ## write the chapters without solutions into _build/student/
+	$(PY) tools/make_student.py
+
+browser: $(READY)  ## open every page and move every widget in Chromium (half an hour)
+	XAI_BROWSER=1 $(PY) -m pytest tests/browser
+
+colab: $(READY)  ## install the library as Colab would, in an environment of its own
+	XAI_COLAB=1 $(PY) -m pytest tests/tools/test_colab.py
 
 clean:  ## remove what the other targets made, but not .venv
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

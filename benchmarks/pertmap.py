@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from statistics import median
 
 import numpy as np
 import torch
 from scipy.optimize import linprog
+from timing import ratio
 from torch import Tensor
 
 from xai_lib.baselines.whitebox import batch_rows
@@ -27,8 +28,8 @@ from xai_lib.pertmap.linear import largest_box
 from xai_lib.zoo import digits, models, photos
 
 
-def medians(repeats: int, **jobs: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each job, after one warm-up, taking turns."""
+def timed(repeats: int, **jobs: Callable[[], object]) -> dict[str, list[float]]:
+    """Seconds of each job, after one warm-up, taking turns."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for repeat in range(repeats + 1):
         for name, job in jobs.items():
@@ -38,24 +39,25 @@ def medians(repeats: int, **jobs: Callable[[], object]) -> dict[str, float]:
                 torch.cuda.synchronize()
             if repeat:
                 seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
 
 
 def many_images(device: str, repeats: int) -> None:
     model = models.load("cnn_mnist").to(device)
     images = digits.mnist().images[:64].to(device)
     explainer = StochasticPertMap(model, n_iterations=10)
-    times = medians(
+    times = timed(
         repeats,
         together=lambda: explainer.solve(images),
         alone=lambda: [explainer.solve(image[None]) for image in images[:8]],
     )
-    together, alone = times["together"] / 64, times["alone"] / 8
+    together = [t / 64 for t in times["together"]]
+    alone = [t / 8 for t in times["alone"]]
     print(
-        f"64 images on the CNN, {device}: {1e3 * together / 10:.2f} ms per image and "
-        f"iteration together, {1e3 * alone / 10:.2f} ms alone: {alone / together:.1f} "
-        "times faster per image"
+        f"64 images on the CNN, {device}: {1e3 * median(together) / 10:.2f} ms per "
+        f"image and iteration together, {1e3 * median(alone) / 10:.2f} ms alone"
     )
+    ratio(f"an image alone / one of 64, {device}", alone, together)
 
 
 def per_iteration(name: str, device: str, repeats: int) -> None:
@@ -79,16 +81,17 @@ def per_iteration(name: str, device: str, repeats: int) -> None:
                 points.requires_grad_()
                 torch.autograd.grad(model(points).sum(), points)
 
-    times = medians(
+    times = timed(
         repeats,
         bare=bare,
         solve=lambda: explainer._ascend(x, target, range(explainer.n_iterations)),
     )
     print(
         f"One iteration of {rows} points in {len(parts)} passes on {name}, {device}: "
-        f"{1e3 * times['solve'] / explainer.n_iterations:.1f} ms, "
-        f"{times['solve'] / times['bare']:.3f} times a bare forward and backward"
+        f"{1e3 * median(times['solve']) / explainer.n_iterations:.1f} ms"
     )
+    title = f"iteration / bare forward and backward, {name}, {device}"
+    ratio(title, times["solve"], times["bare"])
 
 
 def exact_program(device: str, n_classes: int) -> None:
@@ -127,9 +130,11 @@ def exact_program(device: str, n_classes: int) -> None:
             whole = time.perf_counter() - began
             status, value = receive.recv()
             outcome = (
-                f"{whole / seconds:.1f} times as long, status {status}, optimum off by "
+                f"status {status}, optimum off by "
                 f"{abs(value - optimum) / abs(optimum):.1e}"
             )
+            kind = "two-sided" if two_sided else "common w"
+            ratio(f"whole linear program / ours, {kind}", [whole], [seconds])
         else:
             process.kill()
             outcome = "stopped after 10 times as long"

@@ -1,11 +1,26 @@
-"""Ratios measured in one run: what is compared takes turns, and medians count."""
+"""Ratios measured in one run: what is compared takes turns, and medians count.
+
+Ratios are printed, and kept in `benchmarks/results/` for the site's page, unless the
+script runs with `--quick`.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_stored: list[dict[str, Any]] = []
 
 
 def seconds(run: Callable[..., Any], *arguments: Any) -> float:
@@ -33,7 +48,33 @@ def report(times: dict[str, list[float]]) -> None:
         print(f"{name:<40} {median(values):8.2f} s  ({spread})")
 
 
-def ratio(name: str, above: list[float], below: list[float], goal: str) -> None:
-    """Print the median of the ratios of measurements made side by side."""
-    value = median(a / b for a, b in zip(above, below, strict=True))
-    print(f"{name:<40} {value:8.2f}    goal {goal}")
+def ratio(name: str, above: list[float], below: list[float], goal: str = "") -> None:
+    """Print and keep the median of the ratios of measurements made side by side.
+
+    Args:
+        goal: "<= 1.05" or ">= 2.5"; "" where there is none.
+    """
+    values = [a / b for a, b in zip(above, below, strict=True)]
+    print(f"{name:<40} {median(values):8.2f}    " + (f"goal {goal}" if goal else ""))
+    row = {"name": name, "ratio": median(values), "goal": goal}
+    row |= {"low": min(values), "high": max(values), "repeats": len(values)}
+    _stored.append(row)
+    if "--quick" not in sys.argv:
+        _store(Path(sys.argv[0]).stem)
+
+
+def _store(script: str) -> None:
+    """All ratios of this process so far: a script that is stopped keeps its first."""
+    cuda = torch.cuda.is_available()
+    content = {
+        "about": (sys.modules["__main__"].__doc__ or "").strip().splitlines()[0],
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "torch": str(torch.__version__).partition("+")[0],
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "ratios": _stored,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (RESULTS / f"{script}.json").write_text(text + "\n", encoding="utf-8")

@@ -6,7 +6,8 @@
     python tools/build_book.py --figures-only   only the figures, without executing
 
 The profile is quick unless XAI_PROFILE says otherwise. Outputs are compared in the
-quick profile only: it is the one they are committed in.
+quick profile only: it is the one they are committed in. What became of each chapter is
+kept in _build/execution.json, for the site.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import argparse
 import base64
 import difflib
 import io
+import json
 import os
+import platform
 import sys
 import time
 from collections import defaultdict
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +267,27 @@ def table(runs: list[Run]) -> str:
     )
 
 
+def record(runs: list[Run], path: Path) -> None:
+    """Put the runs into the JSON file, beside those of other chapters."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    where = {
+        "profile": os.environ["XAI_PROFILE"],
+        "device": device(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    kept |= {run.name: {**asdict(run), **where} for run in runs}
+    path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+
+def device() -> str:
+    """What computes here: the GPU's name, or the cores and the kind of processor."""
+    import torch  # takes seconds, and only this needs it
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -295,6 +320,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         parser.error("--write saves outputs of the quick profile; unset XAI_PROFILE")
     runs = build(paths, out, options.write)
     print(table(runs))
+    record(runs, out / "execution.json")
     for run in runs:
         for problem in run.problems:
             print(f"FAILED {run.name}.ipynb, {problem}", file=sys.stderr)

@@ -1,0 +1,61 @@
+"""Sphinx settings. `tools/build_site.py` puts the sources together and runs Sphinx."""
+
+import importlib.metadata
+import re
+
+project = "Explaining image models by perturbing their inputs"
+author = "The authors of the book"
+copyright = "The authors of the book: text CC BY 4.0, code MIT"
+release = importlib.metadata.version("xai-lib")
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.bibtex",
+]
+
+# Chapters show the outputs that nbval verified.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+
+# MathJax and all its extensions in one file, copied from a package: no other host.
+mathjax_path = "mathjax/tex-svg-full.js"
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_numpy_docstring = False
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+# What would be downloaded is a copy without its first cells; the notebooks are better.
+html_theme_options = {"use_download_button": False, "show_toc_level": 2}
+html_copy_source = False
+html_context = {"default_mode": "auto"}
+
+
+def as_restructured_text(app, what, name, obj, options, lines):
+    """The library's docstrings mark code as Markdown does, and write |x| for a norm."""
+    text = "\n".join(lines).replace("|", "\\|")
+    code = re.compile(r"(?<!`)`([^`]+)`(?!`)(?=(\w?))")
+
+    def literal(match):
+        inside = match[1].replace("\\|", "|")
+        return f"``{inside}``" + ("\\ " if match[2] else "")
+
+    lines[:] = code.sub(literal, text).split("\n")
+
+
+def setup(app):
+    # Before napoleon, which has the usual 500.
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)

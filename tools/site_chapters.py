@@ -1,0 +1,206 @@
+r"""What the site adds to a chapter: anchors, links between chapters, captions.
+
+A notebook must read well in Jupyter and Colab, which know no labels. So it holds none:
+it says "chapter 05", "formula (1)" and "Figure S4" in plain text, and `\tag{3.1}` in an
+equation. These are unique within the strand of one paper, and become links here.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+from sync_notebooks import GENERATED, Origin, tags
+
+# The chapters in which "Figure 1" means that of one paper.
+STRANDS = {
+    "pertmap": ("02", "03"),
+    "geex": ("04", "05", "06"),
+    "aise": ("07", "08", "09"),
+}
+# Code, formulas and links are left alone.
+_PROTECTED = re.compile(
+    r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]\n]*\]\([^)\n]*\)", re.DOTALL
+)
+_DISPLAY = re.compile(r"^\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
+_TAG = re.compile(r"\\tag\{(\w[\w.]*)[^}]*\}")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*$", re.MULTILINE)
+_LISTED = r"(?: (?:and|to) |, )"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, table or statement of a paper, and where the book reproduces it."""
+
+    paper: str
+    item: str
+    shows: str
+    chapter: str
+    heading: str
+
+    @property
+    def anchor(self) -> str:
+        """The label of its place, such as geex-figure-s4."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.paper} {self.item}".lower())
+
+
+def read_figures(path: Path) -> list[Figure]:
+    """The rows of docs/figures.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Figure(**row) for row in csv.DictReader(file)]
+
+
+@dataclass
+class Book:
+    """All chapters by name, and the items of the papers."""
+
+    notebooks: dict[str, NotebookNode]
+    figures: list[Figure]
+
+    def chapter(self, number: str) -> str | None:
+        """The name of the chapter with this number, if there is one."""
+        return next((name for name in self.notebooks if name[:2] == number), None)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, str]]:
+        """Anchor to (chapter, heading), for the items whose heading exists."""
+        found = {}
+        for figure in self.figures:
+            name = self.chapter(figure.chapter)
+            for heading in headings(self.notebooks[name]) if name else ():
+                if figure.heading and figure.heading in heading:
+                    found[figure.anchor] = (str(name), heading)
+                    break
+        return found
+
+    @cached_property
+    def equations(self) -> dict[tuple[str, str], str]:
+        """(paper, number) to anchor, for the equations with a tag; the first counts."""
+        found: dict[tuple[str, str], str] = {}
+        for name, notebook in self.notebooks.items():
+            for cell in notebook.cells:
+                for tag in _TAG.findall(cell.source):
+                    key = (strand(name), tag)
+                    found.setdefault(key, equation_anchor(name, tag))
+        return found
+
+
+def strand(name: str) -> str:
+    """The paper of a chapter, or the chapter's own number where it has none."""
+    return next((p for p, numbers in STRANDS.items() if name[:2] in numbers), name[:2])
+
+
+def equation_anchor(name: str, tag: str) -> str:
+    return f"equation-{name[:2]}-{tag.replace('.', '-')}"
+
+
+def headings(notebook: NotebookNode) -> list[str]:
+    """The texts of all headings of a notebook, in order."""
+    return [
+        text
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for text in _HEADING.findall(_blanked(cell.source))
+    ]
+
+
+def _blanked(source: str) -> str:
+    """Without fenced code, in which # begins a comment."""
+    return re.sub(r"```.*?```", "", source, flags=re.DOTALL)
+
+
+def outside(source: str, change: Callable[[str], str]) -> str:
+    """Apply `change` to the plain text between code, formulas and links."""
+    parts, at = [], 0
+    for kept in _PROTECTED.finditer(source):
+        parts += [change(source[at : kept.start()]), kept[0]]
+        at = kept.end()
+    return "".join([*parts, change(source[at:])])
+
+
+def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
+    """A copy of the chapter for Sphinx; the notebook itself stays as it is."""
+    notebook = deepcopy(book.notebooks[name])
+    notebook.cells = [c for c in notebook.cells if GENERATED not in tags(c)]
+    pictures, seen = 0, set[str]()
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, name, book, seen)
+            continue
+        if "solution" in tags(cell):
+            cell.metadata.tags = [*tags(cell), "hide-input"]
+        shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
+        if shown == 1:
+            # The number is that of the file that `make figures` writes.
+            number = f"{name[:2]}-{pictures + 1:02d}"
+            caption = {"caption": f"Picture {number}", "name": f"picture-{number}"}
+            cell.metadata["mystnb"] = {"figure": caption}
+        pictures += shown
+    first = next(c for c in notebook.cells if c.cell_type == "markdown")
+    first.source = re.sub(r"^# ", f"# {name[:2]} · ", first.source, flags=re.MULTILINE)
+    if home.repository:
+        link = home.badge(f"{name}.ipynb").rsplit("](", 1)[1]
+        notebook.cells.insert(1, new_markdown_cell(f"[Open in Colab]({link}"))
+    return notebook
+
+
+def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
+    """Markdown with anchors before headings and equations, and with links to them."""
+    paper = strand(name)
+
+    def chapter_link(number: str) -> str:
+        there = book.chapter(number)
+        return f"[{number}]({there}.ipynb)" if there and there != name else number
+
+    def item_link(kind: str, number: str) -> str:
+        anchor = Figure(paper, f"{kind} {number}", "", "", "").anchor
+        return f"[{number}](#{anchor})" if anchor in book.places else number
+
+    def links(text: str) -> str:
+        lines = text.split("\n")
+        return "\n".join(
+            line if line.startswith("#") else line_links(line) for line in lines
+        )
+
+    def line_links(line: str) -> str:
+        line = re.sub(
+            rf"\b[Cc]hapters? \d\d(?:{_LISTED}\d\d)*\b",
+            lambda m: re.sub(r"\d\d", lambda n: chapter_link(n[0]), m[0]),
+            line,
+        )
+        line = re.sub(
+            rf"\b(Figure|Table)s? S?\d+(?:{_LISTED}S?\d+)*\b",
+            lambda m: re.sub(r"S?\d+", lambda n: item_link(m[1], n[0]), m[0]),
+            line,
+        )
+        return re.sub(r"(?<![\w)\]])\((\d[\d.]*)\)", equation_link, line)
+
+    def equation_link(match: re.Match[str]) -> str:
+        anchor = book.equations.get((paper, match[1]))
+        return f"[({match[1]})](#{anchor})" if anchor else match[0]
+
+    def equation_label(match: re.Match[str]) -> str:
+        tag = _TAG.search(match[0])
+        anchor = equation_anchor(name, tag[1]) if tag else ""
+        if not tag or anchor in seen:
+            return match[0]
+        seen.add(anchor)
+        return f"({anchor})=\n{match[0]}"
+
+    def heading_labels(match: re.Match[str]) -> str:
+        labels = [a for a, place in book.places.items() if place == (name, match[1])]
+        new = [label for label in labels if label not in seen]
+        seen.update(new)
+        return "".join(f"({label})=\n" for label in new) + match[0]
+
+    source = outside(source, links)
+    source = _HEADING.sub(heading_labels, source)
+    return _DISPLAY.sub(equation_label, source)
