@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau, rankdata
+
+from xai_lib import baselines
+from xai_lib.studies import geex, showdown
+from xai_lib.studies.results import Results
+from xai_lib.studies.showdown import Case, Label
+from xai_lib.zoo import models
+
+CNN = "cnn_mnist"
+BENCH = showdown.bench((100,))
+CHEAP = {
+    label: case
+    for label, case in BENCH.items()
+    if label.method in ("Gradient", "IG", "Occlusion", "GERS", "image")
+}
+
+
+def unit(label: Label, image: int, case: Case | None = None):
+    cases = {label: case or BENCH[label]}
+    return showdown.units(cases, CNN, "mnist", [image])[0]
+
+
+def test_rows_are_read_back_and_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr(showdown, "N_SENSITIVE", 2)
+    where = (CNN, "mnist")
+    results = Results("s", tmp_path)
+    assert showdown.run(CHEAP, *where, [1, 20], results) == 10
+    assert showdown.run(CHEAP, *where, [20, 21], Results("s", tmp_path)) == 5
+    results = Results("s", tmp_path)
+    assert [row["image"] for row in results.rows()] == [1] * 5 + [20] * 5 + [21] * 5
+    found = showdown.read(CHEAP, *where, results, "aopc")
+    assert list(found) == list(CHEAP)
+    assert all(values.shape == (3,) for values in found.values())
+    other = showdown.read(CHEAP, *where, results, "aopc", "input")
+    changed = {str(n) for n in found if not torch.equal(found[n], other[n])}
+    assert changed == {"Gradient", "GERS 100"}
+    # What only some cases or images have.
+    assert Label("IG", None) not in showdown.read(CHEAP, *where, results, "agreement")
+    stable = showdown.read(CHEAP, *where, results, "stability", "input")
+    assert {len(values) for values in stable.values()} == {1}
+    assert Label("image", None) not in stable
+    asked = showdown.read(CHEAP, *where, results, "queries")
+    assert {str(label) for label in asked} == {"Occlusion 100", "GERS 100"}
+    with pytest.raises(ValueError, match="no image of mnist with 'bytes'"):
+        showdown.read(CHEAP, *where, results, "bytes")
+    with pytest.raises(ValueError, match="reading must be one of map, input"):
+        showdown.read(CHEAP, *where, results, "aopc", "best")
+
+
+def test_measures_are_those_of_loops():
+    label = Label("Gradient", None)
+    image = geex.load_images("mnist", [3], 28)
+    model = models.load(CNN)
+    with torch.no_grad():
+        target = int(model(image).argmax())
+    found = showdown.measure(unit(label, 3))
+    attribution = baselines.Gradient(model).attribute(image, target)
+
+    def probability(images):
+        with torch.no_grad():
+            return model(images).softmax(1)[:, target].double()
+
+    integrated = baselines.IntegratedGradients(model, n_steps=100)
+    theirs = integrated.attribute(image, target).flatten()
+    for suffix, values in (("", attribution), ("_input", attribution * image)):
+        order = values.flatten().argsort(descending=True, stable=True)
+        whole, deleted, inserted = image.flatten(), [], []
+        for step in range(99):
+            k = step * 784 // 98
+            less, more = whole.clone(), torch.zeros(784)
+            less[order[:k]] = 0
+            more[order[:k]] = whole[order[:k]]
+            deleted.append(less.view(1, 28, 28))
+            inserted.append(more.view(1, 28, 28))
+        curve = probability(torch.stack(deleted))
+        drops = (curve[0] - curve[1:]) / curve[0]
+        assert found["aopc" + suffix] == pytest.approx(float(drops.mean()), abs=1e-4)
+        curve = probability(torch.stack(inserted))
+        area = float((curve[1:] + curve[:-1]).sum()) / 2 / 98
+        assert found["insertion" + suffix] == pytest.approx(area, abs=1e-4)
+        lowest = values.flatten().argsort(stable=True)
+        kept = 0
+        for percent in range(0, 101, 5):
+            grey = whole.clone()
+            grey[lowest[: percent * 784 // 100]] = 0.5
+            with torch.no_grad():
+                kept += int(model(grey.view(1, 1, 28, 28)).argmax()) == target
+        assert found["kept" + suffix] == pytest.approx(kept / 21, abs=1e-4)
+        both = np.corrcoef(rankdata(values.flatten()), rankdata(theirs))[0, 1]
+        assert found["agreement" + suffix] == pytest.approx(both, abs=1e-4)
+    distances = []
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(showdown.N_NEAR):
+        noise = torch.rand(image.shape[1:], generator=rng, dtype=torch.float64)
+        near = image + ((2 * noise - 1) * 0.02).float()
+        moved = baselines.Gradient(model).attribute(near, target) - attribution
+        distances.append(float(moved.norm() / attribution.norm()))
+    assert found["stability"] == pytest.approx(-max(distances), abs=1e-4)
+
+
+@pytest.mark.parametrize("label", [label for label in BENCH if label.budget], ids=str)
+def test_no_case_asks_more_than_its_budget(label):
+    spent = showdown.measure(unit(label, 30))["queries"]
+    assert 0.6 * label.budget <= spent <= label.budget
+
+
+def test_passes_are_counted():
+    fixed = {"n_samples": 7, "stdev": 0.5, "seed": 1}
+    few = {
+        "Gradient": ({}, 1),
+        "SmoothGrad": (fixed, 7),
+        "IG": ({"n_steps": 9}, 9),
+        # One more each finds out whether the model has gradients and keeps its class.
+        "Extremal": ({"n_iterations": 3, "areas": [0.1, 0.2]}, 6 + 1),
+        "PertMap": ({"n_samples": 2, "n_iterations": 5}, 10 + 1),
+    }
+    for method, (arguments, expected) in few.items():
+        one = unit(Label(method, None), 40, Case(method, arguments))
+        assert showdown.measure(one)["passes"] == expected, method
+    # Their checks of themselves are passes, too.
+    for method in ("GuidedBackprop", "LRP", "DeepLift", "GradCAM", "Linear PertMap"):
+        found = showdown.measure(unit(Label(method, None), 40))
+        assert 1 <= found["passes"] <= 4, method
+        assert found["cost"] > 1
+
+
+def test_measuring_again_changes_only_the_cost():
+    label = Label("AISE-random", 100)
+    first, second = (showdown.measure(unit(label, 33)) for _ in range(2))
+    assert first.pop("cost") > 50
+    assert second.pop("cost") > 50
+    assert first == second
+
+
+def test_the_cases_follow_the_other_studies():
+    full = showdown.bench()
+    assert {label.method for label in full} == {
+        *showdown.EXPLAINERS,
+        *showdown.FLOORS,
+    }
+    assert Label("AISE-LIPO", 2000) not in full
+    for method in ("GEEX", "GERS", "iGEEX"):
+        theirs = geex.case(method, CNN, n_samples=500)
+        assert full[Label(method, 500)].arguments == theirs.arguments
+    waves = full[Label("GERS waves", 500)].arguments
+    rule = geex.samplers(CNN)["low-frequency", 500]
+    assert waves == rule.arguments
+    strides = [full[Label("Occlusion", n)].arguments["stride"] for n in (100, 500)]
+    assert strides == [3, 2]
+    assert full[Label("Occlusion", 2000)].arguments == {"window": 5, "stride": 1}
+    with pytest.raises(ValueError, match="budgets must be at least 100"):
+        showdown.bench((50,))
+
+
+def test_floors_know_the_image_at_most():
+    image = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    centre = showdown.floor("centre", image, 0)
+    assert centre.shape == (1, 1, 4, 6)
+    assert centre[0, 0, 1, 2] == pytest.approx(-math.hypot(0.5, 0.5))
+    assert torch.equal(showdown.floor("image", image, 0), image.mean(1, keepdim=True))
+    random = [showdown.floor("random", image, i) for i in (0, 0, 1)]
+    assert torch.equal(random[0], random[1])
+    assert not torch.equal(random[0], random[2])
+
+
+def test_rank_correlation_of_a_constant_map_is_zero():
+    values = torch.arange(6.0)
+    assert showdown.rank_correlation(values, torch.ones(6)) == 0
+    assert showdown.rank_correlation(values, values.exp()) == 1
+    assert showdown.rank_correlation(values, -values) == -1
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    def work():
+        for _ in range(3):
+            first = torch.zeros(1000)
+            second = torch.zeros(250)
+            del first, second
+
+    assert showdown.peak_memory(work) == pytest.approx(4 * 1250, abs=130)
+
+
+# ---- statements
+
+RNG = np.random.default_rng(3)
+
+
+def scores(**rows) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(row, dtype=torch.float64) for name, row in rows.items()}
+
+
+def test_ranking_by_brute_force():
+    values = {name: torch.from_numpy(RNG.normal(m, 1, 12)) for name, m in
+              (("a", 0.0), ("b", 0.2), ("c", 1.0), ("d", -3.0))}  # fmt: skip
+    found = showdown.ranking(values, n_resamples=400, seed=5)
+    assert list(found) == sorted(values, key=lambda n: -float(values[n].mean()))
+    assert [place.rank for place in found.values()] == [1, 2, 3, 4]
+    draws = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), 400)
+    ranks = []
+    for counts in draws:
+        means = {n: float(v.numpy().repeat(counts).mean()) for n, v in values.items()}
+        ranks.append([1 + sum(m > means[n] for m in means.values()) for n in values])
+    for column, name in zip(np.array(ranks).T, values, strict=True):
+        low, high = np.quantile(column, [0.025, 0.975])
+        assert found[name][1:] == (low, high)
+    assert found["d"] == (4, 4, 4)
+
+
+def test_equal_means_share_a_rank():
+    found = showdown.ranking(scores(a=[1, 2], b=[1, 2], c=[0, 0]))
+    assert [found[n].rank for n in "abc"] == [1.5, 1.5, 3]
+
+
+def test_pairs_are_told_by_their_differences():
+    """Images differ a lot, the two methods on the same image little but surely."""
+    images = RNG.normal(0, 10, 40)
+    better = torch.from_numpy(images + RNG.normal(0.2, 0.1, 40))
+    worse = torch.from_numpy(images)
+    assert showdown.told(better, worse)
+    assert not showdown.told(worse, better)
+    shuffled = torch.from_numpy(RNG.permutation(images))
+    assert not showdown.told(better, shuffled)
+    pair = {"worse": worse, "shuffled": shuffled, "better": better}
+    assert next(iter(showdown.ranking(pair))) == "better"
+    assert ("better", "worse") not in showdown.ties(pair)
+    assert len(showdown.ties(pair)) == 1 or ("better", "shuffled") in showdown.ties(
+        pair
+    )
+
+
+@pytest.mark.parametrize("decimals", [0, 6])
+def test_agreement_is_kendalls_tau(decimals):
+    first, second = (
+        {str(i): torch.from_numpy(RNG.normal(i / 3, 1, 20).round(decimals))
+         for i in range(7)}
+        for _ in range(2)
+    )  # fmt: skip
+    second["only here"] = torch.zeros(20)
+    found = showdown.agreement(first, second)
+    means = [[float(s[str(i)].mean()) for i in range(7)] for s in (first, second)]
+    assert found.tau == pytest.approx(kendalltau(*means).statistic)
+    assert -1 <= found.low <= found.high <= 1
+    itself = showdown.agreement(first, first)
+    assert itself == (1, 1, 1)
+    ties = {"a": 1, "b": 1, "c": 0, "d": 2}
+    other = {"a": 3, "b": 1, "c": 0, "d": 0}
+    found = showdown.agreement(
+        scores(**{n: [v] for n, v in ties.items()}),
+        scores(**{n: [v] for n, v in other.items()}),
+    )
+    expected = kendalltau(list(ties.values()), list(other.values())).statistic
+    assert found.tau == pytest.approx(expected)
+    with pytest.raises(ValueError, match="at least 3 common names, got 2"):
+        showdown.agreement(scores(a=[1], b=[2]), scores(a=[1], b=[2], c=[3]))
+
+
+def test_mean_rank_by_hand():
+    first = scores(a=[3, 0], b=[2, 5], c=[1, 1])
+    second = scores(c=[9, 2], b=[9, 1], a=[0, 3])
+    found = showdown.mean_rank([first, second])
+    assert found["a"].tolist() == [-(1 + 3) / 2, -(3 + 1) / 2]
+    assert found["b"].tolist() == [-(2 + 1.5) / 2, -(1 + 3) / 2]
+    assert found["c"].tolist() == [-(3 + 1.5) / 2, -(2 + 2) / 2]
+
+
+def test_pareto_by_brute_force():
+    for _ in range(20):
+        costs = dict(enumerate(RNG.integers(1, 6, 9)))
+        quality = dict(enumerate(RNG.integers(1, 6, 9) / 10))
+        front = showdown.pareto(costs, quality)
+        for name in costs:
+            beaten = any(
+                costs[o] <= costs[name]
+                and quality[o] >= quality[name]
+                and (costs[o], quality[o]) != (costs[name], quality[name])
+                for o in costs
+            )
+            twin = any(
+                (costs[o], quality[o]) == (costs[name], quality[name]) for o in front
+            )
+            assert twin != beaten
+        for a, b in itertools.pairwise(front):
+            assert costs[a] < costs[b]
+            assert quality[a] < quality[b]
+
+
+def test_choice_is_the_cheapest_of_those_like_the_best():
+    noise = RNG.normal(0, 1, (4, 50))
+    base = {n: torch.from_numpy(row) for n, row in zip("abcd", noise, strict=True)}
+    values = {"best": base["a"] + 5, "like it": base["a"] + 5 + 0.1 * base["b"],
+              "cheap": base["c"]}  # fmt: skip
+    values["best"] = values["best"] + 0.001
+    costs = {"best": 100, "like it": 10, "cheap": 1}
+    found = showdown.choose(values, costs)
+    assert found.name == "like it"
+    assert set(found.alike) == {"best", "like it"}
+    assert showdown.choose(values, costs | {"like it": 200}).name == "best"
+    same = {"a": torch.ones(3), "b": torch.ones(3)}
+    assert showdown.choose(same, {"a": 2, "b": 1}).name == "b"
+
+
+def test_scores_must_be_of_the_same_images():
+    with pytest.raises(ValueError, match=r"for the same images, got \[2, 3\] numbers"):
+        showdown.ranking({"a": torch.ones(2), "b": torch.ones(3)})
+    with pytest.raises(ValueError, match="at least one name"):
+        showdown.choose({}, {})
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
+def test_the_stored_rows_are_those_of_the_bench(data):
+    """The chapter's figures need every case; the floors tell that rows are no dust."""
+    results = Results(f"showdown_{data}")
+    where = (showdown.bench(), f"cnn_{data}", data, results)
+    aopc = showdown.read(*where, "aopc")
+    assert list(aopc) == list(showdown.bench())
+    assert len(aopc[Label("IG", None)]) >= 20
+    assert aopc[Label("IG", None)].mean() > aopc[Label("random", None)].mean() + 0.1
+    for label, spent in showdown.read(*where, "queries").items():
+        assert label.budget is not None
+        assert spent.max() <= label.budget

@@ -1,0 +1,580 @@
+"""Chapter 10: every explainer of the library on one bench.
+
+A *case* is a method with its settings, labelled by its name and its budget: the most
+queries (methods that only ask) or forward passes (methods that differentiate) that it
+may spend on an image. `run` measures the cases on images and stores a row for each;
+`read` gives back one measure of all cases, for the images that all have:
+
+    cases = bench()
+    run(cases, "cnn_mnist", "mnist", range(40), Results("showdown_mnist"))
+    read(cases, "cnn_mnist", "mnist", Results("showdown_mnist"), "aopc")
+
+The second half turns such scores into statements: `ranking` with its intervals, `told`
+for pairs, `agreement` between measures, `pareto`, and `choose`. They take any scores
+per image, those of other studies too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from scipy.stats import rankdata, spearmanr
+from torch import Tensor, nn
+
+from xai_lib import baselines
+from xai_lib.aise import AISE
+from xai_lib.arguments import check_choice, check_count
+from xai_lib.attribution import Attribution
+from xai_lib.blackbox import BlackBox
+from xai_lib.geex import GEEX, GERS, IGEEX
+from xai_lib.metrics import (
+    bootstrap_mean,
+    deletion,
+    flipping,
+    insertion,
+    max_sensitivity,
+)
+from xai_lib.pertmap import LinearPertMap, StochasticPertMap
+from xai_lib.studies import geex, pertmap
+from xai_lib.studies.results import Results, Spread, Unit
+from xai_lib.zoo import models
+
+EXPLAINERS: dict[str, type[Attribution]] = {
+    "Gradient": baselines.Gradient,
+    "SmoothGrad": baselines.SmoothGrad,
+    "GuidedBackprop": baselines.GuidedBackprop,
+    "IG": baselines.IntegratedGradients,
+    "DeepLift": baselines.DeepLift,
+    "LRP": baselines.LRP,
+    "GradCAM": baselines.GradCAM,
+    "Extremal": baselines.ExtremalPerturbation,
+    "PertMap": StochasticPertMap,
+    "Linear PertMap": LinearPertMap,
+    "GEEX": GEEX,
+    "GERS": GERS,
+    "GERS waves": GERS,
+    "iGEEX": IGEEX,
+    "AISE-DIRECT": AISE,
+    "AISE-LIPO": AISE,
+    "AISE-random": AISE,
+    "RISE": baselines.RISE,
+    "KernelSHAP": baselines.KernelSHAP,
+    "LIME": baselines.LIME,
+    "Occlusion": baselines.Occlusion,
+}
+WHITE_BOX = tuple(EXPLAINERS)[:10]
+ASKING = tuple(EXPLAINERS)[10:]
+FLOORS = ("random", "centre", "image")
+"""Maps that know nothing about the model; "image" is the image itself."""
+GRADIENT_LIKE = ("Gradient", "SmoothGrad", "GEEX", "GERS", "GERS waves")
+"""Maps of derivatives; the others are in units of the score, as map × input is."""
+PROBABILITY = (
+    "AISE-DIRECT",
+    "AISE-LIPO",
+    "AISE-random",
+    "RISE",
+    "KernelSHAP",
+    "LIME",
+    "Occlusion",
+)
+"""Methods that explain the probability, as their authors do; the others, the logit."""
+
+BUDGETS = (100, 500, 2000)
+STEPS = 98
+"""Steps of a deletion or insertion: 8 of 784 pixels at a time."""
+N_SENSITIVE = 10
+"""Images with the first indices whose maps are made again for "stability"."""
+N_NEAR = 4
+"""Perturbed copies of an image for "stability"; the AISE paper takes 10."""
+MEASURES = ("aopc", "insertion", "kept", "agreement", "stability")
+"""High is good in all of them."""
+QUALITY = MEASURES[:3]
+"""Those that ask the model whether a map's order is its own."""
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Case(NamedTuple):
+    """A method with all of its settings."""
+
+    method: str
+    arguments: dict[str, Any]
+
+
+class Label(NamedTuple):
+    """What a case is called."""
+
+    method: str
+    budget: int | None
+    """Queries at most, of methods that only ask; else None."""
+
+    def __str__(self) -> str:
+        return self.method if self.budget is None else f"{self.method} {self.budget:,}"
+
+
+Cases = Mapping[Label, Case]
+
+_SIGMA = 0.5
+_WINDOW = 5
+_FIXED: dict[str, dict[str, Any]] = {
+    "Gradient": {},
+    # Another seed than GEEX's: the same draws would make the two alike by chance.
+    "SmoothGrad": {"n_samples": 100, "stdev": _SIGMA, "seed": 1},
+    "GuidedBackprop": {},
+    "IG": {"n_steps": 100},
+    "DeepLift": {},
+    "LRP": {},
+    "GradCAM": {},
+    # 4 areas × 250 steps and 8 × 200 points, within the largest budget of queries; the
+    # papers have 3,200 and 16,000 passes.
+    "Extremal": {"n_iterations": 250},
+    "PertMap": {"n_samples": 8, "n_iterations": 200, "lr": 0.01},
+    "Linear PertMap": {"delta": 0.1, "patch": 2, "penalty": 16.0},
+}
+
+
+def bench(budgets: Sequence[int] = BUDGETS) -> dict[Label, Case]:
+    """All cases: white boxes, floors, and for each budget the methods that ask.
+
+    Settings are those of the other studies of 28 × 28 pixels, but for the numbers of
+    passes and queries. AISE's three widths have a third of the queries each. LIPO is
+    left out above 1,000 queries, as its bound over all pairs of samples then costs
+    several times more than the queries.
+    """
+    found = {Label(m, None): Case(m, _FIXED.get(m, {})) for m in (*WHITE_BOX, *FLOORS)}
+    for n in budgets:
+        check_count("budgets", n, 100)
+        found |= {Label(m, n): Case(m, a) for m, a in _asking(n).items()}
+    return found
+
+
+def _asking(n: int) -> dict[str, dict[str, Any]]:
+    """The methods that ask, with settings for at most n queries."""
+    search = {"n_samples": n, "stdevs": _SIGMA}
+    size = min(28, geex.subspace(n, 1))
+    parts = {"n_samples": n, "n_segments": 50}
+    adaptive = {"n_samples": n // 6, "kernel_widths": [0.1, 0.175, 0.25]}
+    found: dict[str, dict[str, Any]] = {
+        "GEEX": {**search, "noise": "mirrored"},
+        "GERS": {**search, "noise": "mirrored", "mask_size": 14},
+        "GERS waves": {**search, "noise": "low-frequency", "mask_size": size},
+        "iGEEX": {**search, "noise": "mirrored"},
+        "AISE-DIRECT": {**adaptive, "sampler": "direct"},
+        "AISE-random": {**adaptive, "sampler": "random"},
+        "RISE": {"n_samples": n, "grid": 7, "p": 0.5},
+        "KernelSHAP": parts,
+        "LIME": parts,
+    }
+    if n <= 1000:
+        found["AISE-LIPO"] = {**adaptive, "sampler": "lipo"}
+    # The smallest stride that n queries pay for.
+    across = (math.ceil((28 - _WINDOW) / s) + 1 for s in range(1, _WINDOW + 1))
+    stride = next(s for s, k in enumerate(across, start=1) if 1 + k**2 <= n)
+    found["Occlusion"] = {"window": _WINDOW, "stride": stride}
+    return found
+
+
+def units(cases: Cases, model: str, data: str, images: Iterable[int]) -> list[Unit]:
+    """What `run` measures, image by image, so that a part is of use."""
+    return [
+        Unit(_settings(one, model, data), image)
+        for image in images
+        for one in cases.values()
+    ]
+
+
+def run(
+    cases: Cases,
+    model: str,
+    data: str,
+    images: Iterable[int],
+    results: Results,
+    *,
+    show_progress: bool = False,
+    spread: Spread = map,
+) -> int:
+    """Measure and store the cases on images; rows that are there are not repeated.
+
+    Args:
+        cases: what to measure; labels are not stored.
+        model: "cnn_mnist" or "cnn_fashion_mnist".
+        data: "mnist" or "fashion_mnist".
+        images: indices in the data.
+        results: the store.
+        show_progress: draw a bar.
+        spread: who measures, see `Results.run`.
+
+    Returns:
+        How many rows were measured now.
+    """
+    todo = units(cases, model, data, images)
+    return results.run(todo, measure, show_progress=show_progress, spread=spread)
+
+
+def measure(unit: Unit) -> dict[str, Any]:
+    """One case on one image: how good is the map, and what did it cost?
+
+    Returns:
+        "target": the predicted class.
+        "aopc", "insertion": the normalised area over the deletion curve and the area
+            under the insertion curve, in STEPS.
+        "kept": the share of the quantiles 0, 5, …, 100 % at which the class is still
+            predicted when the lowest scores are grey, one minus Ikeno and Hara's.
+        "agreement": Spearman's rank correlation with Integrated Gradients; 0 for a
+            constant map, nothing for that method itself.
+            These four of the map as it is; for GRADIENT_LIKE also "aopc_input" and so
+            on, of map × input.
+        "stability": minus the max-sensitivity (radius 0.02, N_NEAR copies), for the
+            first N_SENSITIVE images and at most 500 queries, without floors.
+        "queries" or, of white boxes, "passes": how many inputs went forward through
+            the model; counted, with those that the library spends on checks.
+        "cost": processor time of the map in units of a bare query, that is of the
+            model's time for one of 256 images together, measured just before. It is
+            the only number that differs from run to run.
+        "bytes": the largest memory that torch held at once while it made the map, for
+            image 0; NumPy's is not in it.
+    """
+    settings = unit.settings
+    method, explains = settings["method"], settings["explains"]
+    image = geex.load_images(settings["data"], [unit.image], 28)
+    model = _model(settings["model"])
+    asks = method in ASKING
+    probability = _blackbox(settings["model"], "probability")
+    target = int(probability(image).argmax())
+    found: dict[str, Any] = {"target": target}
+    if method in FLOORS:
+        attribution = floor(method, image, unit.image)
+    else:
+        box = _blackbox(settings["model"], explains)
+        arguments = settings["arguments"]
+        explainer = EXPLAINERS[method](box if asks else model, **arguments)
+        bare = _bare(box, image)
+        before = box.queries
+        with _passes(model) as count:
+            began = time.process_time()
+            attribution = explainer.attribute(image, target)
+            seconds = time.process_time() - began
+        spent = box.queries - before if asks else count[0]
+        found["queries" if asks else "passes"] = spent
+        found["cost"] = round(seconds / bare, 1)
+        if unit.image == 0:
+            found["bytes"] = peak_memory(lambda: explainer.attribute(image, target))
+        if unit.image < N_SENSITIVE and not (asks and spent > 500):
+            change = max_sensitivity(
+                explainer.attribute, image, target, n_samples=N_NEAR
+            )
+            found["stability"] = round(-float(change), 5)
+    readings = {"": attribution}
+    if method in GRADIENT_LIKE:
+        readings["_input"] = attribution * image
+    for suffix, reading in readings.items():
+        curves = (probability, image, reading, target, STEPS)
+        flips = flipping(probability, image, reading)
+        scores = {
+            "aopc": float(deletion(*curves).aopc),
+            "insertion": float(insertion(*curves).auc),
+            "kept": 1 - float(flips.ratio.mean()),
+        }
+        if method != "IG":
+            theirs = _integrated(settings["model"], settings["data"], unit.image)
+            scores["agreement"] = rank_correlation(reading, theirs)
+        found |= {name + suffix: round(s, 5) for name, s in scores.items()}
+    return found
+
+
+def floor(name: str, image: Tensor, index: int) -> Tensor:
+    """A map that knows nothing about the model, `[1, 1, H, W]`."""
+    if name == "image":
+        return image.mean(dim=1, keepdim=True)
+    return pertmap.floor(name, image[:, :1], index)
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's correlation of two maps over pixels, 0 if one of them is constant."""
+    a, b = (values.detach().double().numpy().ravel() for values in (first, second))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(spearmanr(a, b).statistic)
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """The most bytes that torch held at once on the CPU while it worked.
+
+    Sums what torch's allocator reports, so it is a count and not a measurement; what
+    was held before, as the model's weights, and NumPy's arrays are not in it.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as seen:
+        work()
+    assert seen.profiler is not None
+    assert seen.profiler.kineto_results is not None
+    events = seen.profiler.kineto_results.events()
+    sizes = [
+        (event.start_ns(), event.nbytes())
+        for event in events
+        if event.name() == "[memory]" and event.device_type().name == "CPU"
+    ]
+    in_order = np.array([size for _, size in sorted(sizes, key=lambda one: one[0])])
+    return int(in_order.cumsum().max(initial=0))
+
+
+def _bare(box: BlackBox, image: Tensor) -> float:
+    """Processor seconds of a query among 256 that are asked together: best of 3."""
+    images = image.expand(256, -1, -1, -1).contiguous()
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        box(images)
+        times.append(time.process_time() - began)
+    return min(times) / len(images)
+
+
+@contextmanager
+def _passes(model: nn.Module) -> Any:
+    """Counts inputs that go through the model, or through the copies that layer-wise
+    methods make of it, which keep a layer's hooks."""
+    count = [0]
+    layer = next(part for part in model.modules() if isinstance(part, nn.Flatten))
+
+    def add(_: nn.Module, arguments: tuple[Tensor]) -> None:
+        count[0] += len(arguments[0])
+
+    hook = layer.register_forward_pre_hook(add)
+    try:
+        yield count
+    finally:
+        hook.remove()
+
+
+@lru_cache
+def _model(name: str) -> models.Classifier:
+    return models.load(name)
+
+
+@lru_cache
+def _blackbox(name: str, explains: str) -> BlackBox:
+    # One backend and one size for all: a change half-way would change the cost.
+    module = _model(name)
+    scorer = models.probabilities(module) if explains == "probability" else module
+    return BlackBox(scorer, batch_size=256, backend="torch")
+
+
+@lru_cache(maxsize=64)
+def _integrated(model: str, data: str, index: int) -> Tensor:
+    image = geex.load_images(data, [index], 28)
+    return baselines.IntegratedGradients(_model(model), **_FIXED["IG"]).attribute(image)
+
+
+def _settings(one: Case, model: str, data: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "data": data,
+        "explains": "probability" if one.method in PROBABILITY else "logit",
+        "method": one.method,
+        "arguments": one.arguments,
+        "steps": STEPS,
+    }
+
+
+def read(
+    cases: Cases,
+    model: str,
+    data: str,
+    results: Results,
+    measure: str,
+    reading: str = "map",
+) -> dict[Label, Tensor]:
+    """One measure of all cases that have it, for the images that they all have.
+
+    Args:
+        cases, model, data, results: as in `run`.
+        measure: of MEASURES, or "queries", "passes", "cost", "bytes".
+        reading: "map", the map as it is, or "input", map × input for GRADIENT_LIKE;
+            others have the one score.
+
+    Returns:
+        For each label `[N]`, in the order of the images.
+
+    Raises:
+        ValueError: no case has the measure, or no image is common to those that do.
+    """
+    check_choice("reading", reading, ("map", "input"))
+    found: dict[Label, dict[int, float]] = {}
+    for label, one in cases.items():
+        name = measure
+        if reading == "input" and one.method in GRADIENT_LIKE and measure in MEASURES:
+            name += "" if measure == "stability" else "_input"
+        rows = results.rows(**_settings(one, model, data))
+        of_images = {
+            row["image"]: row["result"][name] for row in rows if name in row["result"]
+        }
+        if of_images:
+            found[label] = of_images
+    common = sorted(set.intersection(*map(set, found.values()))) if found else []
+    if not common:
+        raise ValueError(
+            f"{results.path.name} has no image of {data} with {measure!r} of all "
+            "cases that are measured"
+        )
+    return {
+        label: torch.tensor([of_images[i] for i in common], dtype=torch.float64)
+        for label, of_images in found.items()
+    }
+
+
+# From here on: statements. `scores` are always a number per image, high is good, and
+# the same images in the same order for every name: all comparisons are paired.
+
+Scores = Mapping[T, Tensor]
+
+
+class Place(NamedTuple):
+    """Where a name stands among others; 1 is best."""
+
+    rank: float
+    low: float
+    high: float
+    """The 95 % bootstrap interval of the rank, over images."""
+
+
+def ranking(
+    scores: Scores[T], n_resamples: int = 2000, seed: int = 0
+) -> dict[T, Place]:
+    """The names by mean score, best first, each with the interval of its rank.
+
+    Every resample draws images, the same for all names, and ranks the means again;
+    equal means share a rank.
+    """
+    names, values = _table(scores)
+    means = values.mean(axis=1)
+    resampled = rankdata(-_resampled(values, n_resamples, seed), axis=0)
+    ends = np.quantile(resampled, [0.025, 0.975], axis=1)
+    ranks = rankdata(-means)
+    return {
+        names[i]: Place(float(ranks[i]), *map(float, ends[:, i]))
+        for i in np.argsort(-means, kind="stable")
+    }
+
+
+def told(better: Tensor, worse: Tensor) -> bool:
+    """Whether images tell two apart: the 95 % bootstrap interval of the mean paired
+    difference lies above zero."""
+    low, _ = bootstrap_mean(better - worse)
+    return bool(low > 0)
+
+
+def ties(scores: Scores[T]) -> list[tuple[T, T]]:
+    """Neighbours in the ranking that the images cannot tell apart."""
+    return [
+        (a, b) for a, b in pairwise(ranking(scores)) if not told(scores[a], scores[b])
+    ]
+
+
+class Agreement(NamedTuple):
+    """Kendall's τ_b of two rankings, and its 95 % bootstrap interval over images."""
+
+    tau: float
+    low: float
+    high: float
+
+
+def agreement(
+    first: Scores[T], second: Scores[T], n_resamples: int = 500, seed: int = 0
+) -> Agreement:
+    """How far two measures rank the names alike: 1 the same order, -1 the opposite.
+
+    Only names that both have count. If both measured the same number of images, these
+    are taken for the same images, and drawn together.
+    """
+    common = [name for name in first if name in second]
+    if len(common) < 3:
+        raise ValueError(f"agreement needs at least 3 common names, got {len(common)}")
+    tables = [_table({name: s[name] for name in common})[1] for s in (first, second)]
+    tau = _kendall(*(t.mean(axis=1)[:, None] for t in tables))[0]
+    together = tables[0].shape[1] == tables[1].shape[1]
+    drawn = [
+        _resampled(t, n_resamples, seed + (0 if together else i))
+        for i, t in enumerate(tables)
+    ]
+    low, high = np.quantile(_kendall(*drawn), [0.025, 0.975])
+    return Agreement(float(tau), float(low), float(high))
+
+
+def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """τ_b of the columns of two tables `[names, columns]`."""
+    i, j = np.triu_indices(len(first), 1)
+    a, b = (np.sign(t[i] - t[j]) for t in (first, second))
+    norm = np.sqrt((a != 0).sum(axis=0) * (b != 0).sum(axis=0))
+    return (a * b).sum(axis=0) / np.maximum(norm, 1)
+
+
+def mean_rank(measures: Sequence[Scores[T]]) -> dict[T, Tensor]:
+    """Several measures in one: minus the mean, over measures, of the rank per image.
+
+    Ranks have no unit, so that no measure counts more because its numbers are larger.
+    """
+    names = list(measures[0])
+    total = np.zeros((len(names), len(measures[0][names[0]])))
+    for scores in measures:
+        _, values = _table({name: scores[name] for name in names})
+        total -= rankdata(-values, axis=0) / len(measures)
+    return {name: torch.from_numpy(row) for name, row in zip(names, total, strict=True)}
+
+
+def pareto(costs: Mapping[T, float], quality: Mapping[T, float]) -> list[T]:
+    """The names that no other one beats at a cost as low, cheapest first."""
+    front: list[T] = []
+    best = -math.inf
+    for name in sorted(quality, key=lambda n: (costs[n], -quality[n])):
+        if quality[name] > best:
+            front.append(name)
+            best = quality[name]
+    return front
+
+
+class Choice(NamedTuple):
+    """What the numbers recommend."""
+
+    name: Hashable
+    alike: tuple[Hashable, ...]
+    """All that cannot be told apart from the best, the best first."""
+
+
+def choose(scores: Scores[T], costs: Mapping[T, float]) -> Choice:
+    """The cheapest of all that the images cannot tell apart from the best.
+
+    Of equally cheap ones, the one with the higher mean.
+    """
+    order = list(ranking(scores))
+    best = order[0]
+    alike = [n for n in order if n == best or not told(scores[best], scores[n])]
+    return Choice(min(alike, key=lambda n: costs[n]), tuple(alike))
+
+
+def _table(scores: Scores[T]) -> tuple[list[T], np.ndarray]:
+    """Names, and their scores `[names, N]`."""
+    names = list(scores)
+    if not names:
+        raise ValueError("scores must hold at least one name, got none")
+    lengths = {len(scores[name]) for name in names}
+    if len(lengths) > 1 or lengths == {0}:
+        raise ValueError(
+            "scores must have one number per image, for the same images, got "
+            f"{sorted(lengths)} numbers"
+        )
+    return names, torch.stack([scores[n].double() for n in names]).numpy()
+
+
+def _resampled(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+    """Means over drawn images, `[names, n_resamples]`."""
+    n = values.shape[1]
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    return values @ (draws.T / n)
