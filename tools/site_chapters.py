@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -152,17 +152,31 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
     return notebook
 
 
+def _each(phrase: str, number: str, address: Callable[[str], str]) -> str:
+    """Link the numbers of a phrase; a single one with its word, "chapter 05"."""
+    found = re.findall(number, phrase)
+    if len(found) == 1:
+        there = address(found[0])
+        return f"[{phrase}]({there})" if there else phrase
+
+    def link(match: re.Match[str]) -> str:
+        there = address(match[0])
+        return f"[{match[0]}]({there})" if there else match[0]
+
+    return re.sub(number, link, phrase)
+
+
 def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
     """Markdown with anchors before headings and equations, and with links to them."""
     paper = strand(name)
 
-    def chapter_link(number: str) -> str:
+    def chapter_address(number: str) -> str:
         there = book.chapter(number)
-        return f"[{number}]({there}.ipynb)" if there and there != name else number
+        return f"{there}.ipynb" if there and there != name else ""
 
-    def item_link(kind: str, number: str) -> str:
+    def item_address(kind: str, number: str) -> str:
         anchor = Figure(paper, f"{kind} {number}", "", "", "").anchor
-        return f"[{number}](#{anchor})" if anchor in book.places else number
+        return f"#{anchor}" if anchor in book.places else ""
 
     def links(text: str) -> str:
         lines = text.split("\n")
@@ -173,12 +187,12 @@ def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
     def line_links(line: str) -> str:
         line = re.sub(
             rf"\b[Cc]hapters? \d\d(?:{_LISTED}\d\d)*\b",
-            lambda m: re.sub(r"\d\d", lambda n: chapter_link(n[0]), m[0]),
+            lambda m: _each(m[0], r"\d\d", chapter_address),
             line,
         )
         line = re.sub(
             rf"\b(Figure|Table)s? S?\d+(?:{_LISTED}S?\d+)*\b",
-            lambda m: re.sub(r"S?\d+", lambda n: item_link(m[1], n[0]), m[0]),
+            lambda m: _each(m[0], r"S?\d+", partial(item_address, m[1])),
             line,
         )
         return re.sub(r"(?<![\w)\]])\((\d[\d.]*)\)", equation_link, line)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -255,3 +256,20 @@ def test_bootstrap_without_any_source_says_what_to_do(book: Path) -> None:
     assert done.returncode != 0
     assert "pip install -e ." in done.stderr
     assert record is None
+
+
+def test_badges_of_the_real_chapters(tmp_path: Path) -> None:
+    root = sync_notebooks.ROOT
+    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
+    setting = '[tool.xai-book]\nrepository = "someone/book"\nbranch = "main"\n'
+    (tmp_path / "pyproject.toml").write_text(setting)
+    assert sync(tmp_path) == 0
+    paths = sync_notebooks.chapters(tmp_path / "notebooks")
+    assert len(paths) == len(list((root / "notebooks").glob("*.ipynb")))
+    for path in paths:
+        badge = nbformat.read(path, as_version=4).cells[0].source
+        address = (
+            "https://colab.research.google.com/github/someone/book/blob/main/"
+            + path.relative_to(tmp_path).as_posix()
+        )
+        assert f"]({address})" in badge

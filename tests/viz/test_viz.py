@@ -1,6 +1,7 @@
 """Figures: colours that survive printing, panels that say what they show."""
 
 import io
+import re
 
 import ipywidgets
 import matplotlib as mpl
@@ -139,3 +140,19 @@ def test_a_control_redraws_the_picture_and_closes_the_figure():
     assert picture.value != before
     assert bytes(picture.value).startswith(b"\x89PNG")
     assert plt.get_fignums() == []
+
+
+def test_a_widget_says_that_it_computes_and_then_how_long():
+    said = []
+
+    def draw(n):
+        said.append(label.value if label else None)
+        return plt.figure()
+
+    label = None
+    box = viz.explore(draw, n=ipywidgets.IntSlider(value=2, min=1, max=9))
+    label = box.children[1]
+    assert re.fullmatch(r"\d+\.\d s", label.value)
+    box.children[0].children[0].value = 7
+    assert said == [None, "computing …"]
+    assert re.fullmatch(r"\d+\.\d s", label.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ def explore(
     """Redraw a figure whenever a control changes.
 
     The picture is an `Image` widget, not captured cell output, so that it changes in
-    every front end and can be tested without one.
+    every front end and can be tested without one. A line between both says that the
+    model is being asked, and then how long that took.
 
     Args:
         draw: called with the controls' values by name; returns a figure, which is
@@ -31,12 +33,18 @@ def explore(
     own_size = ipywidgets.Layout(align_self="flex-start", max_width="100%")
     picture = ipywidgets.Image(format="png", layout=own_size)
 
+    # Sent at once, while the picture waits for the model.
+    busy = ipywidgets.Label("computing …")
+    busy.add_class("xai-busy")
+
     def redraw(_: Any = None) -> None:
+        busy.value, began = "computing …", time.perf_counter()
         fig = draw(**{name: control.value for name, control in controls.items()})
         buffer = io.BytesIO()
         fig.savefig(buffer, format="png")
         plt.close(fig)
         picture.value = buffer.getvalue()
+        busy.value = f"{time.perf_counter() - began:.1f} s"
 
     for name, control in controls.items():
         control.description = control.description or name.replace("_", " ")
@@ -44,4 +52,4 @@ def explore(
     redraw()
     several_lines = ipywidgets.Layout(flex_flow="row wrap")
     row = ipywidgets.HBox(list(controls.values()), layout=several_lines)
-    return ipywidgets.VBox([row, picture])
+    return ipywidgets.VBox([row, busy, picture])
