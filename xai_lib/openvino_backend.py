@@ -104,7 +104,11 @@ def _compile(module: nn.Module, probe: Tensor) -> Run:
         if len(graph.outputs) != 1:
             raise ValueError(f"it returns {len(graph.outputs)} tensors, not one")
         # On recent CPUs OpenVINO would otherwise compute in bfloat16.
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
     finally:
         for layer in training:  # the conversion has switched them to eval mode

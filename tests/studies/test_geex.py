@@ -219,7 +219,8 @@ import sys
 from xai_lib.studies import geex as study
 from xai_lib.studies.results import Results
 
-cases = {n: study.case("random", "cnn_mnist", n=n) for n in range(400)}
+one = {"method": "SmoothGrad", "model": "cnn_mnist", "n_samples": 1}
+cases = {n: study.case(**one, seed=n) for n in range(400)}
 study.run(cases, "cnn_mnist", "mnist", range(2), Results("killed", sys.argv[1]))
 """
 
@@ -233,7 +234,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = path.read_bytes().count(b"\n")
-    cases = {n: study.case("random", CNN, n=n) for n in range(done // 2 + 2)}
+    one = {"method": "SmoothGrad", "model": CNN, "n_samples": 1}
+    cases = {n: study.case(**one, seed=n) for n in range(done // 2 + 2)}
     missing = 2 * len(cases) - done
     assert study.run(cases, CNN, "mnist", range(2), Results("killed", tmp_path)) == (
         missing

@@ -112,7 +112,7 @@ def test_units_are_measured_together(tmp_path):
 
 def test_a_group_gives_one_result_for_each_unit(tmp_path):
     results = Results("s", tmp_path)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="one result per unit, got 1 for 3"):
         results.run_together(units(3), lambda group: [{"square": 0}], 3)
     assert not results.path.exists()
     with pytest.raises(ValueError, match="size must be at least 1"):

@@ -28,7 +28,7 @@ import hashlib
 import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,15 @@ from xai_lib.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX, search_noise
 from xai_lib.metrics import deletion, map_distance
 from xai_lib.paths import data_path
-from xai_lib.studies.results import Results, Unit, provenance, published
+from xai_lib.studies import hardware
+from xai_lib.studies.results import (
+    NotMeasured,
+    Results,
+    Spread,
+    Unit,
+    provenance,
+    published,
+)
 from xai_lib.zoo import digits, models, photos
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -91,6 +99,10 @@ the paper; RISE's 49 cells, LIME's 50 weights and gradients need fewer samples."
 
 SCORES = ("probability", "logit")
 """What can be explained; see `default_score`."""
+TOGETHER = 100
+"""Small images that are measured together at most."""
+MAPS = "geex_maps"
+"""The folder of maps beside a store."""
 POINTS = 57
 """Points of a stored deletion curve, evenly spaced over the share of deleted pixels."""
 SIZES = (98, 200, 392, 500, 784, 1568, 5000)
@@ -244,6 +256,29 @@ def _bounds(model: str) -> dict[Hashable, Case]:
     return {method: case(method, model) for method in ("SmoothGrad", FLOOR)}
 
 
+def units(
+    cases: Cases,
+    model: str,
+    data: str,
+    images: Iterable[int],
+    *,
+    explains: str | None = None,
+) -> list[Unit]:
+    """What `run` measures, in its order; `measure` does some of them together.
+
+    Small images go together, as one noise set serves them all; of large ones, all
+    cases of an image come before the next image, so that a part is of use.
+    """
+    explains = _score_of(model, explains)
+    indices = list(images)
+    by_case = [
+        [_unit(one, model, data, i, explains) for i in indices]
+        for one in cases.values()
+    ]
+    groups = by_case if _is_small(model) else zip(*by_case, strict=True)
+    return [unit for group in groups for unit in group]
+
+
 def run(
     cases: Cases,
     model: str,
@@ -253,11 +288,9 @@ def run(
     *,
     explains: str | None = None,
     show_progress: bool = False,
+    spread: Spread = map,
 ) -> int:
     """Measure and store the cases on images; rows that are there are not repeated.
-
-    Small images go together, as one noise set serves them all; of large ones, all
-    cases of an image come before the next image, so that a part is of use.
 
     Args:
         cases: what to measure, by label; labels are not stored.
@@ -268,30 +301,22 @@ def run(
         explains: "probability" or "logit" of the predicted class, None for
             `default_score`; curves are always of its probability.
         show_progress: draw a bar.
+        spread: who measures, see `Results.run`.
 
     Returns:
         How many rows were measured now.
     """
-    explains = _score_of(model, explains)
-    indices = list(images)
-    units = [
-        [_unit(one, model, data, i, explains) for i in indices]
-        for one in cases.values()
-    ]
-    together = 100 if _is_small(model) else 1
-    groups = units if together > 1 else zip(*units, strict=True)
-    order = [unit for group in groups for unit in group]
-    folder = results.path.parent / "geex_maps"
-
-    def work(group: list[Unit]) -> list[dict[str, Any]]:
-        return measure(group, folder)
-
-    return results.run_together(order, work, together, show_progress=show_progress)
+    return results.run_together(
+        units(cases, model, data, images, explains=explains),
+        measure,
+        TOGETHER if _is_small(model) else 1,
+        show_progress=show_progress,
+        spread=spread,
+        keep=partial(keep, results.path.parent / MAPS),
+    )
 
 
-def measure(
-    units: Sequence[Unit], folder: str | Path | None = None
-) -> list[dict[str, Any]]:
+def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
     """One method on some images: deletion curves, and distances to white-box maps.
 
     Returns, for each image:
@@ -307,7 +332,8 @@ def measure(
             of it for orthogonal directions of a single block;
         "bright": for FAMILY, the part of that noise on the pixels that are brighter
             than the image's median (Figure 4);
-        "queries": the model's evaluations, for methods that only query.
+        "queries": the model's evaluations, for methods that only query;
+        "map": for photographs in SHOWN, what `keep` saves.
     """
     settings = units[0].settings
     model, data, method = settings["model"], settings["data"], settings["method"]
@@ -317,8 +343,6 @@ def measure(
     probabilities = blackbox(images)
     target = probabilities.argmax(dim=1)
     attribution, error, queries = _explain(units, images, target)
-    if folder is not None:
-        _save(units, attribution, Path(folder))
     found: dict[str, Tensor] = {
         "target": target,
         "probability": probabilities.amax(dim=1),
@@ -355,9 +379,19 @@ def measure(
     if queries is not None:
         found["queries"] = torch.full((len(units),), queries)
     return [
-        {name: _plain(values[i]) for name, values in found.items()}
-        for i in range(len(units))
+        {
+            **{name: _plain(values[i]) for name, values in found.items()},
+            **({"map": _in_steps(unit, attribution[i])} if _is_shown(unit) else {}),
+        }
+        for i, unit in enumerate(units)
     ]
+
+
+def keep(folder: Path, unit: Unit, found: dict[str, Any]) -> dict[str, Any]:
+    """Save the map that `measure` found, if there is one; return the rest."""
+    if "map" in found:
+        _save(_map_path(unit, folder), found["map"])
+    return {name: value for name, value in found.items() if name != "map"}
 
 
 def _explain(
@@ -464,7 +498,7 @@ def photo_names(data: str) -> tuple[str, ...]:
 
 @lru_cache
 def _model(name: str) -> models.Classifier:
-    return models.load(name)
+    return hardware.model(name)
 
 
 @lru_cache
@@ -476,8 +510,8 @@ def _scorer(model: str, explains: str) -> torch.nn.Module:
 @lru_cache
 def _blackbox(model: str, explains: str) -> BlackBox:
     # Small networks: fixed, as on a busy machine the timing of "auto" may end at 4.
-    return BlackBox(
-        _scorer(model, explains), batch_size=256 if _is_small(model) else "auto"
+    return hardware.blackbox(
+        _scorer(model, explains), 256 if _is_small(model) else "auto"
     )
 
 
@@ -541,7 +575,7 @@ def read(
         the index in the data, and "fractions" `[POINTS]` the share of deleted pixels.
 
     Raises:
-        ValueError: a case has no row, or no image is common to all.
+        NotMeasured: a case has no row, or no image is common to all.
     """
     explains = _score_of(model, explains)
     rows: dict[Hashable, dict[int, dict[str, Any]]] = {}
@@ -549,10 +583,12 @@ def read(
         wanted = _unit(one, model, data, 0, explains).settings
         rows[label] = {row["image"]: row["result"] for row in results.rows(**wanted)}
         if not rows[label]:
-            raise ValueError(f"{results.path.name} has no row of {label} with {wanted}")
+            raise NotMeasured(
+                f"{results.path.name} has no row of {label} with {wanted}"
+            )
     common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
     if not common:
-        raise ValueError(
+        raise NotMeasured(
             f"{results.path.name}: no image of {data} has rows of all of "
             f"{', '.join(map(str, cases))}"
         )
@@ -611,57 +647,57 @@ def maps(
         For each label `[1, 1, H, W]`, summed over the channels.
     """
     explains = _score_of(model, explains)
-    folder = data_path("results") / "geex_maps" if folder is None else Path(folder)
+    folder = data_path("results") / MAPS if folder is None else Path(folder)
     found: dict[Hashable, Tensor] = {}
     for label, one in cases.items():
         unit = _unit(one, model, data, image, explains)
         path = _map_path(unit, folder)
-        if path is None or not path.exists():
+        if not (_is_shown(unit) and path.exists()):
             images = load_images(data, [image], _size(model))
             target = _blackbox(model, "probability")(images).argmax(dim=1)
             attribution, _, _ = _explain([unit], images, target)
-            _save([unit], attribution, folder)
-        if path is None:
-            found[label] = attribution.sum(dim=1, keepdim=True)
-            continue
+            if not _is_shown(unit):
+                found[label] = attribution.sum(dim=1, keepdim=True)
+                continue
+            _save(path, _in_steps(unit, attribution[0]))
         with np.load(path) as stored:
             steps = torch.from_numpy(stored["steps"]).float()
             found[label] = (steps / 127 * float(stored["largest"]))[None, None]
     return found
 
 
-def _save(units: Sequence[Unit], attributions: Tensor, folder: Path) -> None:
-    """Save the maps of photographs that may be shown."""
-    for unit, attribution in zip(units, attributions, strict=True):
-        path = _map_path(unit, folder)
-        if path is None:
-            continue
-        scores = attribution.sum(dim=0)
-        largest = scores.abs().max()
-        steps = (scores / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                steps=steps.numpy(),
-                largest=float(largest),
-                key=unit.key,
-                provenance=json.dumps(provenance()),
-            )
-        part.replace(path)
+def _is_shown(unit: Unit) -> bool:
+    """Whether the map of a unit is saved."""
+    of_photo = unit.settings["data"] == "photos" and unit.settings["method"] != FLOOR
+    return of_photo and photo_names("photos")[unit.image] in SHOWN
 
 
-def _map_path(unit: Unit, folder: Path) -> Path | None:
-    """The file of a map, or None if it is not saved."""
-    settings = unit.settings
-    if settings["data"] != "photos":
-        return None
+def _in_steps(unit: Unit, attribution: Tensor) -> dict[str, Any]:
+    """The contents of a map's file."""
+    scores = attribution.sum(dim=0)
+    largest = scores.abs().max()
+    steps = (scores / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
+    return {
+        "steps": steps.numpy(),
+        "largest": float(largest),
+        "key": unit.key,
+        "provenance": json.dumps(provenance()),
+    }
+
+
+def _save(path: Path, contents: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **contents)
+    part.replace(path)
+
+
+def _map_path(unit: Unit, folder: Path) -> Path:
+    """The file of a map that is shown."""
     name = photo_names("photos")[unit.image]
-    if name not in SHOWN or settings["method"] == FLOOR:
-        return None
     digest = hashlib.sha256(unit.key.encode()).hexdigest()[:8]
-    return folder / f"{name}_{settings['method'].lower()}_{digest}.npz"
+    return folder / f"{name}_{unit.settings['method'].lower()}_{digest}.npz"
 
 
 def published_table1() -> dict[str, dict[str, float]]:

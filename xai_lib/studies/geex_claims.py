@@ -17,6 +17,8 @@ from xai_lib.studies.geex import FAMILY, FLOOR, WHITE_BOX, score
 
 MARGIN = 0.01
 """Scores, cosines and distances that differ by less are called alike."""
+FEWEST = 20
+"""Fewer images leave a claim open: a bootstrap of few values is too sure of itself."""
 SMALL_DATA = ("mnist", "fashion_mnist")
 Found = Mapping[Hashable, Mapping[str, Tensor]]
 
@@ -34,6 +36,8 @@ class Claim(NamedTuple):
     """Its 95 % bootstrap interval over images."""
     verdict: str
     """"holds" or "fails" if the whole interval says so, else "open"."""
+    images: int
+    """How many the mean is of; with fewer than FEWEST the claim is open."""
 
 
 def larger(
@@ -42,20 +46,43 @@ def larger(
     """The claim that differences `[N]` have a mean above -margin."""
     low, high = (float(end) for end in bootstrap_mean(difference))
     verdict = _verdict(low + margin, high + margin)
-    return Claim(
-        where, statement, data, float(difference.double().mean()), low, high, verdict
-    )
+    return _claim(where, statement, data, difference, (low, high), verdict)
 
 
-def alike(where: str, statement: str, data: str, difference: Tensor) -> Claim:
-    """The claim that differences `[N]` have a mean within MARGIN of zero."""
+def alike(
+    where: str, statement: str, data: str, difference: Tensor, margin: float = MARGIN
+) -> Claim:
+    """The claim that differences `[N]` have a mean within a margin of zero."""
     low, high = (float(end) for end in bootstrap_mean(difference))
-    inside = low > -MARGIN and high < MARGIN
-    outside = low > MARGIN or high < -MARGIN
+    inside = low > -margin and high < margin
+    outside = low > margin or high < -margin
     verdict = "holds" if inside else "fails" if outside else "open"
-    return Claim(
-        where, statement, data, float(difference.double().mean()), low, high, verdict
-    )
+    return _claim(where, statement, data, difference, (low, high), verdict)
+
+
+def apart(where: str, statement: str, data: str, more: Tensor, less: Tensor) -> Claim:
+    """The claim that the mean of `more` `[N]` is above that of `less` `[M]`, which is
+    of other images: the interval is that of two means apart, at least 95 %."""
+    ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
+    low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
+    fewer = min(more, less, key=len)
+    verdict = _verdict(low, high)
+    claim = _claim(where, statement, data, fewer, (low, high), verdict)
+    return claim._replace(value=float(more.double().mean() - less.double().mean()))
+
+
+def _claim(
+    where: str,
+    statement: str,
+    data: str,
+    difference: Tensor,
+    interval: tuple[float, float],
+    verdict: str,
+) -> Claim:
+    images, value = len(difference), float(difference.double().mean())
+    if images < FEWEST:
+        verdict = "open"
+    return Claim(where, statement, data, value, *interval, verdict, images)
 
 
 def _verdict(low: float, high: float) -> str:
@@ -158,12 +185,11 @@ def floor_claim(small: Found, large: Found, data: str, ranking: str = "map") -> 
     Both arguments are rows of `table1`. The images are not the same, so the interval
     is that of two means apart: at least 95 %.
     """
-    gaps = [score(f["SmoothGrad"], ranking) - f[FLOOR]["aopc"] for f in (small, large)]
-    ends = [[float(end) for end in bootstrap_mean(gap)] for gap in gaps]
-    low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    value = float(gaps[0].mean() - gaps[1].mean())
+    near, far = (
+        score(f["SmoothGrad"], ranking) - f[FLOOR]["aopc"] for f in (large, small)
+    )
     said = "random order closer to SmoothGrad than on small images"
-    return Claim("S-V", said, data, value, low, high, _verdict(low, high))
+    return apart("S-V", said, data, far, near)
 
 
 def samplers_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:

@@ -31,7 +31,8 @@ from xai_lib.pertmap import (
     violation_rates,
     worst_point,
 )
-from xai_lib.studies.results import Results, Unit, provenance
+from xai_lib.studies import hardware
+from xai_lib.studies.results import NotMeasured, Results, Spread, Unit, provenance
 from xai_lib.zoo import coco_animals, digits, models, photos
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -78,7 +79,7 @@ SMALL = {
     "LP": {"patch": 2},
     "LP (Smooth)": {"patch": 2},
 }
-REDUCED = {
+REDUCED: dict[str, dict[str, Any]] = {
     "Stochastic": {**_STOCHASTIC, "n_samples": 4, "n_iterations": 150},
     "LP (Smooth)": {"n_smooth": 2},
 }
@@ -87,6 +88,34 @@ REDUCED = {
 COLOURS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 """What flipped features become: Figure 1, and footnote 6."""
 QUANTILES = tuple(range(0, 101, 5))
+
+
+def units(
+    model: str,
+    data: str,
+    n_images: int,
+    methods: Sequence[str] = METHODS,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    n_points: int = 1000,
+    *,
+    first: int = 0,
+) -> list[Unit]:
+    """What `figure1` measures, image by image; `measure` does one of them."""
+    n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
+    return [
+        Unit(
+            {
+                "model": model,
+                "data": data,
+                "method": check_choice("methods", method, METHODS),
+                "arguments": arguments(method, model, settings),
+                "n_points": n_points if method in BOXES else 0,
+            },
+            image,
+        )
+        for image in range(first, first + n_images)
+        for method in methods
+    ]
 
 
 def figure1(
@@ -100,6 +129,7 @@ def figure1(
     *,
     first: int = 0,
     show_progress: bool = False,
+    spread: Spread = map,
 ) -> int:
     """Figure 1 and footnote 6: flip low scores, ask whether the class has changed.
 
@@ -115,26 +145,13 @@ def figure1(
         n_points: random points, and random corners, that test each box.
         first: index of the first image.
         show_progress: draw a bar.
+        spread: who measures, see `Results.run`.
 
     Returns:
         How many rows were measured now.
     """
-    n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
-    units = [
-        Unit(
-            {
-                "model": model,
-                "data": data,
-                "method": check_choice("methods", method, METHODS),
-                "arguments": arguments(method, model, settings),
-                "n_points": n_points if method in BOXES else 0,
-            },
-            image,
-        )
-        for image in range(first, first + n_images)
-        for method in methods
-    ]
-    return results.run(units, measure, show_progress=show_progress)
+    todo = units(model, data, n_images, methods, settings, n_points, first=first)
+    return results.run(todo, measure, show_progress=show_progress, spread=spread)
 
 
 def arguments(
@@ -225,12 +242,12 @@ def _images(data: str) -> Tensor:
 
 @lru_cache
 def _model(name: str) -> models.Classifier:
-    return models.load(name)
+    return hardware.model(name)
 
 
 @lru_cache
 def _blackbox(name: str) -> BlackBox:
-    return BlackBox(_model(name))
+    return hardware.blackbox(_model(name))
 
 
 class Curves(NamedTuple):
@@ -255,7 +272,8 @@ def curves(
     Arguments as in `figure1`.
 
     Raises:
-        ValueError: a method has no row, or no image is common to all.
+        NotMeasured: a method has no row, or no image is common to all.
+        ValueError: an image has several rows.
     """
     found = {}
     for method in methods:
@@ -264,12 +282,12 @@ def curves(
         found[method] = {row["image"]: row["result"] for row in rows}
         if not rows or len(found[method]) < len(rows):
             count = "several rows for an image" if rows else "no row"
-            raise ValueError(
+            raise (ValueError if rows else NotMeasured)(
                 f"{results.path.name} has {count} of {method} on {data} with {wanted}"
             )
     common = sorted(set.intersection(*(set(rows) for rows in found.values())))
     if not common:
-        raise ValueError(f"no image of {data} has rows of all of {', '.join(methods)}")
+        raise NotMeasured(f"no image of {data} has rows of all of {', '.join(methods)}")
     return {
         method: Curves(
             tuple(common),

@@ -4,7 +4,7 @@ A study is a list of `Unit`s and a pure function from a unit to its measurements
 `Results.run` does the units that have no row yet and appends each row as it is
 finished, so that a run that is killed goes on where it stopped. Rows are lines of JSON
 in `data/results/<study>.jsonl`; they are added, never changed. One process writes to a
-study at a time.
+study at a time, whoever measures (see `parallel`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from xai_lib.arguments import check_count
 from xai_lib.attribution import progress
 from xai_lib.paths import data_path
+from xai_lib.studies.hardware import device
+
+
+class NotMeasured(ValueError):
+    """A store lacks the rows that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ class Unit:
     @property
     def key(self) -> str:
         return _key(self.settings, self.image, self.seed)
+
+
+class Measured(NamedTuple):
+    """A group of units and what was found, as it comes back from a worker."""
+
+    units: list[Unit]
+    results: list[dict[str, Any]]
+    seconds: float
+    """Per unit."""
+    provenance: dict[str, Any]
+
+
+Work = Callable[[list[Unit]], list[dict[str, Any]]]
+Spread = Callable[
+    [Callable[[list[Unit]], Measured], list[list[Unit]]], Iterable[Measured]
+]
+"""Who measures: the builtin `map`, or what `parallel` has; in any order."""
 
 
 class Results:
@@ -67,6 +90,7 @@ class Results:
         self.path = folder / f"{study}.jsonl"
         self._rows: dict[str, dict[str, Any]] = {}
         text = self.path.read_bytes() if self.path.exists() else b""
+        self._size = len(text)
         # A line without an end was being written when the process died.
         self._intact = text.rfind(b"\n") + 1
         for number, line in enumerate(text[: self._intact].splitlines(), start=1):
@@ -91,38 +115,48 @@ class Results:
             if settings.items() <= row["settings"].items()
         ]
 
+    def missing(self, units: Iterable[Unit]) -> list[Unit]:
+        """The units that have no row yet, each once, in their order."""
+        return list({u.key: u for u in units if u.key not in self._rows}.values())
+
     def run(
         self,
         units: Iterable[Unit],
         work: Callable[[Unit], dict[str, Any]],
         *,
         show_progress: bool = False,
+        spread: Spread = map,
     ) -> int:
         """Measure and store every unit that has no row yet; return how many had none.
 
         Args:
             units: with equal ones allowed.
             work: a pure function from a unit to its measurements, in JSON's types.
-            show_progress: draw a bar.
+            show_progress: draw a bar with the time left.
+            spread: who measures; `map` is this process, `parallel` has others.
 
         Raises:
             TypeError, ValueError: settings or measurements that JSON would change, or
                 that are NaN or infinite.
+            RuntimeError: another process has written to the file meanwhile.
         """
         return self.run_together(
             units,
-            lambda group: [work(unit) for unit in group],
+            partial(one_by_one, work),
             1,
             show_progress=show_progress,
+            spread=spread,
         )
 
     def run_together(
         self,
         units: Iterable[Unit],
-        work: Callable[[list[Unit]], list[dict[str, Any]]],
+        work: Work,
         size: int,
         *,
         show_progress: bool = False,
+        spread: Spread = map,
+        keep: Callable[[Unit, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> int:
         """`run` for work that is faster on several images at once.
 
@@ -131,40 +165,89 @@ class Results:
             work: a pure function from at most `size` units, which share settings and
                 seed, to the measurements of each; a row's "seconds" are their mean.
             size: units per call.
-            show_progress: draw a bar.
+            show_progress: draw a bar with the time left.
+            spread: as in `run`.
+            keep: called in this process with a unit and its measurements before they
+                are stored; it saves what is no row, such as a map, and returns the row.
 
         Raises:
             TypeError, ValueError: as `run`; other than one result per unit.
+            RuntimeError: as `run`.
         """
         check_count("size", size)
-        todo = {unit.key: unit for unit in units if unit.key not in self._rows}
-        groups = _groups(todo.values(), size)
-        for group in progress(groups, show_progress, len(groups), self.path.stem):
-            start = time.perf_counter()
-            measured = list(zip(group, work(group), strict=True))
-            seconds = (time.perf_counter() - start) / len(group)
-            for unit, result in measured:
-                row = {
+        todo = self.missing(units)
+        if todo:
+            self._check_size()
+        found = spread(partial(_measure, work), _groups(todo, size))
+        for _ in progress(
+            self._store(found, keep), show_progress, len(todo), self.path.stem
+        ):
+            pass
+        return len(todo)
+
+    def _store(
+        self,
+        found: Iterable[Measured],
+        keep: Callable[[Unit, dict[str, Any]], dict[str, Any]] | None,
+    ) -> Iterator[Unit]:
+        """Store each group as it comes, and yield its units."""
+        for units, results, seconds, where in found:
+            rows = [
+                {
                     "settings": unit.settings,
                     "image": unit.image,
                     "seed": unit.seed,
-                    "result": result,
+                    "result": keep(unit, result) if keep else result,
                     "seconds": round(seconds, 3),
-                    **provenance(),
+                    **where,
                 }
-                self._append(row)
-                self._rows[unit.key] = row
-        return len(todo)
+                for unit, result in zip(units, results, strict=True)
+            ]
+            self._append(rows)
+            self._rows |= {unit.key: row for unit, row in zip(units, rows, strict=True)}
+            yield from units
 
-    def _append(self, row: dict[str, Any]) -> None:
-        line = _json(row).encode() + b"\n"
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add a group's rows in one piece: a kill leaves all of them or none, but for
+        a crash of the machine."""
+        lines = b"".join(_json(row).encode() + b"\n" for row in rows)
+        self._check_size()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             file.truncate(self._intact)
-            file.write(line)
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
-        self._intact += len(line)
+        self._intact += len(lines)
+        self._size = self._intact
+
+    def _check_size(self) -> None:
+        """Whose rows would be cut off, if we wrote now?"""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._size:
+            raise RuntimeError(
+                f"{self.path} has changed since it was read: another process writes "
+                "to it. Nothing is lost; wait for it to end, and run again"
+            )
+
+
+def one_by_one(
+    work: Callable[[Unit], dict[str, Any]], units: list[Unit]
+) -> list[dict[str, Any]]:
+    """Work on a group that treats each unit by itself."""
+    return [work(unit) for unit in units]
+
+
+def _measure(work: Work, units: list[Unit]) -> Measured:
+    """What a worker does: measure, look at the clock, and say where it was."""
+    start = time.perf_counter()
+    results = work(units)
+    seconds = (time.perf_counter() - start) / len(units)
+    if len(results) != len(units):
+        raise ValueError(
+            f"work must return one result per unit, got {len(results)} for {len(units)}"
+        )
+    return Measured(units, results, seconds, provenance())
 
 
 def published(study: str) -> list[dict[str, str]]:
@@ -176,7 +259,7 @@ def published(study: str) -> list[dict[str, str]]:
 
 def provenance() -> dict[str, Any]:
     """Where and when a row was measured: device, versions, date in UTC."""
-    cuda = torch.cuda.is_available()
+    cuda = device().type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if cuda else "CPU",
         "versions": {
@@ -188,7 +271,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _groups(units: Iterable[Unit], size: int) -> list[list[Unit]]:
+def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
     """Neighbours that share settings and seed, in groups of at most `size`."""
     groups: list[list[Unit]] = []
     for unit in units:

@@ -1,0 +1,105 @@
+"""The studies of the book from the command line.
+
+python -m xai_lib list              all studies, and how many of their rows are stored
+python -m xai_lib run STUDY ...     measure what a study's store lacks
+python -m xai_lib figures           draw what is stored
+python -m xai_lib claims            the papers' statements, and what the rows say
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from xai_lib.studies.catalogue import STUDIES, Study
+from xai_lib.studies.parallel import cluster, processes
+from xai_lib.studies.results import Results
+
+
+def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m xai_lib",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="the stores; default: the book's data/results",
+    )
+    commands = found.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", parents=[where], help="all studies")
+    run = commands.add_parser("run", parents=[where], help="measure what is missing")
+    run.add_argument("studies", nargs="+", metavar="STUDY", choices=[*studies])
+    run.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes; default 1"
+    )
+    run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    run.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="of each worker; default: its share of the processors, on a cluster 1",
+    )
+    return found
+
+
+def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
+    """A line for each study: rows stored of all, hours they took, what they are for."""
+    lines = [("study", "rows", "hours", "reproduces")]
+    for name, study in studies.items():
+        results = Results(name, folder)
+        if study.needs:
+            stored, total = len(results.rows()), "?"
+        else:
+            units = {unit.key: unit for unit in study.units()}.values()
+            stored = len(units) - len(results.missing(units))
+            total = f"{len(units):,}"
+        hours = sum(row["seconds"] for row in results.rows()) / 3600
+        needs = f" (downloads {study.needs})" if study.needs else ""
+        lines.append(
+            (name, f"{stored:,} of {total}", f"{hours:.1f}", study.reproduces + needs)
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    return "\n".join(
+        f"{name:{widths[0]}}  {rows:>{widths[1]}}  {hours:>{widths[2]}}  {what}"
+        for name, rows, hours, what in lines
+    )
+
+
+def main(
+    arguments: list[str] | None = None, studies: Mapping[str, Study] = STUDIES
+) -> int:
+    """Command line; returns the exit status."""
+    asked = parser(studies)
+    options = asked.parse_args(arguments)
+    if options.command == "list":
+        print(listing(studies, options.results))
+        return 0
+    if options.scheduler and options.jobs != 1:
+        asked.error("--jobs is for this machine, --scheduler for a cluster: give one")
+    try:
+        spread = (
+            cluster(options.scheduler, options.threads or 1)
+            if options.scheduler
+            else processes(options.jobs, options.threads)
+        )
+    except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
+        asked.error(str(error))
+    for name in options.studies:
+        results = Results(name, options.results)
+        try:
+            count = studies[name].run(results, spread=spread, show_progress=True)
+        except KeyboardInterrupt:
+            print("stopped; what is finished is stored, and `run` goes on from there")
+            return 130
+        print(f"{name}: {count:,} rows measured; all are in {results.path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
