@@ -350,6 +350,14 @@ def test_game_and_scores() -> None:
     )
 
 
+def test_some_of_the_pairs() -> None:
+    found = study.where({"a": made_up()}, lambda rows: rows["target"] == 1)
+    assert found["a"]["image"].tolist() == [4, 9]
+    assert found["a"]["hits_box"].shape == (2, len(study.TOLERANCES))
+    with pytest.raises(NotMeasured, match="no pair of a"):
+        study.where({"a": made_up()}, lambda rows: rows["target"] == 7)
+
+
 def test_scaled_tolerance() -> None:
     """As much of a scene as 15 pixels are of VOC's longer side, 500 pixels."""
     share = study.SCALED / scenes.SIZE

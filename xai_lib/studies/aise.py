@@ -859,6 +859,26 @@ def per_image(rows: Mapping[str, Tensor], name: str) -> Tensor:
     return total / zero.index_add(0, of, torch.ones(len(of), dtype=torch.float64))
 
 
+def where(
+    found: Mapping[Any, Mapping[str, Tensor]],
+    keep: Callable[[Mapping[str, Tensor]], Tensor],
+) -> dict[Any, dict[str, Tensor]]:
+    """Some of the pairs of `read`: those for which `keep` of a label's rows is true.
+
+    For example `where(found, lambda rows: rows["objects"] == 1)`.
+
+    Raises:
+        NotMeasured: no pair is left.
+    """
+    chosen = {}
+    for label, rows in found.items():
+        kept = keep(rows)
+        if not bool(kept.any()):
+            raise NotMeasured(f"no pair of {label} is left")
+        chosen[label] = {name: values[kept] for name, values in rows.items()}
+    return chosen
+
+
 def published_table() -> dict[str, dict[str, float]]:
     """The paper's table, in percent: for "VOC07 VGG16", "VOC07 ResNet50", "COCO14
     VGG16" and "COCO14 ResNet50" the accuracy of each method."""
