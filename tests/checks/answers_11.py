@@ -44,7 +44,7 @@ def pointing(maps, masks, ties=True, empty="left out"):
 def curved(program, x=(1.0, -2.0, 0.5), baseline=(0.5, 1.0, -1.0), what="map"):
     """Hold the program against x² - baseline², scaled feature by feature."""
     x, baseline = torch.tensor(x).double(), torch.tensor(baseline).double()
-    scale = torch.tensor([1.0, 2.0, -3.0]).double()
+    scale = torch.tensor([1.0, 2.0, 3.0]).double()
     found = program(lambda z: 2 * scale * z, x, baseline)
     exact = scale * (x**2 - baseline**2)
     if what == "sum":

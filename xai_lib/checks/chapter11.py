@@ -176,6 +176,10 @@ def _absolute(gradients: Gradients, x: Tensor, baseline: Tensor) -> Tensor:
     return _RIGHT(gradients, x, baseline).abs()
 
 
+def _swapped(gradients: Gradients, x: Tensor, baseline: Tensor) -> Tensor:
+    return _RIGHT(gradients, x, baseline).roll(1)
+
+
 def _features_mixed(gradients: Gradients, x: Tensor, baseline: Tensor) -> Tensor:
     def mixed(z: Tensor) -> Tensor:
         found = gradients(z)
@@ -206,6 +210,7 @@ PROGRAMS: tuple[tuple[str, Program, bool], ...] = (
         False,
     ),
     ("returns absolute values", _absolute, False),
+    ("gives every feature the share of its neighbour", _swapped, False),
     ("gives every feature the mean gradient of all", _features_mixed, False),
 )
 """What the programs of exercise 11.5 do, and whether that is right."""
