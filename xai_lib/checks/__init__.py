@@ -13,6 +13,8 @@ from typing import SupportsFloat
 import torch
 from torch import Tensor
 
+from xai_lib.checks.explainer import ExplainerFailed, Report, check_explainer
+
 
 class CheckFailed(AssertionError):
     """A statement of the book did not hold in this run."""
@@ -86,4 +88,12 @@ def _double(value: SupportsFloat | Tensor) -> Tensor:
     return torch.tensor(float(value), dtype=torch.float64)
 
 
-__all__ = ["CheckFailed", "check_close", "check_order", "check_true"]
+__all__ = [
+    "CheckFailed",
+    "ExplainerFailed",
+    "Report",
+    "check_close",
+    "check_explainer",
+    "check_order",
+    "check_true",
+]
