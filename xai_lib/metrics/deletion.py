@@ -119,4 +119,4 @@ def _curve(
         )
     every_step = classes.repeat_interleave(steps + 1)
     of_target = pick(scores.flatten(0, 1), every_step).view(len(inputs), -1)
-    return PerturbationCurve((counts / n_pixels).to(of_target), of_target)
+    return PerturbationCurve(counts.to(of_target) / n_pixels, of_target)
