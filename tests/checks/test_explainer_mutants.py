@@ -50,6 +50,16 @@ def test_the_ten_lines_of_the_page_pass(capsys: pytest.CaptureFixture[str]) -> N
     assert len(body.strip().splitlines()) <= 10
 
 
+def test_the_failure_on_the_page_is_what_happens() -> None:
+    centring = " - scores.mean(dim=1, keepdim=True)"
+    assert centring in EXAMPLE
+    with pytest.raises(ExplainerFailed) as caught:
+        exec(EXAMPLE.replace(centring, ""), {})
+    head, failure = str(caught.value).splitlines()[:2]
+    assert head in PAGE.read_text()
+    assert failure in re.sub(r"\n +from", " from", PAGE.read_text())
+
+
 def test_the_page_names_every_argument() -> None:
     for name in ("make", *check_explainer.__kwdefaults__):
         assert f"| `{name}` |" in PAGE.read_text()
