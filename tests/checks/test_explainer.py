@@ -247,3 +247,10 @@ def explainers() -> set[type]:
 
 def test_no_explainer_is_forgotten() -> None:
     assert explainers() == set(CASES)
+
+
+def test_a_new_explainer_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("xai_lib.baselines.whitebox")
+    new = type("New", (Gradient,), {"__module__": module.__name__})
+    monkeypatch.setattr(module, "New", new, raising=False)
+    assert explainers() - set(CASES) == {new}
