@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
+from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import pointing_hits
 from xai_lib.studies import aise as study
 from xai_lib.studies.results import NotMeasured, Results, Unit
-from xai_lib.zoo import models, scenes
+from xai_lib.zoo import models, scenes, torchray, voc
+from xai_lib.zoo.annotated import Annotated
 
 FEW = {"sampler": "direct", "kernel_widths": [0.1, 0.25], "n_samples": 6}
 SMALL = {
@@ -62,9 +65,12 @@ def test_the_table_has_the_papers_rows() -> None:
 def test_every_case_can_be_measured_and_stored() -> None:
     """Small copies of all cases run, and their rows are JSON."""
     every = {**study.table(), **study.grid_table(), **study.variants()}
-    small = {"n_samples": 30, "n_iterations": 2, "areas": [0.1], "n_segments": 8}
+    small = {"n_samples": 6, "n_iterations": 2, "areas": [0.1], "n_segments": 8}
     for label, case in every.items():
+        if case.method == "SHAP":  # twice as many as there are superpixels
+            small["n_samples"] = 30
         changed = {k: small.get(k, v) for k, v in case.arguments.items()}
+        small["n_samples"] = 6
         row = study.measure(unit(study.Case(case.method, changed), TWO))
         json.dumps(row, allow_nan=False)
         assert len(row["target"]) == len(row["energy_box"]) == 2, label
@@ -251,6 +257,93 @@ def test_grids_are_cells_of_sure_photographs() -> None:
                 images[classes == target], (112, 112), mode="bilinear", antialias=True
             )
             assert (small - shown).abs().amax(dim=(1, 2, 3)).min() < 1e-5
+
+
+@pytest.fixture
+def photographs(monkeypatch) -> Iterator[list[Annotated]]:
+    """Two made-up photographs of 60 x 90 and 90 x 50, a small network for VOC's
+    classes that is always sure, and the network's size halved."""
+    generator = torch.Generator().manual_seed(3)
+    found = []
+    for height, width in ((60, 90), (90, 50)):
+        masks = torch.zeros(3, height, width, dtype=torch.bool)
+        masks[0, :10, :20] = masks[1, 20:30, 5:9] = masks[2, 40:, 30:] = True
+        boxes = torch.tensor([[0, 0, 20, 10], [5, 20, 9, 30], [30, 40, width, height]])
+        found.append(
+            Annotated(
+                torch.rand(1, 3, height, width, generator=generator),
+                boxes.float(),
+                torch.tensor([4, 4, 7]),
+                masks,
+                torch.tensor([False, True, True]),
+                voc.CATEGORIES,
+            )
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 5, 2),
+            torch.nn.ReLU(),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(8, 20),
+            torch.nn.Sigmoid(),
+        )
+    torch.nn.init.constant_(network[4].bias, 3)
+    network.eval().requires_grad_(False)
+    asked = []
+    monkeypatch.setattr(study, "_photographs", lambda kind: asked.append(kind) or found)
+    monkeypatch.setattr(study, "_model", lambda name: network[:5])
+    for name in ("_blackbox", "_probabilities"):
+        box = BlackBox(network, backend="torch")
+        monkeypatch.setattr(study, name, lambda name, box=box: box)
+    prepare = torchray.prepare
+    monkeypatch.setattr(torchray, "prepare", lambda image: prepare(image, 25))
+    study._picture.cache_clear()
+    yield found
+    study._picture.cache_clear()
+    assert set(asked) == {"voc07"}
+
+
+def test_photographs_have_their_own_sizes(photographs) -> None:
+    """Maps are brought to the photograph's size; objects that are set aside alone are
+    not judged by, but a hit on them counts beside another one of the class."""
+    for i, one in enumerate(photographs):
+        picture = study._picture("voc07 resnet50", i)
+        assert min(picture.image.shape[2:]) == 25
+        assert picture.target.tolist() == [4]  # of class 7 all is set aside
+        assert torch.equal(picture.places["mask"][0], one.masks[:2].any(dim=0))
+        assert torch.equal(picture.places["box"], picture.places["mask"])
+        maps, queries = study.explain(SMALL["AISE"], picture, seed=0)
+        assert queries == 24
+        row = study.measure(unit(SMALL["AISE"], i, data="voc07 resnet50"))
+        large = torch.nn.functional.interpolate(
+            maps, one.image.shape[2:], mode="bilinear"
+        )
+        region = one.masks[:2].any(dim=0, keepdim=True)
+        for tolerance in (0.0, 5.0, 15.0):
+            hit = study._hits(row["maxima_mask"][0], tolerance)
+            assert hit == float(pointing_hits(large, region, tolerance))
+        mass = large[0, 0].clamp_min(0)
+        share = float(mass[region[0]].sum() / mass.sum())
+        assert row["energy_mask"][0] == pytest.approx(share, abs=1e-4)
+
+
+def test_the_published_setting() -> None:
+    """TorchRay's networks and areas, and the paper's numbers of photographs."""
+    settings = unit(SMALL["AISE"], 4951, data="voc07 vgg16").settings
+    assert settings["model"] == "torchray_vgg16_voc"
+    assert settings["model"] in models.names()
+    assert unit(SMALL["AISE"], 0, data="coco14 resnet50").settings["model"] == (
+        "torchray_resnet50_coco"
+    )
+    with pytest.raises(ValueError, match="images must be below 4952"):
+        unit(SMALL["AISE"], 4952, data="voc07 vgg16")
+    vgg, coco = study.table("voc07 vgg16"), study.table("coco14 resnet50")
+    assert vgg["GradCAM"].arguments == {"layer": "network.features.29"}
+    assert coco["GradCAM"].arguments == {}
+    assert coco["Extremal"].arguments["areas"] == [0.018, 0.025, 0.05, 0.1]
+    assert vgg["Extremal"] == study.table()["Extremal"]
 
 
 def test_sensitivity_by_definition(monkeypatch) -> None:
