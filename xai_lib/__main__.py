@@ -2,20 +2,25 @@
 
 python -m xai_lib list              all studies, and how many of their rows are stored
 python -m xai_lib run STUDY ...     measure what a study's store lacks
-python -m xai_lib figures           draw what is stored
+python -m xai_lib figures           the book's figures as PNG files
 python -m xai_lib claims            the papers' statements, and what the rows say
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from xai_lib.studies import claims
 from xai_lib.studies.catalogue import STUDIES, Study
 from xai_lib.studies.parallel import cluster, processes
 from xai_lib.studies.results import Results
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
@@ -33,6 +38,22 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
     )
     commands = found.add_subparsers(dest="command", required=True)
     commands.add_parser("list", parents=[where], help="all studies")
+    commands.add_parser("claims", parents=[where], help="statements and verdicts")
+    draw = commands.add_parser("figures", help="the book's figures as PNG files")
+    draw.add_argument(
+        "--notebooks",
+        type=Path,
+        metavar="FOLDER",
+        default=NOTEBOOKS,
+        help="of a copy of the book; default: the checkout that is installed",
+    )
+    draw.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("figures"),
+        help="default: figures",
+    )
     run = commands.add_parser("run", parents=[where], help="measure what is missing")
     run.add_argument("studies", nargs="+", metavar="STUDY", choices=[*studies])
     run.add_argument(
@@ -71,6 +92,35 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
     )
 
 
+def figures(notebooks: Path, out: Path) -> list[Path]:
+    """Save the pictures of executed notebooks as `<chapter>-<nn>.png`.
+
+    Raises:
+        FileNotFoundError: no notebooks, as a plain install has none.
+    """
+    chapters = sorted(notebooks.glob("*.ipynb"))
+    if not chapters:
+        raise FileNotFoundError(
+            f"{notebooks} holds no notebooks: the figures are drawn in the book's "
+            "chapters, which an installed package does not bring; give --notebooks "
+            "the folder of a copy of the book"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for chapter in chapters:
+        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+        outputs = [o for cell in cells for o in cell.get("outputs", [])]
+        pictures = [o["data"]["image/png"] for o in outputs if _has_picture(o)]
+        for n, picture in enumerate(pictures, start=1):
+            found.append(out / f"{chapter.stem}-{n:02d}.png")
+            found[-1].write_bytes(base64.b64decode("".join(picture)))
+    return found
+
+
+def _has_picture(output: dict) -> bool:
+    return "image/png" in output.get("data", {})
+
+
 def main(
     arguments: list[str] | None = None, studies: Mapping[str, Study] = STUDIES
 ) -> int:
@@ -79,6 +129,16 @@ def main(
     options = asked.parse_args(arguments)
     if options.command == "list":
         print(listing(studies, options.results))
+        return 0
+    if options.command == "claims":
+        print(claims.table(claims.rulings(options.results)))
+        return 0
+    if options.command == "figures":
+        try:
+            saved = figures(options.notebooks, options.out)
+        except FileNotFoundError as error:
+            asked.error(str(error))
+        print(f"{len(saved)} figures in {options.out}")
         return 0
     if options.scheduler and options.jobs != 1:
         asked.error("--jobs is for this machine, --scheduler for a cluster: give one")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.studies import geex, pertmap
+from xai_lib.studies import aise, aise_detection, geex, pertmap, showdown
 from xai_lib.studies.results import Results, Spread, Unit, Work, one_by_one
 
 LITE = "efficientnet_lite0"
@@ -119,6 +119,45 @@ def _choices() -> list[Unit]:
     return found
 
 
+def _aise(reproduces: str, units: Callable[[], Sequence[Unit]]) -> Study:
+    work = partial(one_by_one, aise.measure)
+    return Study(f"Tsykunov et al.: {reproduces}; chapter 08", units, work)
+
+
+def _aise_scenes() -> list[Unit]:
+    floors = ("random point", "centre")
+    table = aise.table()
+    felt = {label: one for label, one in table.items() if label not in floors}
+    return [
+        *aise.units(table, "scenes", range(300)),
+        *aise.units(aise.variants(), "scenes", range(100)),
+        *aise.units(felt, "scenes", range(24), "sensitivity"),
+    ]
+
+
+def _aise_convergence() -> list[Unit]:
+    places = ("scenes", "small", "large")
+    cases = aise.convergence()
+    return [unit for data in places for unit in aise.units(cases, data, range(40))]
+
+
+def _aise_grids() -> list[Unit]:
+    cases = aise.grid_table()
+    return [
+        *aise.units(cases, "grids 2x2", range(8)),
+        *aise.units(cases, "grids 3x3", range(3)),
+    ]
+
+
+def _detection() -> list[Unit]:
+    every = aise_detection.cases().values()
+    return [aise_detection._unit(one, i) for i in range(100) for one in every]
+
+
+def _showdown(data: str) -> list[Unit]:
+    return showdown.units(showdown.bench(), f"cnn_{data}", data, range(50))
+
+
 _FIGURE1 = "Figure 1, footnote 6, violations"
 STUDIES: Mapping[str, Study] = {
     **{
@@ -180,4 +219,22 @@ STUDIES: Mapping[str, Study] = {
     "geex_choices": _geex(
         "no figure: how settings were chosen", _choices, geex.TOGETHER
     ),
+    "aise_scenes": _aise(
+        "the table, section 9's choices, max-sensitivity", _aise_scenes
+    ),
+    "aise_convergence": _aise("adaptive against random samples", _aise_convergence),
+    "aise_grids": _aise("the table, on grids of photographs", _aise_grids),
+    "aise_detection": Study(
+        "Tsykunov et al.: Figures 10 and 11, in numbers; chapter 09",
+        _detection,
+        partial(one_by_one, aise_detection.measure),
+    ),
+    **{
+        f"showdown_{data}": Study(
+            "all explainers on one bench; chapter 10",
+            partial(_showdown, data),
+            partial(one_by_one, showdown.measure),
+        )
+        for data in ("mnist", "fashion_mnist")
+    },
 }

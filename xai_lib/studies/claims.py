@@ -1,0 +1,734 @@
+"""The papers' checkable statements, and what the stored rows say of them.
+
+`data/published/claims.csv` lists the statements. Each names the function here that
+decides it, or the chapter that does, by a proof or a measurement of its own. A function
+returns, for each data set that has the rows, the comparisons that the statement makes.
+On a data set the statement holds if all of them hold, and fails if one of them fails
+(see `geex_claims.Claim`); the verdict follows from all data sets. Nothing is typed in.
+
+    for ruling in rulings():
+        print(ruling.statement, ruling.verdict)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from xai_lib.studies import aise_claims, geex, pertmap
+from xai_lib.studies import geex_claims as gc
+from xai_lib.studies.geex import FAMILY, FLOOR, score
+from xai_lib.studies.geex_claims import Claim, Found, alike, apart, larger
+from xai_lib.studies.results import NotMeasured, published
+from xai_lib.studies.rows import TITLES, Rows
+
+SMALL = ("mnist", "fashion_mnist")
+LARGE = ("photos",)
+ALMOST_ZERO = 0.05
+"""The share of images whose class may change."""
+
+Decided = dict[str, list[Claim]]
+"""By the data set, as it is named to a reader."""
+
+
+def _on(names: Iterable[str], decide: Callable[[str], list[Claim]]) -> Decided:
+    """Decide on each data set that has the rows."""
+    found: Decided = {}
+    for data in names:
+        with suppress(NotMeasured):
+            found[TITLES[data]] = decide(data)
+    return found
+
+
+def _ranked(names: Iterable[str], decide: Callable[..., list[Claim]]) -> Decided:
+    """The same, with gradient-like maps ranked as they are, and times the input where
+    that makes a difference."""
+    found = _on(names, partial(decide, ranking="map"))
+    for data, claims in _on(names, partial(decide, ranking="input")).items():
+        if claims != found[data]:
+            found[f"{data} (map × input)"] = claims
+    return found
+
+
+# Ikeno and Hara, on the rows of `pertmap.figure1`.
+
+_FIGURE1 = ("mnist", "fashion_mnist", "photos", "coco_animals")
+_RIVALS = tuple(name for name in pertmap.EXPLAINERS if name != "Stochastic")
+
+
+def _share(found: Mapping[str, pertmap.Curves], method: str, colour: str) -> Tensor:
+    """How often an image's class has changed, over the quantiles `[N]`."""
+    return found[method].changed[colour].double().mean(dim=1)
+
+
+def _fewer_changes(rows: Rows, rivals: Iterable[str]) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.figure1(data, "Stochastic", *rivals)
+        own = _share(found, "Stochastic", "grey")
+        return [
+            larger(
+                "Figure 1", f"{r} changes more", data, _share(found, r, "grey") - own
+            )
+            for r in rivals
+        ]
+
+    return _on(_FIGURE1, decide)
+
+
+def almost_zero(rows: Rows) -> Decided:
+    """At every quantile up to 50 %, at most ALMOST_ZERO of the classes change."""
+
+    def decide(data: str) -> list[Claim]:
+        changed = rows.figure1(data, "Stochastic")["Stochastic"].changed["grey"]
+        return [
+            larger("Figure 1", f"few changes at {q} %", data, ALMOST_ZERO - at.double())
+            for q, at in zip(pertmap.QUANTILES, changed.T, strict=True)
+            if q <= 50
+        ]
+
+    return _on(_FIGURE1, decide)
+
+
+def most_resistant(rows: Rows) -> Decided:
+    return _fewer_changes(rows, _RIVALS)
+
+
+def above_linear_programs(rows: Rows) -> Decided:
+    return _fewer_changes(rows, ("LP", "LP (Smooth)"))
+
+
+def colours_alike(rows: Rows) -> Decided:
+    """Who changes surely more, or less, than the stochastic form when flipped to grey
+    does so with the other colour too."""
+
+    def decide(data: str) -> list[Claim]:
+        found = rows.figure1(data, "Stochastic", *_RIVALS)
+        claims: list[Claim] = []
+        unclear: list[Claim] = []
+        for rival in _RIVALS:
+            more = {
+                colour: _share(found, rival, colour)
+                - _share(found, "Stochastic", colour)
+                for colour in pertmap.COLOURS
+            }
+            said = f"{rival} changes more, grey"
+            grey = larger("Figure 1", said, data, more.pop("grey"))
+            if grey.verdict == "open":
+                unclear.append(grey)
+                continue
+            sign, word = (1, "more") if grey.verdict == "holds" else (-1, "less")
+            claims += [
+                larger("footnote 6", f"{rival} changes {word}, {c}", data, sign * m)
+                for c, m in more.items()
+            ]
+        return claims or unclear
+
+    return _on(_FIGURE1, decide)
+
+
+_TESTS = {
+    "uniform": "random points",
+    "corners": "random corners",
+    "worst": "the worst point",
+}
+
+
+def _violations(found: Mapping[str, pertmap.Curves], method: str, test: str) -> Tensor:
+    """The share of points that break the constraint, or whether the worst does."""
+    values = found[method].boxes[test]
+    return (values > 0).double() if test == "worst" else values.double()
+
+
+def linear_programs_violate(rows: Rows) -> Decided:
+    """For more than ALMOST_ZERO of the images a point of the box is found that changes
+    the decision."""
+
+    def decide(data: str) -> list[Claim]:
+        found = rows.figure1(data, "LP", "LP (Smooth)")
+        return [
+            larger(
+                "section 4.2",
+                f"{method} has a violation",
+                data,
+                _violations(found, method, "worst") - ALMOST_ZERO,
+            )
+            for method in found
+        ]
+
+    return _on(_FIGURE1, decide)
+
+
+def stochastic_violates_less(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.figure1(data, *pertmap.BOXES)
+        return [
+            larger(
+                "section 4.2",
+                f"{rival} violates more, {where}",
+                data,
+                _violations(found, rival, test)
+                - _violations(found, "Stochastic", test),
+            )
+            for rival in ("LP", "LP (Smooth)")
+            for test, where in _TESTS.items()
+        ]
+
+    return _on(_FIGURE1, decide)
+
+
+# Cai and Wunder, section 3.
+
+
+def cross_entropy_better(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.losses(data)
+        return [
+            larger(
+                "section 3",
+                f"{method}: cross-entropy above logit, AOPC",
+                data,
+                score(found[method, "non-informative"]) - score(found[method, "logit"]),
+            )
+            for method in FAMILY
+        ]
+
+    return _on(SMALL, decide)
+
+
+def fewer_queries(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        labels = (
+            [("mirrored", 5000), ("orthogonal", 1568), ("low-frequency", 500)]
+            if data in SMALL
+            else [("resized", 5000), ("low-frequency", 1000)]
+        )
+        return gc.samplers_claims(rows.samplers(data, *labels), data)
+
+    return _on(("mnist", "photos"), decide)
+
+
+def resizing_denoises(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.table1(data, "GEEX", "GERS")
+        said = "less of GERS's map is noise than of GEEX's"
+        gain = found["GEEX"]["noise"] - found["GERS"]["noise"]
+        return [larger("section 3", said, data, gain)]
+
+    return _on((*SMALL, *LARGE), decide)
+
+
+# Figures 3 and 4.
+
+
+def family_nearer_than_rise(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.table1(data, *FAMILY, "RISE")
+        return [c for c in gc.figure3_claims(found, data) if "RISE" in c.statement]
+
+    return _on((*SMALL, *LARGE), decide)
+
+
+def _resizing_nearer(rows: Rows, names: Iterable[str]) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        found = rows.table1(data, *FAMILY, "RISE")
+        return [c for c in gc.figure3_claims(found, data) if "RISE" not in c.statement]
+
+    return _on(names, decide)
+
+
+def resizing_harms_small(rows: Rows) -> Decided:
+    return _resizing_nearer(rows, SMALL)
+
+
+def resizing_pays_large(rows: Rows) -> Decided:
+    return _resizing_nearer(rows, LARGE)
+
+
+def rise_nearer_large(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        near = rows.table1(data, "RISE")["RISE"]["to_smoothgrad"]
+        return [
+            apart(
+                "Figure 3",
+                f"nearer than on {TITLES[small]}",
+                data,
+                rows.table1(small, "RISE")["RISE"]["to_smoothgrad"],
+                near,
+            )
+            for small in SMALL
+        ]
+
+    return _on(LARGE, decide)
+
+
+def integration_amplifies(rows: Rows) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        estimate = "GEEX" if data in SMALL else "GERS"
+        return gc.figure4_claims(rows.table1(data, estimate, "iGEEX"), data)
+
+    return _on((*SMALL, *LARGE), decide)
+
+
+# Table 1.
+
+
+def _differences(
+    rows: Rows,
+    names: Iterable[str],
+    pairs: Iterable[tuple[str, str]],
+    claim: Callable[..., Claim] = larger,
+    word: str = "above",
+) -> Decided:
+    """Claims about the AOPC of the first of each pair less that of the second."""
+    wanted = list(pairs)
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        methods = dict.fromkeys(method for pair in wanted for method in pair)
+        found = rows.table1(data, *methods)
+        aopc = {method: score(found[method], ranking) for method in methods}
+        return [
+            claim("Table 1", f"{a} {word} {b}", data, aopc[a] - aopc[b])
+            for a, b in wanted
+        ]
+
+    return _ranked(names, decide)
+
+
+def family_above_rivals(rows: Rows) -> Decided:
+    rivals = ("RISE", "LIME")
+    return _differences(
+        rows, (*SMALL, *LARGE), [(a, b) for a in FAMILY for b in rivals]
+    )
+
+
+def white_box_leads(rows: Rows) -> Decided:
+    """The better one of SmoothGrad and IG is above every method that only queries."""
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        others = ("RISE", "LIME", *FAMILY)
+        found = rows.table1(data, *geex.WHITE_BOX, *others)
+        aopc = {method: score(found[method], ranking) for method in found}
+        best = max(geex.WHITE_BOX, key=lambda m: float(aopc[m].mean()))
+        return [
+            larger("Table 1", f"{best} above {m}", data, aopc[best] - aopc[m])
+            for m in others
+        ]
+
+    return _ranked((*SMALL, *LARGE), decide)
+
+
+def lime_last(rows: Rows) -> Decided:
+    others = [m for m in geex.EXPLAINERS if m != "LIME"]
+    return _differences(rows, (*SMALL, *LARGE), [(m, "LIME") for m in others])
+
+
+def resizing_minor_small(rows: Rows) -> Decided:
+    return _differences(rows, SMALL, [("GERS", "GEEX")], alike, "about as good as")
+
+
+def resizing_negative_fashion(rows: Rows) -> Decided:
+    return _differences(rows, ("fashion_mnist",), [("GEEX", "GERS")])
+
+
+def like_smoothgrad_small(rows: Rows) -> Decided:
+    pairs = [("GEEX", "SmoothGrad"), ("GERS", "SmoothGrad")]
+    return _differences(rows, SMALL, pairs, alike, "about as good as")
+
+
+def igeex_like_ig_small(rows: Rows) -> Decided:
+    return _differences(rows, SMALL, [("iGEEX", "IG")], alike, "about as good as")
+
+
+def rise_similar_small(rows: Rows) -> Decided:
+    pairs = [("RISE", method) for method in FAMILY]
+    return _differences(rows, SMALL, pairs, alike, "about as good as")
+
+
+def rise_less_effective_large(rows: Rows) -> Decided:
+    return _differences(rows, LARGE, [(method, "RISE") for method in FAMILY])
+
+
+def resizing_improves_large(rows: Rows) -> Decided:
+    return _differences(rows, LARGE, [("GERS", "GEEX")])
+
+
+def integration_drops_large(rows: Rows) -> Decided:
+    return _differences(rows, LARGE, [("GERS", "iGEEX")])
+
+
+# Supplement S-V.
+
+
+def _samples(
+    rows: Rows, names: Iterable[str], pairs: Iterable[tuple[int, int]]
+) -> Decided:
+    wanted = list(pairs)
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        found = rows.samples(data, *sorted({n for pair in wanted for n in pair}))
+        return [
+            larger(
+                "Figure S4",
+                f"{b:,} samples above {a:,}",
+                data,
+                score(found[b], ranking) - score(found[a], ranking),
+            )
+            for a, b in wanted
+        ]
+
+    return _ranked(names, decide)
+
+
+def more_samples_better(rows: Rows) -> Decided:
+    return _samples(rows, (*SMALL, *LARGE), [(250, 1000), (1000, 8000)])
+
+
+def growth_slows_small(rows: Rows) -> Decided:
+    return _ranked(
+        SMALL,
+        lambda data, ranking: gc.samples_claims(
+            rows.samples(data, 500, 2000, 8000), data, ranking
+        ),
+    )
+
+
+def growth_goes_on_large(rows: Rows) -> Decided:
+    return _samples(rows, LARGE, [(500, 2000), (2000, 8000)])
+
+
+def converges(rows: Rows) -> Decided:
+    """With 8,000 samples, AOPC alike."""
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        found = rows.samples(data, 8000)
+        gap = score(found["SmoothGrad"], ranking) - score(found[8000], ranking)
+        return [alike("Figure S4", "8,000 samples as good as SmoothGrad", data, gap)]
+
+    return _ranked((*SMALL, *LARGE), decide)
+
+
+def samples_matter_more_small(rows: Rows) -> Decided:
+    def gain(data: str, ranking: str) -> Tensor:
+        found = rows.samples(data, 250, 8000)
+        return score(found[8000], ranking) - score(found[250], ranking)
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        return [
+            apart(
+                "Figure S4",
+                f"less gain than on {TITLES[small]}",
+                data,
+                gain(small, ranking),
+                gain(data, ranking),
+            )
+            for small in SMALL
+        ]
+
+    return _ranked(LARGE, decide)
+
+
+def _widths(rows: Rows, pairs: Iterable[tuple[float, float]]) -> Decided:
+    wanted = list(pairs)
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        found = rows.stdevs(data, *sorted({s for pair in wanted for s in pair}))
+        return [
+            larger(
+                "Figure S4",
+                f"σ = {a} above {b}",
+                data,
+                score(found[a], ranking) - score(found[b], ranking),
+            )
+            for a, b in wanted
+        ]
+
+    return _ranked((*SMALL, *LARGE), decide)
+
+
+def wider_improves(rows: Rows) -> Decided:
+    return _widths(rows, [(0.5, 0.05)])
+
+
+def width_bounded(rows: Rows) -> Decided:
+    return _widths(rows, [(0.5, 1.0)])
+
+
+def random_close_large(rows: Rows) -> Decided:
+    def decide(data: str, ranking: str) -> list[Claim]:
+        large = rows.table1(data, "SmoothGrad", FLOOR)
+        return [
+            gc.floor_claim(
+                rows.table1(small, "SmoothGrad", FLOOR), large, data, ranking
+            )
+            for small in SMALL
+        ]
+
+    return _ranked(LARGE, decide)
+
+
+def _best_size(found: Found, ranking: str) -> int:
+    sizes = [size for size in found if isinstance(size, int)]
+    return max(sizes, key=lambda size: float(score(found[size], ranking).mean()))
+
+
+def ratio_peaks_large(rows: Rows) -> Decided:
+    """The best size in between is better than the smallest and than the largest."""
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        found = rows.mask_sizes(data)
+        sizes = sorted(size for size in found if isinstance(size, int))
+        peak = _best_size({size: found[size] for size in sizes[1:-1]}, ranking)
+        return gc.mask_sizes_claims(found, data, peak, ranking)
+
+    return _ranked(LARGE, decide)
+
+
+def ratio_lower_small(rows: Rows) -> Decided:
+    """With the ratio that is best on photographs, digits have a lower AOPC than with
+    the best lower one."""
+
+    def decide(data: str, ranking: str) -> list[Claim]:
+        ratio = 224 / _best_size(rows.mask_sizes("photos"), ranking)
+        found = rows.mask_sizes(data)
+        sizes = sorted(size for size in found if isinstance(size, int))
+        same = min(sizes, key=lambda size: abs(28 / size - ratio))
+        lower: Found = {size: found[size] for size in sizes if size > same}
+        best = _best_size(lower, ranking) if lower else same
+        gain = score(found[best], ranking) - score(found[same], ranking)
+        said = f"ratio {28 / best:.1f} better than {28 / same:.1f}"
+        return [larger("Figure S5", said, data, gain)]
+
+    return _ranked(SMALL, decide)
+
+
+# Tsykunov, Lee and Park.
+
+
+def _pointing(
+    rows: Rows, pairs: Iterable[tuple[str, str]], margin: float, word: str
+) -> Decided:
+    wanted = list(pairs)
+
+    def decide(data: str) -> list[Claim]:
+        labels = dict.fromkeys(label for pair in wanted for label in pair)
+        found = rows.pointing(data, *labels)
+        return [
+            aise_claims.ahead(
+                "the table", f"{a} {word} {b}", data, found[a], found[b], margin
+            )
+            for a, b in wanted
+        ]
+
+    return _on(("scenes",), decide)
+
+
+_AISE_300 = ("AISE-LIPO-300", "AISE-DIRECT-300")
+
+
+def aise_reaches_rise(rows: Rows) -> Decided:
+    pairs = [(ours, "RISE-8000") for ours in _AISE_300]
+    return _pointing(rows, pairs, aise_claims.MARGIN, "reaches")
+
+
+def aise_reaches_shap(rows: Rows) -> Decided:
+    pairs = [(ours, "SHAP-8000") for ours in _AISE_300]
+    return _pointing(rows, pairs, aise_claims.MARGIN, "reaches")
+
+
+def aise_above_gradients(rows: Rows) -> Decided:
+    """Above the two methods that are plain gradients, as in all published columns."""
+    rivals = ("Gradient", "GuidedBackprop")
+    pairs = [(ours, rival) for ours in _AISE_300 for rival in rivals]
+    return _pointing(rows, pairs, 0, "above")
+
+
+def _converges(rows: Rows, words: str, names: Iterable[str]) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        claims = aise_claims.convergence_claims(rows.convergence(data), data)
+        return [claim for claim in claims if words in claim.statement]
+
+    return _on(names, decide)
+
+
+_ARTICLES = ("scenes", "small", "large")
+
+
+def adaptive_faster(rows: Rows) -> Decided:
+    return _converges(rows, "above random sampling", _ARTICLES)
+
+
+def thirty_queries_enough(rows: Rows) -> Decided:
+    return _converges(rows, "reaches RISE", _ARTICLES)
+
+
+def narrow_harder(rows: Rows) -> Decided:
+    return _converges(rows, "narrow kernel", _ARTICLES)
+
+
+def _variant(rows: Rows, words: str) -> Decided:
+    def decide(data: str) -> list[Claim]:
+        claims = aise_claims.variants_claims(rows.variants(data), data)
+        return [claim for claim in claims if words in claim.statement]
+
+    return _on(("scenes",), decide)
+
+
+def unbiased_better(rows: Rows) -> Decided:
+    return _variant(rows, "unbiased")
+
+
+def coarse_precision_better(rows: Rows) -> Decided:
+    return _variant(rows, "precision")
+
+
+def several_widths_better(rows: Rows) -> Decided:
+    return _variant(rows, "several widths")
+
+
+def wide_first_better(rows: Rows) -> Decided:
+    return _variant(rows, "coarse to fine")
+
+
+# All together.
+
+
+class Ruling(NamedTuple):
+    """A statement of a paper and what became of it."""
+
+    paper: str
+    section: str
+    statement: str
+    decided_by: str
+    verdict: str
+    """"holds", "does not hold", "open", what holds where, "not measured", or
+    "see chapter NN" for what no stored row decides."""
+    parts: dict[str, list[Claim]]
+    """By data set; empty if no row decides."""
+
+
+def rulings(folder: str | Path | None = None, rows: Rows | None = None) -> list[Ruling]:
+    """All statements of `data/published/claims.csv` with their verdicts.
+
+    Args:
+        folder: of the stores; None is the book's `data/results`.
+        rows: what is read instead, for tests.
+    """
+    rows = Rows(folder) if rows is None else rows
+    found = []
+    for row in published("claims"):
+        by = row["decided_by"]
+        if by.startswith("chapter "):
+            parts: Decided = {}
+            verdict = f"see {by}"
+        else:
+            parts = DECIDE[by](rows)
+            verdict = overall({data: on_data(said) for data, said in parts.items()})
+        found.append(Ruling(**row, verdict=verdict, parts=parts))
+    return found
+
+
+def on_data(claims: Iterable[Claim]) -> str:
+    """The verdict on one data set, from all comparisons of a statement."""
+    verdicts = {claim.verdict for claim in claims}
+    if "fails" in verdicts:
+        return "does not hold"
+    return "holds" if verdicts == {"holds"} else "open"
+
+
+def overall(verdicts: Mapping[str, str]) -> str:
+    """The verdict from all data sets."""
+    if not verdicts:
+        return "not measured"
+    if len(set(verdicts.values())) == 1:
+        return next(iter(verdicts.values()))
+    where = {
+        verdict: ", ".join(data for data, said in verdicts.items() if said == verdict)
+        for verdict in ("holds", "does not hold", "open")
+    }
+    only = "holds only on" if where["does not hold"] else "holds on"
+    words = {"holds": only, "does not hold": "does not hold on", "open": "open on"}
+    return "; ".join(f"{words[v]} {data}" for v, data in where.items() if data)
+
+
+def deciding(claims: Iterable[Claim]) -> Claim:
+    """The comparison that decides: one that fails before an open one before others,
+    and of these the one with the lowest value."""
+    order = ("fails", "open", "holds")
+    return min(claims, key=lambda c: (order.index(c.verdict), c.value))
+
+
+def table(found: Iterable[Ruling]) -> str:
+    """The statements, their verdicts, and under each the deciding comparison of every
+    data set with its 95 % interval."""
+    lines, paper = [], ""
+    for ruling in found:
+        if ruling.paper != paper:
+            paper = ruling.paper
+            lines += ["", paper, "=" * len(paper)]
+        lines.append(f"{ruling.section}: {ruling.statement}")
+        lines.append(f"    -> {ruling.verdict}")
+        for data, claims in ruling.parts.items():
+            c = deciding(claims)
+            lines.append(
+                f"       {data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
+                f"[{c.low:+.3f}, {c.high:+.3f}], {c.images} images"
+            )
+    return "\n".join(lines[1:])
+
+
+DECIDE: dict[str, Callable[[Rows], Decided]] = {
+    decide.__name__: decide
+    for decide in (
+        almost_zero,
+        most_resistant,
+        above_linear_programs,
+        colours_alike,
+        linear_programs_violate,
+        stochastic_violates_less,
+        cross_entropy_better,
+        fewer_queries,
+        resizing_denoises,
+        family_nearer_than_rise,
+        resizing_harms_small,
+        resizing_pays_large,
+        rise_nearer_large,
+        integration_amplifies,
+        family_above_rivals,
+        white_box_leads,
+        lime_last,
+        resizing_minor_small,
+        resizing_negative_fashion,
+        like_smoothgrad_small,
+        igeex_like_ig_small,
+        rise_similar_small,
+        rise_less_effective_large,
+        resizing_improves_large,
+        integration_drops_large,
+        more_samples_better,
+        growth_slows_small,
+        growth_goes_on_large,
+        converges,
+        samples_matter_more_small,
+        wider_improves,
+        width_bounded,
+        random_close_large,
+        ratio_peaks_large,
+        ratio_lower_small,
+        aise_reaches_rise,
+        aise_reaches_shap,
+        aise_above_gradients,
+        adaptive_faster,
+        thirty_queries_enough,
+        narrow_harder,
+        unbiased_better,
+        coarse_precision_better,
+        several_widths_better,
+        wide_first_better,
+    )
+}
+"""The functions that `claims.csv` names."""
