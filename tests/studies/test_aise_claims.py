@@ -112,24 +112,24 @@ def test_the_smaller_rows_of_grids_are_known() -> None:
 
 
 def test_variants() -> None:
-    energy = dict.fromkeys(aise.variants(), 0.4) | {
-        "AISE-DIRECT-300": 0.5,
-        "coarse to fine": 0.6,
+    share = dict.fromkeys(aise.variants(), 0.4) | {
+        "AISE-DIRECT-300": 0.55,
+        "coarse to fine": 0.7,
     }
-    found = {
-        label: rows(0.5, share, seed)
-        for seed, (label, share) in enumerate(energy.items())
-    }
-    assert set(verdicts(claims.variants_claims(found, "scenes")).values()) == {"holds"}
-    worst = {label: rows(0.5, 1 - e, s) for s, (label, e) in enumerate(energy.items())}
-    assert set(verdicts(claims.variants_claims(worst, "scenes")).values()) == {"fails"}
-    assert len(claims.variants_claims(found, "scenes")) == len(energy) - 2
+    said = {k: rows(v, v, seed) for seed, (k, v) in enumerate(share.items())}
+    assert set(verdicts(claims.variants_claims(said, "scenes")).values()) == {"holds"}
+    turned = {k: rows(1 - v, 1 - v, seed) for seed, (k, v) in enumerate(share.items())}
+    assert set(verdicts(claims.variants_claims(turned, "scenes")).values()) == {"fails"}
+    # Each variant but the hull, which the paper does not speak of; two of them twice.
+    assert len(claims.variants_claims(said, "scenes")) == len(share) - 2 + 2
 
 
 def converging(adaptive: float, other: float) -> dict[tuple[str, str, int], dict]:
     found = {}
     for seed, (sampler, widths) in enumerate(aise.convergence()):
         share = adaptive if sampler in claims.ADAPTIVE else other
+        if sampler == "coarse to fine":  # better still than what is better
+            share = adaptive + (0.07 if adaptive > other else -0.07)
         if widths == "narrow":
             share = 1 - share
         for n in aise.QUERIES:
@@ -140,7 +140,7 @@ def converging(adaptive: float, other: float) -> dict[tuple[str, str, int], dict
 def test_convergence_as_said_and_reversed() -> None:
     found = claims.convergence_claims(converging(0.9, 0.4), "scenes")
     assert set(verdicts(found).values()) == {"holds"}
-    assert len(found) == 3 * 2 * 2 * 2 + 2 * 2 + 1
+    assert len(found) == 3 * 2 * 2 * 2 + 2 * 2 + 3 + 1
     found = claims.convergence_claims(converging(0.1, 0.6), "scenes")
     assert set(verdicts(found).values()) == {"fails"}
 

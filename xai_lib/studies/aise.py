@@ -454,6 +454,9 @@ def coarse_to_fine(
     only a square around the maximum of the sum of the maps so far, which reaches
     REACH widths of the kernel that found it to each side. The queries are AISE's.
 
+    A narrowed area draws the map's mass together, whatever is in it, and a second
+    object of the class outside is given up: compare by the maximum first.
+
     Args:
         blackbox: images to scores.
         image: `[1, C, H, W]`.

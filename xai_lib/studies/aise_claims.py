@@ -114,6 +114,18 @@ def variants_claims(found: Found, data: str, place: str = "box") -> list[Claim]:
         larger(where, statement, data, ours - energy[rival])
         for where, statement, rival in said
     ]
+    claims += [
+        ahead(
+            "chapter 07",
+            f"covariance above the {form}, in the pointing game",
+            data,
+            found["AISE-DIRECT-300"],
+            found[form.removesuffix(" form")],
+            tolerance=0.0,
+            place=place,
+        )
+        for form in ("plain sum", "normalised form")
+    ]
     gain = energy["coarse to fine"] - ours
     claims.append(larger("section 6", "coarse to fine above AISE-DIRECT", data, gain))
     return claims
@@ -164,6 +176,18 @@ def convergence_claims(
                     place=place,
                 )
             )
+    # By the maximum alone: a narrowed area draws the mass together whatever is in it.
+    for n in (30, 96, 300):
+        claims.append(
+            ahead(
+                "section 6",
+                f"coarse to fine above DIRECT after {n} queries, in the pointing game",
+                data,
+                found["coarse to fine", "default", n],
+                found["DIRECT", "default", n],
+                place=place,
+            )
+        )
     nearer = [
         aise.per_image(found["DIRECT", widths, 150], f"distance_{place}")
         for widths in ("narrow", "default")
