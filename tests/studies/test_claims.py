@@ -161,12 +161,15 @@ class World:
 
     def convergence(self, data: str) -> dict:
         found = {}
-        for sampler in ("LIPO", "DIRECT", "random", "lattice", "RISE"):
-            ours = sampler in aise_claims.ADAPTIVE
+        adaptive = self.pick(0.8, 0.3)
+        accuracy = {
+            **dict.fromkeys(aise_claims.ADAPTIVE, adaptive),
+            "coarse to fine": self.pick(0.95, 0.1),
+            **dict.fromkeys(("random", "lattice", "RISE"), 0.5),
+        }
+        for sampler, value in accuracy.items():
             for n in (30, 96, 150, 300, 1500, 3000):
-                found[sampler, "default", n] = pointed(
-                    self.pick(0.9, 0.2) if ours else 0.5
-                )
+                found[sampler, "default", n] = pointed(value)
         narrow = found["DIRECT", "default", 150]["distance_box"]
         found["DIRECT", "narrow", 150] = {
             **pointed(0.5),

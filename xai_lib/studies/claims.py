@@ -591,7 +591,7 @@ def several_widths_better(rows: Rows) -> Decided:
 
 
 def wide_first_better(rows: Rows) -> Decided:
-    return _variant(rows, "coarse to fine")
+    return _converges(rows, "coarse to fine above DIRECT", _ARTICLES)
 
 
 # All together.
