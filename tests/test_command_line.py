@@ -74,7 +74,7 @@ def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, jobs):
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        if kills < 4:
+        if kills < 3:
             # From the moment that this run has started something.
             while len(noted(tmp_path, "start")) == started and process.poll() is None:
                 time.sleep(0.005)
@@ -95,7 +95,7 @@ def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, jobs):
             assert process.returncode == 0, complaints
             break
         kills += 1
-    assert kills >= 3
+    assert kills >= 2
     rows = Results("toy", tmp_path).rows()
     assert sorted(row["image"] for row in rows) == list(range(60))
     assert all(row["result"] == {"square": row["image"] ** 2} for row in rows)
@@ -228,4 +228,5 @@ def test_running_a_stored_study_again_measures_nothing(name):
 def test_unfinished_studies_go_on_where_they_stopped(name):
     """Every stored row is one that the study asks for, so none is measured again."""
     results, asked = Results(name), STUDIES[name].units()
-    assert len(results.missing(asked)) + len(results.rows()) == len(asked)
+    distinct = {unit.key for unit in asked}
+    assert len(results.missing(asked)) + len(results.rows()) == len(distinct)

@@ -163,6 +163,30 @@ def test_a_repeated_row_is_reported(tmp_path):
         Results("s", tmp_path)
 
 
+def test_a_second_writer_stops_and_cuts_nothing_off(tmp_path):
+    first, second = Results("s", tmp_path), Results("s", tmp_path)
+    first.run(units(2), square)
+    text = first.path.read_bytes()
+    with pytest.raises(RuntimeError, match="another process writes to it"):
+        second.run(units(3), square)
+    assert first.path.read_bytes() == text
+    assert Results("s", tmp_path).run(units(3), square) == 1
+
+
+def test_what_is_no_row_is_kept_elsewhere(tmp_path):
+    seen = {}
+
+    def keep(unit: Unit, found: dict) -> dict:
+        seen[unit.image] = found["map"]
+        return {"square": found["square"]}
+
+    results = Results("s", tmp_path)
+    work = lambda group: [{"square": 1, "map": object()} for _ in group]  # noqa: E731
+    assert results.run_together(units(3), work, 2, keep=keep) == 3
+    assert sorted(seen) == [0, 1, 2]
+    assert [row["result"] for row in results.rows()] == [{"square": 1}] * 3
+
+
 def test_what_json_would_change_is_refused(tmp_path):
     results = Results("s", tmp_path)
     with pytest.raises(TypeError, match="lists, text"):
