@@ -93,7 +93,7 @@ def _in_processes(
 def _on_cluster(
     client: Client, threads: int, function: _Function, groups: list[list[Unit]]
 ) -> Iterator[Measured]:
-    # Not joblib's backend for Dask: it waits for ever if a unit kills its workers.
+    # Not joblib's backend for Dask: a task lost with its workers never calls back.
     from distributed import as_completed
 
     tasks = [
