@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbformat
 
-from site_chapters import Book, chapter_for_site, read_figures
+from site_chapters import Book, chapter_for_site, read_figures, read_references
 from site_pages import benchmark_page, execution_page, figure_page
 from sync_notebooks import ROOT, chapters, origin
 
@@ -29,7 +29,11 @@ def assemble(root: Path, source: Path) -> None:
     shutil.copytree(root / "docs", source)
     paths = chapters(root / "notebooks")
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
-    book = Book(notebooks, read_figures(root / "docs" / "figures.csv"))
+    book = Book(
+        notebooks,
+        read_figures(root / "docs" / "figures.csv"),
+        read_references(root / "docs" / "references.bib"),
+    )
     (source / "chapters").mkdir()
     for name in notebooks:
         page = chapter_for_site(name, book, origin(root))
@@ -39,8 +43,6 @@ def assemble(root: Path, source: Path) -> None:
         "execution": execution_page(root / "_build" / "execution.json", list(paths)),
         "benchmarks": benchmark_page(root / "benchmarks" / "results"),
     }
-    if not (source / "studies.md").exists():
-        pages["studies"] = "# Studies\n\nThis page is not written yet.\n"
     for name, text in pages.items():
         (source / f"{name}.md").write_text(text, encoding="utf-8")
     copy_mathjax(source / "_static" / "mathjax")

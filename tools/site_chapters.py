@@ -2,7 +2,8 @@ r"""What the site adds to a chapter: anchors, links between chapters, captions.
 
 A notebook must read well in Jupyter and Colab, which know no labels. So it holds none:
 it says "chapter 05", "formula (1)" and "Figure S4" in plain text, and `\tag{3.1}` in an
-equation. These are unique within the strand of one paper, and become links here.
+equation. These are unique within the strand of one paper, and become links here; a
+reference becomes one by its title.
 """
 
 from __future__ import annotations
@@ -58,12 +59,33 @@ def read_figures(path: Path) -> list[Figure]:
         return [Figure(**row) for row in csv.DictReader(file)]
 
 
+def read_references(path: Path) -> dict[str, str]:
+    """Titles, reduced to letters, and the keys of docs/references.bib."""
+    entry = re.compile(r"^@\w+\{(\w+),.*\btitle=\{(.+?)\},", re.MULTILINE)
+    found = entry.findall(path.read_text(encoding="utf-8"))
+    return {letters(title): key for key, title in found}
+
+
+def letters(title: str) -> str:
+    """A title without what printers change."""
+    return re.sub(r"\W+", "", title).lower()
+
+
+def cited_titles(source: str) -> list[str]:
+    """The titles, in italics, in a list of references; none for other cells."""
+    _, heading, listed = source.partition("## References\n")
+    return (
+        re.findall(r"^- [^*\n]+?\*(.+?)\.?\*", listed, re.MULTILINE) if heading else []
+    )
+
+
 @dataclass
 class Book:
-    """All chapters by name, and the items of the papers."""
+    """All chapters by name, the items of the papers, and the bibliography."""
 
     notebooks: dict[str, NotebookNode]
     figures: list[Figure]
+    references: dict[str, str]
 
     def chapter(self, number: str) -> str | None:
         """The name of the chapter with this number, if there is one."""
@@ -215,6 +237,13 @@ def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
         seen.update(new)
         return "".join(f"({label})=\n" for label in new) + match[0]
 
+    def cited(line: str) -> str:
+        titles = cited_titles(f"## References\n{line}")
+        key = book.references.get(letters(titles[0])) if titles else None
+        return f"{line} {{cite}}`{key}`" if key else line
+
+    text, heading, listed = source.partition("## References\n")
+    source = text + heading + "\n".join(map(cited, listed.split("\n")))
     source = outside(source, links)
     source = _HEADING.sub(heading_labels, source)
     return _DISPLAY.sub(equation_label, source)
