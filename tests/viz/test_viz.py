@@ -156,3 +156,15 @@ def test_a_widget_says_that_it_computes_and_then_how_long():
     box.children[0].children[0].value = 7
     assert said == [None, "computing …"]
     assert re.fullmatch(r"\d+\.\d s", label.value)
+
+
+def test_a_widget_shows_what_went_wrong():
+    def draw(n):
+        if n == 7:
+            raise ValueError("n must not be 7")
+        return plt.figure()
+
+    box = viz.explore(draw, n=ipywidgets.IntSlider(value=2, min=1, max=9))
+    with pytest.raises(ValueError, match="must not be 7"):
+        box.children[0].children[0].value = 7
+    assert box.children[1].value == "ValueError: n must not be 7"

@@ -19,7 +19,7 @@ def explore(
 
     The picture is an `Image` widget, not captured cell output, so that it changes in
     every front end and can be tested without one. A line between both says that the
-    model is being asked, and then how long that took.
+    model is being asked, and then how long that took, or what went wrong.
 
     Args:
         draw: called with the controls' values by name; returns a figure, which is
@@ -39,7 +39,11 @@ def explore(
 
     def redraw(_: Any = None) -> None:
         busy.value, began = "computing …", time.perf_counter()
-        fig = draw(**{name: control.value for name, control in controls.items()})
+        try:
+            fig = draw(**{name: control.value for name, control in controls.items()})
+        except Exception as error:
+            busy.value = f"{type(error).__name__}: {error}"
+            raise
         buffer = io.BytesIO()
         fig.savefig(buffer, format="png")
         plt.close(fig)
