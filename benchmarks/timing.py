@@ -65,12 +65,9 @@ def ratio(name: str, above: list[float], below: list[float], goal: str = "") -> 
 
 def _store(script: str) -> None:
     """All ratios of this process so far: a script that is stopped keeps its first."""
-    cuda = torch.cuda.is_available()
     content = {
         "about": (sys.modules["__main__"].__doc__ or "").strip().splitlines()[0],
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "device": _device(),
         "torch": str(torch.__version__).partition("+")[0],
         "date": datetime.now(timezone.utc).date().isoformat(),
         "ratios": _stored,
@@ -78,3 +75,12 @@ def _store(script: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (RESULTS / f"{script}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return (
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), torch threads: {threads}"
+    )

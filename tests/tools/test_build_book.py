@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -84,6 +85,23 @@ def test_all_notebooks_run_and_each_failure_is_named(
     assert "+as of now" in err
     assert {path.stem for path in (book / "_build/notebooks").iterdir()} == set(BOOKS)
     assert committed == {p: p.read_bytes() for p in (book / "notebooks").iterdir()}
+
+
+def test_what_became_of_each_chapter_is_recorded(book: Path) -> None:
+    build_book.main([], root=book)
+    path = book / "_build" / "execution.json"
+    record = json.loads(path.read_text())
+    assert set(record) == set(BOOKS)
+    right, wrong = record["00_right"], record["01_wrong"]
+    assert (right["agreeing"], right["comparable"], right["figures"]) == (3, 3, 1)
+    assert (wrong["agreeing"], wrong["comparable"]) == (1, 2)
+    assert right["minutes"] > 0
+    assert right["profile"] == "quick"
+    assert right["device"]
+    # Running one chapter leaves the others' rows.
+    path.write_text(json.dumps(record | {"01_wrong": {"kept": True}}))
+    build_book.main(["00_right"], root=book)
+    assert json.loads(path.read_text())["01_wrong"] == {"kept": True}
 
 
 def test_nbval_gives_the_same_verdict(book: Path) -> None:

@@ -95,6 +95,19 @@ def test_bench_runs_every_script_and_stops_at_a_failure(copy: Path) -> None:
     assert run(copy, "make", "bench", failing=scripts[0]) == (2, scripts[:1])
 
 
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [
+        ("site", "tools/build_site.py"),
+        ("student", "tools/make_student.py"),
+        ("browser", "-m pytest tests/browser"),
+        ("colab", "-m pytest tests/tools/test_colab.py"),
+    ],
+)
+def test_a_target_is_one_call(copy: Path, target: str, call: str) -> None:
+    assert run(copy, "make", target) == (0, [*SETUP, call])
+
+
 def test_clean_keeps_the_environment(copy: Path) -> None:
     run(copy, "make", "book")
     for path in ("_build/figures", "xai_lib/__pycache__", ".venv/lib/__pycache__"):
