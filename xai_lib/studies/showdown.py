@@ -20,8 +20,9 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -90,7 +91,7 @@ PROBABILITY = (
 BUDGETS = (100, 500, 2000)
 STEPS = 98
 """Steps of a deletion or insertion: 8 of 784 pixels at a time."""
-N_SENSITIVE = 10
+N_SENSITIVE = 5
 """Images with the first indices whose maps are made again for "stability"."""
 N_NEAR = 4
 """Perturbed copies of an image for "stability"; the AISE paper takes 10."""
@@ -428,6 +429,156 @@ def read(
         label: torch.tensor([of_images[i] for i in common], dtype=torch.float64)
         for label, of_images in found.items()
     }
+
+
+class Table(NamedTuple):
+    """One measure on one kind of data, for some methods and the same images."""
+
+    data: str
+    """"MNIST", "Fashion-MNIST", "photographs", "grids", "scenes" or "detections"."""
+    measure: str
+    scores: dict[Label, Tensor]
+    """A number per image, `[N]`; high is good."""
+
+    @property
+    def costs(self) -> dict[Label, float]:
+        """Queries of each, by its budget; 0 for methods that differentiate."""
+        return {label: label.budget or 0 for label in self.scores}
+
+
+def tables(folder: str | Path | None = None) -> list[Table]:
+    """What all studies have measured so far, by data and measure.
+
+    MNIST and Fashion-MNIST are this study's, with map × input for GRADIENT_LIKE. The
+    others are those of `pertmap`, `geex`, `aise` and `aise_detection`, with the
+    budgets of these studies and maps as they are. Stores without an image that all of
+    their methods have are left out.
+
+    Args:
+        folder: of the stores; None is the book's `data/results`.
+    """
+    found = []
+    for data, name in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
+        for measure in MEASURES:
+            ask = (f"cnn_{data}", data, Results(f"showdown_{data}", folder), measure)
+            found += _table_of(name, measure, lambda a=ask: read(bench(), *a, "input"))
+    for data, measure, scores in (
+        ("photographs", "aopc", _photos_aopc),
+        ("photographs", "kept", _photos_kept),
+        ("grids", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
+        ("scenes", "energy", partial(_pointing, "scenes", "energy_box")),
+        ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
+        ("detections", "energy", _detections),
+    ):
+        found += _table_of(data, measure, partial(scores, folder))
+    return found
+
+
+def _table_of(
+    data: str, measure: str, scores: Callable[[], dict[Label, Tensor]]
+) -> list[Table]:
+    try:
+        return [Table(data, measure, scores())]
+    except (ImportError, ValueError):  # TEMPORARY ImportError
+        return []
+
+
+def _photos_aopc(folder: str | Path | None) -> dict[Label, Tensor]:
+    model = "efficientnet_lite0"
+    cases = {
+        **geex.table1(model),
+        "GERS waves": geex.samplers(model)["low-frequency", 1000],
+        **geex.floors(model),
+    }
+    found = geex.read(cases, model, "photos", Results("geex_photos", folder))
+    asking = {name for name in found if cases[name].method in (*ASKING, "GERS")}
+    return {
+        Label(
+            str(name), cases[name].arguments["n_samples"] if name in asking else None
+        ): values["aopc"].double()
+        for name, values in found.items()
+    }
+
+
+_NAMES = {
+    "GuidedBP": "GuidedBackprop",
+    "IntGrad": "IG",
+    "DeepLIFT": "DeepLift",
+    "LP": "Linear PertMap",
+    "LP (Smooth)": "Linear PertMap (smooth)",
+    "Stochastic": "PertMap",
+    "SHAP": "KernelSHAP",
+    "random point": "random",
+}
+"""Names in other studies, and here."""
+
+
+def _photos_kept(folder: str | Path | None) -> dict[Label, Tensor]:
+    found = pertmap.curves(
+        Results("pertmap_figure1_photos", folder),
+        "efficientnet_lite0",
+        "photos",
+        settings=pertmap.REDUCED,
+    )
+    window = pertmap.arguments("Occlusion", "efficientnet_lite0")
+    across = math.ceil((224 - window["window"]) / window["stride"]) + 1
+    return {
+        Label(_NAMES.get(m, m), 1 + across**2 if m == "Occlusion" else None): (
+            1 - curves.changed["grey"].double().mean(dim=1)
+        )
+        for m, curves in found.items()
+    }
+
+
+def _pointing(
+    data: str, measure: str, folder: str | Path | None
+) -> dict[Label, Tensor]:
+    from xai_lib.studies import aise
+
+    cases = aise.grid_table() if data.startswith("grids") else aise.table()
+    store = "aise_grids" if data.startswith("grids") else "aise_scenes"
+    found = aise.read(cases, data, Results(store, folder))
+    scores = {}
+    for name, values in found.items():
+        numbers = values[measure].double()
+        if numbers.ndim == 2:
+            numbers = numbers[:, aise.TOLERANCES.index(aise.SCALED)]
+        scores[_label(str(name))] = _by_image(numbers, values["image"])
+    return scores
+
+
+def _label(name: str) -> Label:
+    """ "RISE-8000" is RISE with 8,000 queries; "Extremal-200" has no queries."""
+    method, _, number = name.rpartition("-")
+    if not number.isdigit():
+        return Label(_NAMES.get(name, name), None)
+    known = _NAMES.get(method, method)
+    return Label(known, None if known in WHITE_BOX else int(number))
+
+
+def _by_image(numbers: Tensor, image: Tensor) -> Tensor:
+    """The mean over the pairs of an image: `[M]` to `[N]`, by increasing image."""
+    known, row = image.unique(return_inverse=True)
+    total = torch.zeros(len(known), dtype=torch.float64)
+    return total.index_add(0, row, numbers) / row.bincount()
+
+
+def _detections(folder: str | Path | None) -> dict[Label, Tensor]:
+    from xai_lib.studies import aise_detection
+
+    cases = aise_detection.cases()
+    found = aise_detection.read(cases, Results("aise_detection", folder))
+    return {
+        _detection_label(name): values["energy_mask"] for name, values in found.items()
+    }
+
+
+def _detection_label(name: str) -> Label:
+    """ "AISE-150, LIPO" is AISE with 150 queries and another sampler."""
+    base, comma, change = name.partition(", ")
+    label = _label(base)
+    sampler = change if comma else "DIRECT" if base.startswith("AISE") else ""
+    return label._replace(method="-".join(filter(None, (label.method, sampler))))
 
 
 # From here on: statements. `scores` are always a number per image, high is good, and
