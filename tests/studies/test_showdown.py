@@ -9,7 +9,7 @@ import torch
 from scipy.stats import kendalltau, rankdata
 
 from xai_lib import baselines
-from xai_lib.studies import geex, showdown
+from xai_lib.studies import geex, pertmap, showdown
 from xai_lib.studies.results import Results
 from xai_lib.studies.showdown import Case, Label
 from xai_lib.zoo import models
@@ -299,12 +299,78 @@ def test_choice_is_the_cheapest_of_those_like_the_best():
               "cheap": base["c"]}  # fmt: skip
     values["best"] = values["best"] + 0.001
     costs = {"best": 100, "like it": 10, "cheap": 1}
-    found = showdown.choose(values, costs)
-    assert found.name == "like it"
-    assert set(found.alike) == {"best", "like it"}
-    assert showdown.choose(values, costs | {"like it": 200}).name == "best"
+    assert showdown.choose(values, costs) == "like it"
+    assert set(showdown.alike(values)) == {"best", "like it"}
+    assert showdown.choose(values, costs | {"like it": 200}) == "best"
     same = {"a": torch.ones(3), "b": torch.ones(3)}
-    assert showdown.choose(same, {"a": 2, "b": 1}).name == "b"
+    assert showdown.choose(same, {"a": 2, "b": 1}) == "b"
+    assert showdown.alike(same) == ["a", "b"]
+
+
+def test_decisions_respect_budget_access_and_floors():
+    noise = torch.from_numpy(RNG.normal(0, 0.1, 50))
+    white, dear, cheap = Label("IG", None), Label("RISE", 2000), Label("RISE", 100)
+    floor, lumps = Label("random", None), Label("lumps", None)
+    values = {white: noise + 3, dear: noise + 2, cheap: noise + 1, floor: noise}
+    found = showdown.decide(values, None, gradients=True)
+    assert found == (white, (white,), floor)
+    assert showdown.decide(values, None, gradients=False).label == dear
+    assert showdown.decide(values, 1999, gradients=False).label == cheap
+    assert showdown.decide(values, 100, gradients=True).label == white
+    assert showdown.decide(values, 99, gradients=False) is None
+    # A floor between the two, and one that is as good as the best.
+    high = values | {lumps: noise + 1.5}
+    assert showdown.decide(high, None, gradients=False) == (dear, (dear,), lumps)
+    found = showdown.decide(high, 100, gradients=False)
+    assert found == (None, (cheap,), lumps)
+    # Of two alike, the cheaper one, if it is above the floor.
+    other = torch.from_numpy(RNG.normal(0, 5, 50))
+    wide = {dear: noise + 2, cheap: noise + other - other.mean() + 1.9}
+    assert set(showdown.alike(wide)) == {dear, cheap}
+    assert showdown.decide(wide, None, gradients=False) == (cheap, (dear, cheap), None)
+    found = showdown.decide({**wide, floor: noise + 1}, None, gradients=False)
+    assert found == (dear, (dear, cheap), floor)
+
+
+def test_tables_of_all_studies():
+    found = {(table.data, table.measure): table for table in showdown.tables()}
+    assert {(d, m) for d in ("MNIST", "Fashion-MNIST") for m in showdown.MEASURES} < (
+        set(found)
+    )
+    for table in found.values():
+        assert len({len(values) for values in table.scores.values()}) == 1
+        unknown = {
+            label.method
+            for label in table.scores
+            if label.method not in (*showdown.EXPLAINERS, *showdown.KNOWS_NOTHING)
+        }
+        assert unknown <= {"Linear PertMap (smooth)", "D-RISE", "AISE-lattice"}
+        assert all(
+            label.budget
+            for label in table.scores
+            if label.method in (*showdown.ASKING, "D-RISE", "AISE-lattice")
+        )
+    photos = found["photographs", "kept"].scores
+    flips = pertmap.curves(
+        Results("pertmap_figure1_photos"),
+        "efficientnet_lite0",
+        "photos",
+        settings=pertmap.REDUCED,
+    )
+    ratio = flips["IntGrad"].changed["grey"].double().mean()
+    assert 1 - photos[Label("IG", None)].mean() == pytest.approx(float(ratio))
+    # 1 + 37² squares: 0, 6, …, 216, the last one cut off.
+    assert Label("Occlusion", 1 + len(range(0, 224 - 12 + 6, 6)) ** 2) in photos
+
+
+def test_what_is_not_measured_is_left_out(tmp_path):
+    assert showdown.tables(tmp_path) == []
+
+
+def test_means_over_the_pairs_of_an_image():
+    image = torch.tensor([7, 3, 7, 7])
+    numbers = torch.tensor([1.0, 5.0, 0.0, 0.5]).double()
+    assert showdown._by_image(numbers, image).tolist() == [5, 0.5]
 
 
 def test_scores_must_be_of_the_same_images():

@@ -31,7 +31,7 @@ from xai_lib.baselines.drise import DRISE
 from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
-from xai_lib.studies.results import Results, Unit
+from xai_lib.studies.results import NotMeasured, Results, Unit
 from xai_lib.zoo import detectors, scenes
 
 METHODS = ("AISE", "shuffled", "D-RISE", "blob")
@@ -210,7 +210,7 @@ def read(
         there are in it.
 
     Raises:
-        ValueError: a case has no row, or no scene is common to all.
+        NotMeasured: a case has no row, or no scene is common to all.
     """
     rows: dict[str, dict[int, dict[str, Any]]] = {}
     for label, one in cases.items():
@@ -221,10 +221,12 @@ def read(
             if int(right) in row["result"]["right"]
         }
         if not rows[label]:
-            raise ValueError(f"{results.path.name} has no row of {label} with {wanted}")
+            raise NotMeasured(
+                f"{results.path.name} has no row of {label} with {wanted}"
+            )
     common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
     if not common:
-        raise ValueError(
+        raise NotMeasured(
             f"{results.path.name}: no scene has rows of all of {', '.join(cases)}"
         )
     found = {}

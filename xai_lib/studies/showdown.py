@@ -44,8 +44,8 @@ from xai_lib.metrics import (
     max_sensitivity,
 )
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
-from xai_lib.studies import geex, pertmap
-from xai_lib.studies.results import Results, Spread, Unit
+from xai_lib.studies import aise, aise_detection, geex, pertmap
+from xai_lib.studies.results import NotMeasured, Results, Spread, Unit
 from xai_lib.zoo import models
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -75,6 +75,8 @@ WHITE_BOX = tuple(EXPLAINERS)[:10]
 ASKING = tuple(EXPLAINERS)[10:]
 FLOORS = ("random", "centre", "image")
 """Maps that know nothing about the model; "image" is the image itself."""
+KNOWS_NOTHING = (*FLOORS, "lumps", "waves", "blob", "AISE-shuffled")
+"""The floors of all studies."""
 GRADIENT_LIKE = ("Gradient", "SmoothGrad", "GEEX", "GERS", "GERS waves")
 """Maps of derivatives; the others are in units of the score, as map × input is."""
 PROBABILITY = (
@@ -405,7 +407,8 @@ def read(
         For each label `[N]`, in the order of the images.
 
     Raises:
-        ValueError: no case has the measure, or no image is common to those that do.
+        ValueError: an unknown reading.
+        NotMeasured: no case has the measure, or no image is common to those that do.
     """
     check_choice("reading", reading, ("map", "input"))
     found: dict[Label, dict[int, float]] = {}
@@ -421,7 +424,7 @@ def read(
             found[label] = of_images
     common = sorted(set.intersection(*map(set, found.values()))) if found else []
     if not common:
-        raise ValueError(
+        raise NotMeasured(
             f"{results.path.name} has no image of {data} with {measure!r} of all "
             "cases that are measured"
         )
@@ -451,8 +454,8 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
     MNIST and Fashion-MNIST are this study's, with map × input for GRADIENT_LIKE. The
     others are those of `pertmap`, `geex`, `aise` and `aise_detection`, with the
-    budgets of these studies and maps as they are. Stores without an image that all of
-    their methods have are left out.
+    budgets of these studies and maps as they are. What has not been measured, or has no
+    image that all of its methods share, is left out.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
@@ -480,7 +483,7 @@ def _table_of(
 ) -> list[Table]:
     try:
         return [Table(data, measure, scores())]
-    except ValueError:  # no row yet, or no common image
+    except NotMeasured:
         return []
 
 
@@ -534,11 +537,18 @@ def _photos_kept(folder: str | Path | None) -> dict[Label, Tensor]:
 def _pointing(
     data: str, measure: str, folder: str | Path | None
 ) -> dict[Label, Tensor]:
-    from xai_lib.studies import aise
-
-    cases = aise.grid_table() if data.startswith("grids") else aise.table()
-    store = "aise_grids" if data.startswith("grids") else "aise_scenes"
-    found = aise.read(cases, data, Results(store, folder))
+    grids = data.startswith("grids")
+    results = Results("aise_grids" if grids else "aise_scenes", folder)
+    every = aise.grid_table() if grids else aise.table()
+    # Dear methods come last, and may be missing altogether.
+    cases = {
+        name: one
+        for name, one in every.items()
+        if results.rows(method=one.method, arguments=one.arguments)
+    }
+    if not cases:
+        raise NotMeasured(f"{results.path.name} has no rows")
+    found = aise.read(cases, data, results)
     scores = {}
     for name, values in found.items():
         numbers = values[measure].double()
@@ -565,8 +575,6 @@ def _by_image(numbers: Tensor, image: Tensor) -> Tensor:
 
 
 def _detections(folder: str | Path | None) -> dict[Label, Tensor]:
-    from xai_lib.studies import aise_detection
-
     cases = aise_detection.cases()
     found = aise_detection.read(cases, Results("aise_detection", folder))
     return {
@@ -692,23 +700,66 @@ def pareto(costs: Mapping[T, float], quality: Mapping[T, float]) -> list[T]:
     return front
 
 
-class Choice(NamedTuple):
-    """What the numbers recommend."""
-
-    name: Hashable
-    alike: tuple[Hashable, ...]
-    """All that cannot be told apart from the best, the best first."""
+def alike(scores: Scores[T]) -> list[T]:
+    """All that the images cannot tell apart from the best one, the best first."""
+    best, *others = ranking(scores)
+    return [best, *(n for n in others if not told(scores[best], scores[n]))]
 
 
-def choose(scores: Scores[T], costs: Mapping[T, float]) -> Choice:
-    """The cheapest of all that the images cannot tell apart from the best.
+def choose(scores: Scores[T], costs: Mapping[T, float]) -> T:
+    """The cheapest of all that the images cannot tell apart from the best one.
 
     Of equally cheap ones, the one with the higher mean.
     """
-    order = list(ranking(scores))
-    best = order[0]
-    alike = [n for n in order if n == best or not told(scores[best], scores[n])]
-    return Choice(min(alike, key=lambda n: costs[n]), tuple(alike))
+    return min(alike(scores), key=lambda n: costs[n])
+
+
+class Decision(NamedTuple):
+    """What to take from a table, under a condition."""
+
+    label: Label | None
+    """None if the images do not tell the best apart from the best floor."""
+    alike: tuple[Label, ...]
+    """All that cannot be told apart from the best one allowed, the best first."""
+    floor: Label | None
+    """The best floor, if there is one."""
+
+
+def decide(
+    scores: Scores[Label], budget: int | None, *, gradients: bool
+) -> Decision | None:
+    """What a table of scores recommends to somebody with a budget.
+
+    Of all methods that are allowed and that the images cannot tell apart from the best
+    one, the cheapest in queries that is surely above every floor.
+
+    Args:
+        scores: for each label a number per image, with those of some KNOWS_NOTHING.
+        budget: the most queries; None allows any number.
+        gradients: whether methods that differentiate are allowed.
+
+    Returns:
+        None if the scores have no method that is allowed.
+    """
+    limit = math.inf if budget is None else budget
+    allowed = {
+        label: values
+        for label, values in scores.items()
+        if label.method not in KNOWS_NOTHING
+        and (gradients if label.budget is None else label.budget <= limit)
+    }
+    if not allowed:
+        return None
+    floors = {n: v for n, v in scores.items() if n.method in KNOWS_NOTHING}
+    best = alike(allowed)
+    above = [
+        n for n in best if all(told(allowed[n], floor) for floor in floors.values())
+    ]
+    return Decision(
+        min(above, key=lambda n: n.budget or 0) if above else None,
+        tuple(best),
+        next(iter(ranking(floors))) if floors else None,
+    )
 
 
 def _table(scores: Scores[T]) -> tuple[list[T], np.ndarray]:
