@@ -155,7 +155,7 @@ def _detection() -> list[Unit]:
 
 
 def _showdown(data: str) -> list[Unit]:
-    return showdown.units(showdown.bench(), f"cnn_{data}", data, range(50))
+    return showdown.units(showdown.bench(), f"cnn_{data}", data, range(40))
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
