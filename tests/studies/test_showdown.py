@@ -9,7 +9,7 @@ import torch
 from scipy.stats import kendalltau, rankdata
 
 from xai_lib import baselines
-from xai_lib.studies import geex, pertmap, showdown
+from xai_lib.studies import aise, geex, pertmap, showdown
 from xai_lib.studies.results import Results
 from xai_lib.studies.showdown import Case, Label
 from xai_lib.zoo import models
@@ -370,7 +370,7 @@ def test_what_is_not_measured_is_left_out(tmp_path):
 def test_means_over_the_pairs_of_an_image():
     image = torch.tensor([7, 3, 7, 7])
     numbers = torch.tensor([1.0, 5.0, 0.0, 0.5]).double()
-    assert showdown._by_image(numbers, image).tolist() == [5, 0.5]
+    assert aise.image_means(numbers, image).tolist() == [5, 0.5]
 
 
 def test_scores_must_be_of_the_same_images():

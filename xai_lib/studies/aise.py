@@ -55,7 +55,15 @@ from xai_lib.metrics import (
 )
 from xai_lib.paths import cache_path
 from xai_lib.studies import hardware
-from xai_lib.studies.results import NotMeasured, Results, Spread, Unit, published
+from xai_lib.studies.results import (
+    Case,
+    NotMeasured,
+    Results,
+    Spread,
+    Unit,
+    published,
+    rounded,
+)
 from xai_lib.zoo import coco, models, photos, scenes, torchray, voc
 from xai_lib.zoo.annotated import Annotated
 
@@ -114,13 +122,6 @@ SAMPLERS: dict[str, Callable[[Bounds, int, int], Sampler]] = {
 """Forms of DIRECT that AISE does not know by name."""
 FORMS = ("covariance", "normalised", "plain sum")
 """How the scores of the centres become a map; see `aise.density`."""
-
-
-class Case(NamedTuple):
-    """A method with its settings."""
-
-    method: str
-    arguments: dict[str, Any]
 
 
 Cases = Mapping[Any, Case]
@@ -330,9 +331,9 @@ def measure(unit: Unit) -> dict[str, Any]:
         return _sensitivity(case, picture, unit.image)
     about = {
         "target": picture.target.tolist(),
-        "probability": _plain(picture.probability),
+        "probability": rounded(picture.probability),
         "difficult": picture.difficult.int().tolist(),
-        "area": _plain(picture.area),
+        "area": rounded(picture.area),
         "objects": [picture.objects] * len(picture.target),
     }
     budgets = case.arguments.get("queries")
@@ -542,7 +543,7 @@ def judge(maps: Tensor, places: Mapping[str, Tensor]) -> dict[str, Any]:
         found[f"distance_{name}"] = [round(float(d.mean()), 3) for d in away]
         found[f"maxima_{name}"] = [_shares(d) for d in away]
         energy = energy_inside(maps, regions) if len(maps) else torch.zeros(0)
-        found[f"energy_{name}"] = _plain(energy)
+        found[f"energy_{name}"] = rounded(energy)
     return found
 
 
@@ -703,11 +704,6 @@ def _unit(one: Case, data: str, image: int, measures: str) -> Unit:
     return Unit(settings, image)
 
 
-def _plain(values: Tensor) -> list[float]:
-    """Numbers for JSON, rounded to what is meant."""
-    return [round(v, 5) for v in values.tolist()]
-
-
 def read(
     cases: Cases, data: str, results: Results
 ) -> dict[Hashable, dict[str, Tensor]]:
@@ -781,25 +777,13 @@ def _common(
 ) -> tuple[dict[Any, dict[int, dict[str, Any]]], list[int]]:
     """The results by label and image, and the images that all labels have, of those
     in which a class is explained."""
-    rows: dict[Any, dict[int, dict[str, Any]]] = {}
-    for label, one in cases.items():
-        wanted = units({label: one}, data, [0], measures)[0].settings
-        rows[label] = {
-            row["image"]: row["result"]
-            for row in results.rows(**wanted)
-            if row["settings"] == wanted and row["result"]["target"] not in ([], None)
-        }
-        if not rows[label]:
-            raise NotMeasured(
-                f"{results.path.name} has no row of {label} with {wanted}"
-            )
-    common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
-    if not common:
-        raise NotMeasured(
-            f"{results.path.name}: no image of {data} has rows of all of "
-            f"{', '.join(map(str, cases))}"
-        )
-    return rows, common
+    firsts = zip(cases, units(cases, data, [0], measures), strict=True)
+    wanted = {label: unit.settings for label, unit in firsts}
+
+    def explained(result: dict[str, Any]) -> bool:
+        return result["target"] not in ([], None)
+
+    return results.shared(wanted, f"image of {data}", explained)
 
 
 def _by_budget(name: str) -> bool:
@@ -898,10 +882,14 @@ def scores(
 
 def per_image(rows: Mapping[str, Tensor], name: str) -> Tensor:
     """The means over the pairs of each image, `[N]`, in the order of their numbers."""
-    _, of = rows["image"].unique(return_inverse=True)
-    zero = torch.zeros(int(of.max()) + 1, dtype=torch.float64)
-    total = zero.index_add(0, of, rows[name].double())
-    return total / zero.index_add(0, of, torch.ones(len(of), dtype=torch.float64))
+    return image_means(rows[name], rows["image"])
+
+
+def image_means(values: Tensor, image: Tensor) -> Tensor:
+    """The means of the values `[M]` of each image `[M]`: `[N]`, by their numbers."""
+    known, of = image.unique(return_inverse=True)
+    total = torch.zeros(len(known), dtype=torch.float64)
+    return total.index_add(0, of, values.double()) / of.bincount()
 
 
 def where(

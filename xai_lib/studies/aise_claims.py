@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.studies import aise
-from xai_lib.studies.geex_claims import FEWEST, Claim, larger
+from xai_lib.studies.geex_claims import Claim, larger, positive
 
 MARGIN = 0.01
 """A point of accuracy: who is nearer than that reaches the other."""
@@ -47,12 +47,9 @@ def ahead(
     first, second = (game.bootstrap() for game in games)
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
     low, high = (first - second).quantile(ends).tolist()
-    verdict = "holds" if low > -margin else "fails" if high < -margin else "open"
-    images = len(better["image"].unique())
-    if images < FEWEST:
-        verdict = "open"
     value = games[0].accuracy - games[1].accuracy
-    return Claim(where, statement, data, value, low, high, verdict, images)
+    images = len(better["image"].unique())
+    return positive(where, statement, data, value, (low, high), images, margin)
 
 
 def table_claims(found: Found, data: str, **how: Any) -> list[Claim]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from xai_lib.baselines.drise import DRISE
 from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
-from xai_lib.studies.results import NotMeasured, Results, Unit
+from xai_lib.studies.results import Case, Results, Spread, Unit, rounded
 from xai_lib.zoo import detectors, scenes
 
 METHODS = ("AISE", "shuffled", "D-RISE", "blob")
@@ -43,13 +43,6 @@ SEED = 9
 """Of the scenes."""
 LIMIT = 200
 """How many scenes there are to choose from."""
-
-
-class Case(NamedTuple):
-    """A method with its settings."""
-
-    method: str
-    arguments: dict[str, Any]
 
 
 Cases = Mapping[str, Case]
@@ -74,25 +67,9 @@ def cases() -> dict[str, Case]:
     return found
 
 
-def run(
-    cases: Cases,
-    images: Iterable[int],
-    results: Results,
-    *,
-    show_progress: bool = False,
-) -> int:
-    """Measure and store the cases on scenes; rows that are there are not repeated.
-
-    All cases of a scene come before the next scene, so that a part is of use.
-
-    Args:
-        cases: what to measure, by label; labels are not stored.
-        images: numbers of scenes, below LIMIT.
-        results: the store.
-        show_progress: draw a bar.
-
-    Returns:
-        How many rows were measured now.
+def units(cases: Cases, images: Iterable[int]) -> list[Unit]:
+    """What `run` measures: all cases of a scene before the next scene, so that a part
+    is of use.
 
     Raises:
         ValueError: a scene that there is not.
@@ -101,8 +78,34 @@ def run(
     for number in numbers:
         if number >= LIMIT:
             raise ValueError(f"images must be below {LIMIT}, got {number}")
-    units = [_unit(one, i) for i in numbers for one in cases.values()]
-    return results.run(units, measure, show_progress=show_progress)
+    return [_unit(one, i) for i in numbers for one in cases.values()]
+
+
+def run(
+    cases: Cases,
+    images: Iterable[int],
+    results: Results,
+    *,
+    show_progress: bool = False,
+    spread: Spread = map,
+) -> int:
+    """Measure and store the cases on scenes; rows that are there are not repeated.
+
+    Args:
+        cases: what to measure, by label; labels are not stored.
+        images: numbers of scenes, below LIMIT.
+        results: the store.
+        show_progress: draw a bar.
+        spread: who measures, see `Results.run`.
+
+    Returns:
+        How many rows were measured now.
+
+    Raises:
+        ValueError: as `units`.
+    """
+    todo = units(cases, images)
+    return results.run(todo, measure, show_progress=show_progress, spread=spread)
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     maps, queries = _explain(unit, image, found)
     boxes, article, right = _match(found, unit.image)
     result: dict[str, Any] = {
-        "score": _plain(found.scores),
+        "score": rounded(found.scores),
         "right": right.int().tolist(),
         "queries": queries,
     }
@@ -136,13 +139,13 @@ def measure(unit: Unit) -> dict[str, Any]:
         "mask": scene.masks[unit.image][article],
     }
     for name, place in places.items():
-        result[f"energy_{name}"] = _plain(energy_inside(maps, place))
-        result[f"hit_{name}"] = _plain(pointing_hits(maps, place, tolerance=0))
+        result[f"energy_{name}"] = rounded(energy_inside(maps, place))
+        result[f"hit_{name}"] = rounded(pointing_hits(maps, place, tolerance=0))
     result["kept"], result["removed"] = [], []
     for one, box, label in zip(maps, boxes, found.labels.tolist(), strict=True):
         kept, removed = keep_and_remove(image, one[None], box, label)
-        result["kept"].append(_plain(kept))
-        result["removed"].append(_plain(removed))
+        result["kept"].append(rounded(kept))
+        result["removed"].append(rounded(removed))
     return result
 
 
@@ -212,23 +215,10 @@ def read(
     Raises:
         NotMeasured: a case has no row, or no scene is common to all.
     """
-    rows: dict[str, dict[int, dict[str, Any]]] = {}
-    for label, one in cases.items():
-        wanted = _unit(one, 0).settings
-        rows[label] = {
-            row["image"]: row["result"]
-            for row in results.rows(**wanted)
-            if int(right) in row["result"]["right"]
-        }
-        if not rows[label]:
-            raise NotMeasured(
-                f"{results.path.name} has no row of {label} with {wanted}"
-            )
-    common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
-    if not common:
-        raise NotMeasured(
-            f"{results.path.name}: no scene has rows of all of {', '.join(cases)}"
-        )
+    wanted = {label: _unit(one, 0).settings for label, one in cases.items()}
+    rows, common = results.shared(
+        wanted, "scene", lambda result: int(right) in result["right"]
+    )
     found = {}
     for label, of_case in rows.items():
         chosen = [torch.tensor(of_case[i]["right"]) == int(right) for i in common]
@@ -313,8 +303,3 @@ def _unit(one: Case, image: int) -> Unit:
         "arguments": one.arguments,
     }
     return Unit(settings, image)
-
-
-def _plain(values: Tensor) -> list[float]:
-    """Numbers for JSON, rounded to what is meant."""
-    return [round(v, 5) for v in values.tolist()]

@@ -150,8 +150,7 @@ def _aise_grids() -> list[Unit]:
 
 
 def _detection() -> list[Unit]:
-    every = aise_detection.cases().values()
-    return [aise_detection._unit(one, i) for i in range(100) for one in every]
+    return aise_detection.units(aise_detection.cases(), range(100))
 
 
 def _showdown(data: str) -> list[Unit]:

@@ -30,7 +30,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ from xai_lib.metrics import deletion, map_distance
 from xai_lib.paths import data_path
 from xai_lib.studies import hardware
 from xai_lib.studies.results import (
-    NotMeasured,
+    Case,
     Results,
     Spread,
     Unit,
@@ -108,13 +108,6 @@ POINTS = 57
 SIZES = (98, 200, 392, 500, 784, 1568, 5000)
 """Numbers of queries for `samplers` on small images. 1,568 are a forward and a backward
 one for each of 784 pixels, and less than a third of 5,000."""
-
-
-class Case(NamedTuple):
-    """A method with all of its settings."""
-
-    method: str
-    arguments: dict[str, Any]
 
 
 Cases = Mapping[Hashable, Case]
@@ -578,25 +571,17 @@ def read(
         NotMeasured: a case has no row, or no image is common to all.
     """
     explains = _score_of(model, explains)
-    rows: dict[Hashable, dict[int, dict[str, Any]]] = {}
-    for label, one in cases.items():
-        wanted = _unit(one, model, data, 0, explains).settings
-        rows[label] = {row["image"]: row["result"] for row in results.rows(**wanted)}
-        if not rows[label]:
-            raise NotMeasured(
-                f"{results.path.name} has no row of {label} with {wanted}"
-            )
-    common = sorted(set.intersection(*(set(of_case) for of_case in rows.values())))
-    if not common:
-        raise NotMeasured(
-            f"{results.path.name}: no image of {data} has rows of all of "
-            f"{', '.join(map(str, cases))}"
-        )
-    points = _points(wanted["steps"])
+    wanted = {
+        label: _unit(one, model, data, 0, explains).settings
+        for label, one in cases.items()
+    }
+    rows, common = results.shared(wanted, f"image of {data}")
+    steps = _steps(model)
+    points = _points(steps)
     return {
         label: {
             "image": torch.tensor(common),
-            "fractions": points / wanted["steps"],
+            "fractions": points / steps,
             **{
                 name: torch.tensor([of_case[i][name] for i in common])
                 / (1000 if name.startswith("curve") else 1)

@@ -45,8 +45,8 @@ def larger(
 ) -> Claim:
     """The claim that differences `[N]` have a mean above -margin."""
     low, high = (float(end) for end in bootstrap_mean(difference))
-    verdict = _verdict(low + margin, high + margin)
-    return _claim(where, statement, data, difference, (low, high), verdict)
+    mean, images = float(difference.double().mean()), len(difference)
+    return positive(where, statement, data, mean, (low, high), images, margin)
 
 
 def alike(
@@ -57,7 +57,8 @@ def alike(
     inside = low > -margin and high < margin
     outside = low > margin or high < -margin
     verdict = "holds" if inside else "fails" if outside else "open"
-    return _claim(where, statement, data, difference, (low, high), verdict)
+    mean, images = float(difference.double().mean()), len(difference)
+    return _claim(where, statement, data, mean, (low, high), images, verdict)
 
 
 def apart(where: str, statement: str, data: str, more: Tensor, less: Tensor) -> Claim:
@@ -65,29 +66,38 @@ def apart(where: str, statement: str, data: str, more: Tensor, less: Tensor) -> 
     of other images: the interval is that of two means apart, at least 95 %."""
     ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
     low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    fewer = min(more, less, key=len)
-    verdict = _verdict(low, high)
-    claim = _claim(where, statement, data, fewer, (low, high), verdict)
-    return claim._replace(value=float(more.double().mean() - less.double().mean()))
+    value = float(more.double().mean() - less.double().mean())
+    images = min(len(more), len(less))
+    return positive(where, statement, data, value, (low, high), images)
+
+
+def positive(
+    where: str,
+    statement: str,
+    data: str,
+    value: float,
+    interval: tuple[float, float],
+    images: int,
+    margin: float = 0,
+) -> Claim:
+    """The claim that a value with this 95 % interval is above -margin."""
+    low, high = (end + margin for end in interval)
+    verdict = "holds" if low > 0 else "fails" if high < 0 else "open"
+    return _claim(where, statement, data, value, interval, images, verdict)
 
 
 def _claim(
     where: str,
     statement: str,
     data: str,
-    difference: Tensor,
+    value: float,
     interval: tuple[float, float],
+    images: int,
     verdict: str,
 ) -> Claim:
-    images, value = len(difference), float(difference.double().mean())
     if images < FEWEST:
         verdict = "open"
     return Claim(where, statement, data, value, *interval, verdict, images)
-
-
-def _verdict(low: float, high: float) -> str:
-    """Of the claim that what lies in this interval is positive."""
-    return "holds" if low > 0 else "fails" if high < 0 else "open"
 
 
 def table1_claims(found: Found, data: str, ranking: str = "map") -> list[Claim]:

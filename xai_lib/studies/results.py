@@ -14,20 +14,23 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from xai_lib.arguments import check_count
 from xai_lib.attribution import progress
 from xai_lib.paths import data_path
 from xai_lib.studies.hardware import device
+
+_T = TypeVar("_T", bound=Hashable)
 
 
 class NotMeasured(ValueError):
@@ -51,6 +54,13 @@ class Unit:
     @property
     def key(self) -> str:
         return _key(self.settings, self.image, self.seed)
+
+
+class Case(NamedTuple):
+    """A method with all of its settings."""
+
+    method: str
+    arguments: dict[str, Any]
 
 
 class Measured(NamedTuple):
@@ -114,6 +124,43 @@ class Results:
             for row in self._rows.values()
             if settings.items() <= row["settings"].items()
         ]
+
+    def shared(
+        self,
+        wanted: Mapping[_T, Mapping[str, Any]],
+        what: str,
+        counts: Callable[[dict[str, Any]], bool] = lambda result: True,
+    ) -> tuple[dict[_T, dict[int, dict[str, Any]]], list[int]]:
+        """What was measured, by label and image, and the images that all labels have.
+
+        Args:
+            wanted: the settings of each label.
+            what: an image is called in errors, such as "image of mnist".
+            counts: which results are taken.
+
+        Raises:
+            NotMeasured: a label has no row, or no image is common to all.
+        """
+        found = {
+            label: {
+                row["image"]: row["result"]
+                for row in self.rows(**settings)
+                if counts(row["result"])
+            }
+            for label, settings in wanted.items()
+        }
+        for label, of_label in found.items():
+            if not of_label:
+                raise NotMeasured(
+                    f"{self.path.name} has no row of {label} with {wanted[label]}"
+                )
+        common = sorted(set.intersection(*map(set, found.values())))
+        if not common:
+            raise NotMeasured(
+                f"{self.path.name}: no {what} has rows of all of "
+                f"{', '.join(map(str, wanted))}"
+            )
+        return found, common
 
     def missing(self, units: Iterable[Unit]) -> list[Unit]:
         """The units that have no row yet, each once, in their order."""
@@ -269,6 +316,11 @@ def provenance() -> dict[str, Any]:
         },
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def rounded(values: Tensor) -> list[float]:
+    """Numbers for JSON, rounded to what is meant."""
+    return [round(v, 5) for v in values.tolist()]
 
 
 def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:

@@ -45,7 +45,7 @@ from xai_lib.metrics import (
 )
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.studies import aise, aise_detection, geex, pertmap
-from xai_lib.studies.results import NotMeasured, Results, Spread, Unit
+from xai_lib.studies.results import Case, NotMeasured, Results, Spread, Unit
 from xai_lib.zoo import models
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -103,13 +103,6 @@ QUALITY = MEASURES[:3]
 """Those that ask the model whether a map's order is its own."""
 
 T = TypeVar("T", bound=Hashable)
-
-
-class Case(NamedTuple):
-    """A method with all of its settings."""
-
-    method: str
-    arguments: dict[str, Any]
 
 
 class Label(NamedTuple):
@@ -554,7 +547,7 @@ def _pointing(
         numbers = values[measure].double()
         if numbers.ndim == 2:
             numbers = numbers[:, aise.TOLERANCES.index(aise.SCALED)]
-        scores[_label(str(name))] = _by_image(numbers, values["image"])
+        scores[_label(str(name))] = aise.image_means(numbers, values["image"])
     return scores
 
 
@@ -565,13 +558,6 @@ def _label(name: str) -> Label:
         return Label(_NAMES.get(name, name), None)
     known = _NAMES.get(method, method)
     return Label(known, None if known in WHITE_BOX else int(number))
-
-
-def _by_image(numbers: Tensor, image: Tensor) -> Tensor:
-    """The mean over the pairs of an image: `[M]` to `[N]`, by increasing image."""
-    known, row = image.unique(return_inverse=True)
-    total = torch.zeros(len(known), dtype=torch.float64)
-    return total.index_add(0, row, numbers) / row.bincount()
 
 
 def _detections(folder: str | Path | None) -> dict[Label, Tensor]:
