@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy.optimize import direct
 from scipy.spatial import ConvexHull
 
+from scipy_direct import BUDGET, Function, our_points, scipys_points
 from xai_lib.aise.samplers import DirectSampler
 
-Function = Callable[[Sequence[float]], float]
 TABLE = np.random.default_rng(0).random((9, 9))
 STEPS = np.random.default_rng(1).integers(0, 4, (9, 9))
 
@@ -59,42 +59,6 @@ FUNCTIONS: dict[str, Function] = {
     "ripples on a slope": lambda p: p[0] + 0.1 * math.sin(60 * p[1]) + p[1] ** 2,
 }
 BOUNDS = [((0, 0), (1, 1)), ((-5, 0), (10, 15)), ((0.1, -0.3), (0.7, 0.9))]
-BUDGET = 150
-
-
-def scipys_points(
-    function: Function,
-    bounds: Sequence[Sequence[float]],
-    eps: float,
-    locally_biased: bool,
-) -> np.ndarray:
-    visited: list[list[float]] = []
-
-    def record(p: np.ndarray) -> float:
-        visited.append(p.tolist())
-        return function(p)
-
-    direct(
-        record,
-        list(zip(*bounds, strict=True)),
-        eps=eps,
-        maxfun=BUDGET,
-        locally_biased=locally_biased,
-        vol_tol=0,
-        len_tol=0,
-    )
-    assert len(visited) >= BUDGET  # it overshoots
-    return np.array(visited[:BUDGET])
-
-
-def our_points(
-    sampler: DirectSampler, function: Function, portion: int = 10_000, n: int = BUDGET
-) -> np.ndarray:
-    while len(sampler.scores) < n:
-        points = sampler.ask(min(portion, n - len(sampler.scores)))
-        assert len(points) > 0
-        sampler.tell(points, [-function(p) for p in points])
-    return sampler.points
 
 
 def scipy_has_lost_the_hull() -> bool:

@@ -28,6 +28,15 @@ seeds = st.integers(0, 10**6)
 sides = st.integers(1, 6)
 # Few levels mean many ties, which is where an order of pixels shows.
 levels = st.integers(1, 12)
+IMAGES_WITH_MAPS = {
+    "seed": seeds,
+    "n": st.integers(1, 3),
+    "channels": st.integers(1, 3),
+    "height": sides,
+    "width": sides,
+    "per_channel": st.booleans(),
+    "levels": levels,
+}
 
 
 def images(seed: int, *shape: int) -> Tensor:
@@ -58,13 +67,7 @@ def in_order(values: Tensor, sign: int) -> list[int]:
 
 
 @given(
-    seed=seeds,
-    n=st.integers(1, 3),
-    channels=st.integers(1, 3),
-    height=sides,
-    width=sides,
-    per_channel=st.booleans(),
-    levels=levels,
+    **IMAGES_WITH_MAPS,
     baseline=st.sampled_from([0.0, 0.5, -1.0]),
     data=st.data(),
 )
@@ -110,13 +113,7 @@ def test_deletion_and_insertion(
 
 
 @given(
-    seed=seeds,
-    n=st.integers(1, 3),
-    channels=st.integers(1, 3),
-    height=sides,
-    width=sides,
-    per_channel=st.booleans(),
-    levels=levels,
+    **IMAGES_WITH_MAPS,
     quantiles=st.lists(st.integers(0, 100), min_size=1, max_size=6),
     value=st.sampled_from([0.0, 0.5, 1.0]),
 )

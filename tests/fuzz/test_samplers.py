@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import direct
 
+from scipy_direct import our_points, scipys_points
 from xai_lib.aise.samplers import SAMPLERS, DirectSampler, search
 
 BUDGET = 60
@@ -94,45 +94,12 @@ def steps(seed: int) -> Callable[[Any], float]:
     return lambda p: float(round(2 * smooth(p)))
 
 
-def scipys_points(
-    function: Callable[[Any], float], bounds: Any, eps: float, locally_biased: bool
-) -> np.ndarray:
-    visited: list[list[float]] = []
-
-    def record(p: np.ndarray) -> float:
-        visited.append(p.tolist())
-        return function(p)
-
-    direct(
-        record,
-        list(zip(*bounds, strict=True)),
-        eps=eps,
-        maxfun=BUDGET,
-        locally_biased=locally_biased,
-        vol_tol=0,
-        len_tol=0,
-    )
-    return np.array(visited[:BUDGET])
-
-
-def our_points(
-    function: Callable[[Any], float],
-    bounds: Any,
-    eps: float,
-    locally_biased: bool,
-    convex_hull: bool,
-    portion: int = BUDGET,
-) -> np.ndarray:
-    sampler = DirectSampler(bounds, eps, locally_biased, convex_hull)
-    while len(sampler.scores) < BUDGET:
-        points = sampler.ask(min(portion, BUDGET - len(sampler.scores)))
-        sampler.tell(points, [-function(p) for p in points])
-    return sampler.points
-
-
 # Later versions of SciPy may have mended the test for the hull, see DirectSampler.
 SLOPE = (lambda p: p[0] + 2 * p[1], ((0, 0), (1, 1)), 0.0, False)
-HULL = np.array_equal(scipys_points(*SLOPE), our_points(*SLOPE, convex_hull=True))
+HULL = np.array_equal(
+    scipys_points(*SLOPE, n=BUDGET),
+    our_points(DirectSampler(*SLOPE[1:], convex_hull=True), SLOPE[0], n=BUDGET),
+)
 
 
 @pytest.mark.parametrize("kind", [waves, steps])
@@ -152,5 +119,7 @@ def test_direct_is_scipys(
     portion: int,
 ) -> None:
     function = kind(seed)
-    ours = our_points(function, bounds, eps, locally_biased, HULL, portion)
-    assert np.array_equal(ours, scipys_points(function, bounds, eps, locally_biased))
+    sampler = DirectSampler(bounds, eps, locally_biased, HULL)
+    ours = our_points(sampler, function, portion, BUDGET)
+    theirs = scipys_points(function, bounds, eps, locally_biased, BUDGET)
+    assert np.array_equal(ours, theirs)
