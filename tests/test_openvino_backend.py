@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import warnings
 import weakref
 
@@ -55,6 +57,32 @@ def test_answers_survive_the_next_call() -> None:
     kept = first.clone()
     run(IMAGES[4:8])
     assert torch.equal(first, kept)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is one core only")
+def test_the_thread_that_asks_may_run_on_every_core() -> None:
+    """OpenVINO would pin it for as long as it computes with one thread: to the first
+    core, where all processes of a study would meet."""
+    threads, asking = torch.get_num_threads(), threading.get_native_id()
+    seen, done = set(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(frozenset(os.sched_getaffinity(asking)))
+
+    watcher = threading.Thread(target=watch)
+    torch.set_num_threads(1)
+    try:
+        run = compiled(small_net(), IMAGES)
+        watcher.start()
+        for _ in range(20):
+            run(IMAGES.repeat(200, 1, 1, 1))
+    finally:
+        torch.set_num_threads(threads)
+        done.set()
+        watcher.join()
+    assert seen == {frozenset(os.sched_getaffinity(asking))}
 
 
 def test_auto_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:

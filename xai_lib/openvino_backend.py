@@ -103,10 +103,12 @@ def _compile(module: nn.Module, probe: Tensor) -> Run:
             )
         if len(graph.outputs) != 1:
             raise ValueError(f"it returns {len(graph.outputs)} tensors, not one")
-        # On recent CPUs OpenVINO would otherwise compute in bfloat16.
+        # On recent CPUs OpenVINO would otherwise compute in bfloat16. And it would pin
+        # the thread that asks to the first core, where all processes would meet.
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         request = openvino.compile_model(graph, "CPU", settings).create_infer_request()

@@ -280,7 +280,8 @@ def test_cases_of_the_figures():
     # Table 1's own settings are among those of the other figures.
     assert study.samples(CNN)[5000] == table["GEEX"] == study.stdevs(CNN)[0.5]
     assert study.mask_sizes(CNN)[14] == table["GERS"]
-    assert study.mask_sizes(LITE)[masks[0]] == large["GERS"]
+    sizes = study.mask_sizes(LITE)
+    assert sizes[masks[0]] == study.samplers(LITE)["resized", 1000]
     assert study.figure4(LITE) == {m: large[m] for m in ("GERS", "iGEEX")}
     assert study.samplers(CNN)["mirrored", 5000] == table["GEEX"]
     assert study.samplers(CNN)["resized", 5000] == table["GERS"]

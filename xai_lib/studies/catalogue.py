@@ -81,7 +81,7 @@ def _table1(data: str, explains: str) -> list[Unit]:
 
 
 def _effects(model: str, data: str, n: int) -> list[Unit]:
-    every = (geex.samples(model), geex.stdevs(model), geex.mask_sizes(model))
+    every = (geex.mask_sizes(model), geex.samples(model), geex.stdevs(model))
     return [
         unit for cases in every for unit in geex.units(cases, model, data, range(n))
     ]
