@@ -35,7 +35,7 @@ def along(found: Tensor, exact: Tensor) -> float:
 def test_the_whole_path_is_integrated_with_mirrored_noise_too(
     noise: str, n_steps: int | None
 ) -> None:
-    """Theirs ends half-way with mirrored noise: 0.50 on Σx², where IG gives 1.00."""
+    """Places of pairs divided by the number of queries end half-way: 0.50 on Σx²."""
     x = torch.full((1, 4), 0.5).double()
     exact = IntegratedGradients(squares).attribute(x, 0)
     assert exact.sum().item() == pytest.approx(1)

@@ -292,18 +292,13 @@ def test_pareto_by_brute_force():
             assert quality[a] < quality[b]
 
 
-def test_choice_is_the_cheapest_of_those_like_the_best():
-    noise = RNG.normal(0, 1, (4, 50))
-    base = {n: torch.from_numpy(row) for n, row in zip("abcd", noise, strict=True)}
-    values = {"best": base["a"] + 5, "like it": base["a"] + 5 + 0.1 * base["b"],
-              "cheap": base["c"]}  # fmt: skip
-    values["best"] = values["best"] + 0.001
-    costs = {"best": 100, "like it": 10, "cheap": 1}
-    assert showdown.choose(values, costs) == "like it"
+def test_alike_are_those_that_the_images_cannot_tell_from_the_best():
+    noise = RNG.normal(0, 1, (3, 50))
+    base = {n: torch.from_numpy(row) for n, row in zip("abc", noise, strict=True)}
+    values = {"best": base["a"] + 5.001, "like it": base["a"] + 5 + 0.1 * base["b"],
+              "worse": base["c"]}  # fmt: skip
     assert set(showdown.alike(values)) == {"best", "like it"}
-    assert showdown.choose(values, costs | {"like it": 200}) == "best"
     same = {"a": torch.ones(3), "b": torch.ones(3)}
-    assert showdown.choose(same, {"a": 2, "b": 1}) == "b"
     assert showdown.alike(same) == ["a", "b"]
 
 
@@ -377,7 +372,7 @@ def test_scores_must_be_of_the_same_images():
     with pytest.raises(ValueError, match=r"for the same images, got \[2, 3\] numbers"):
         showdown.ranking({"a": torch.ones(2), "b": torch.ones(3)})
     with pytest.raises(ValueError, match="at least one name"):
-        showdown.choose({}, {})
+        showdown.ranking({})
 
 
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])

@@ -160,8 +160,8 @@ class GEEX(EstimatedGradient):
         forward_func: callable from inputs to scores `[N, K]`, or a `BlackBox`.
         n_samples: queries per image, of the same noise for all images of a call.
         stdevs: σ, the standard deviation of the noise in each input number, in input
-            units. The authors' code halves a unit normal mask times 1.0 (MNIST) or 0.3
-            (ImageNet), which is σ = 0.5 or 0.15 here.
+            units. The authors' code has half of 1.0 (MNIST) or 0.3 (ImageNet), in
+            units of the images' standard deviation.
         noise: "independent"; "mirrored", the paper's; or "orthogonal".
         loss: "score", the target's entry of what `forward_func` returns, logit or
             probability; or "non-informative", the cross-entropy of a classifier that

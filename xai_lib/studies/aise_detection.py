@@ -15,7 +15,7 @@ AISE looks, but not what it saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -31,8 +31,9 @@ from xai_lib.baselines.drise import DRISE
 from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
+from xai_lib.studies import hardware
 from xai_lib.studies.results import Case, Results, Spread, Unit, rounded
-from xai_lib.zoo import detectors, scenes
+from xai_lib.zoo import scenes
 
 METHODS = ("AISE", "shuffled", "D-RISE", "blob")
 CONFIDENT = 0.5
@@ -291,8 +292,8 @@ def _scenes() -> scenes.Scenes:
 
 
 @lru_cache
-def _detector() -> detectors.Detector:
-    return detectors.load("scenes_detector")
+def _detector() -> Callable[[Tensor], list[Detection]]:
+    return hardware.detector("scenes_detector")
 
 
 def _unit(one: Case, image: int) -> Unit:

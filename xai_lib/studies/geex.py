@@ -81,9 +81,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "GERS": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored", "mask_size": 14},
     "iGEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
 }
-"""For 28 × 28 pixels: n and sigma of the authors' code, whose masks are half of unit
-normal ones times 1.0; a mask of half the image's size. LIME fits 50 weights, for which
-1,000 samples are its authors' default."""
+"""For 28 × 28 pixels. The authors' code has 5,000 masks of half a unit normal, each
+with both signs, for images that were divided by 0.31. Here n counts queries, and sigma
+is half in units of the pixels. GERS's masks have half the image's size. LIME fits 50
+weights, for which 1,000 samples are its authors' default."""
 LARGE: dict[str, dict[str, Any]] = {
     "SmoothGrad": {"n_samples": 50, "stdev": 0.15, "seed": 1},
     "IG": {"n_steps": 25},
@@ -93,8 +94,8 @@ LARGE: dict[str, dict[str, Any]] = {
     "GERS": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
     "iGEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
 }
-"""For 224 × 224 pixels and more, half of the authors' 0.3: on two photographs without
-a label, GERS had a higher AOPC with it than with 0.3. iGEEX has resized masks, as in
+"""For 224 × 224 pixels and more. On two photographs without a label GERS had a higher
+AOPC with 0.15 than with 0.3. iGEEX has resized masks, as in
 the paper; RISE's 49 cells, LIME's 50 weights and gradients need fewer samples."""
 
 SCORES = ("probability", "logit")

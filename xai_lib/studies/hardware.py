@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from xai_lib.aise.detection import Detection
 from xai_lib.blackbox import BlackBox
-from xai_lib.zoo import models
+from xai_lib.zoo import detectors, models
 
 
 def device() -> torch.device:
@@ -19,6 +21,22 @@ def device() -> torch.device:
 def model(name: str) -> models.Classifier:
     """A classifier of the zoo on `device`."""
     return models.load(name).to(device())
+
+
+def detector(name: str) -> Callable[[Tensor], list[Detection]]:
+    """A detector of the zoo on `device`, for images on the CPU; so are its answers."""
+    known = detectors.load(name)
+    if isinstance(known, nn.Module):
+        known.to(device())
+
+    def detect(images: Tensor) -> list[Detection]:
+        found = known(images.to(device()))
+        return [
+            Detection(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu())
+            for one in found
+        ]
+
+    return detect
 
 
 def blackbox(scorer: nn.Module, batch_size: int | Literal["auto"] = "auto") -> BlackBox:

@@ -44,7 +44,7 @@ from xai_lib.metrics import (
     max_sensitivity,
 )
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
-from xai_lib.studies import aise, aise_detection, geex, pertmap
+from xai_lib.studies import aise, aise_detection, geex, hardware, pertmap
 from xai_lib.studies.results import Case, NotMeasured, Results, Spread, Unit
 from xai_lib.zoo import models
 
@@ -352,7 +352,7 @@ def _passes(model: nn.Module) -> Any:
 
 @lru_cache
 def _model(name: str) -> models.Classifier:
-    return models.load(name)
+    return hardware.model(name)
 
 
 @lru_cache
@@ -435,11 +435,6 @@ class Table(NamedTuple):
     measure: str
     scores: dict[Label, Tensor]
     """A number per image, `[N]`; high is good."""
-
-    @property
-    def costs(self) -> dict[Label, float]:
-        """Queries of each, by its budget; 0 for methods that differentiate."""
-        return {label: label.budget or 0 for label in self.scores}
 
 
 def tables(folder: str | Path | None = None) -> list[Table]:
@@ -637,8 +632,8 @@ def agreement(
 ) -> Agreement:
     """How far two measures rank the names alike: 1 the same order, -1 the opposite.
 
-    Only names that both have count. If both measured the same number of images, these
-    are taken for the same images, and drawn together.
+    Only names that both have count. Both measures are of the same data: as many images
+    are the same images, and drawn together.
     """
     common = [name for name in first if name in second]
     if len(common) < 3:
@@ -690,14 +685,6 @@ def alike(scores: Scores[T]) -> list[T]:
     """All that the images cannot tell apart from the best one, the best first."""
     best, *others = ranking(scores)
     return [best, *(n for n in others if not told(scores[best], scores[n]))]
-
-
-def choose(scores: Scores[T], costs: Mapping[T, float]) -> T:
-    """The cheapest of all that the images cannot tell apart from the best one.
-
-    Of equally cheap ones, the one with the higher mean.
-    """
-    return min(alike(scores), key=lambda n: costs[n])
 
 
 class Decision(NamedTuple):
