@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -352,6 +353,9 @@ def test_tables_of_all_studies():
         "photos",
         settings=pertmap.REDUCED,
     )
+    own = ("MNIST", "Fashion-MNIST")
+    few = [t for t in found.values() if t.data not in own]
+    assert all(len(next(iter(t.scores.values()))) >= showdown.FEWEST for t in few)
     ratio = flips["IntGrad"].changed["grey"].double().mean()
     assert 1 - photos[Label("IG", None)].mean() == pytest.approx(float(ratio))
     # 1 + 37² squares: 0, 6, …, 216, the last one cut off.
@@ -359,6 +363,28 @@ def test_tables_of_all_studies():
 
 
 def test_what_is_not_measured_is_left_out(tmp_path):
+    assert showdown.tables(tmp_path) == []
+
+
+def test_a_method_with_few_scenes_does_not_cost_the_others_theirs(tmp_path):
+    stored = Results("aise_scenes").path.read_text().splitlines()
+    rows = [json.loads(line) for line in stored]
+    names = {"Gradient": 30, "GradCAM": 30, "Extremal": 5}
+    kept = [
+        line
+        for line, row in zip(stored, rows, strict=True)
+        if row["settings"]["measures"] == "pointing"
+        and row["image"] < names.get(row["settings"]["method"], 0)
+    ]
+    (tmp_path / "aise_scenes.jsonl").write_text("\n".join(kept) + "\n")
+    found = {table.measure: table for table in showdown.tables(tmp_path)}
+    assert {label.method for label in found["pointing"].scores} == {
+        "Gradient",
+        "GradCAM",
+    }
+    assert len(next(iter(found["energy"].scores.values()))) > 20
+    few = [line for line in kept if json.loads(line)["image"] < 12]
+    (tmp_path / "aise_scenes.jsonl").write_text("\n".join(few) + "\n")
     assert showdown.tables(tmp_path) == []
 
 

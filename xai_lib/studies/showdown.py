@@ -45,6 +45,7 @@ from xai_lib.metrics import (
 )
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.studies import aise, aise_detection, geex, hardware, pertmap
+from xai_lib.studies.geex_claims import FEWEST
 from xai_lib.studies.results import Case, NotMeasured, Results, Spread, Unit
 from xai_lib.zoo import models
 
@@ -442,8 +443,10 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
     MNIST and Fashion-MNIST are this study's, with map × input for GRADIENT_LIKE. The
     others are those of `pertmap`, `geex`, `aise` and `aise_detection`, with the
-    budgets of these studies and maps as they are. What has not been measured, or has no
-    image that all of its methods share, is left out.
+    budgets of these studies and maps as they are; tables of fewer than FEWEST images
+    are left out there, and in `aise` methods with less than half of the images of the
+    others, because a table holds the images that all of its methods share. What has not
+    been measured is left out.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
@@ -462,7 +465,8 @@ def tables(folder: str | Path | None = None) -> list[Table]:
         ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
         ("detections", "energy", _detections),
     ):
-        found += _table_of(data, measure, partial(scores, folder))
+        table = _table_of(data, measure, partial(scores, folder))
+        found += [t for t in table if len(next(iter(t.scores.values()))) >= FEWEST]
     return found
 
 
@@ -528,14 +532,16 @@ def _pointing(
     grids = data.startswith("grids")
     results = Results("aise_grids" if grids else "aise_scenes", folder)
     every = aise.grid_table() if grids else aise.table()
-    # Dear methods come last, and may be missing altogether.
-    cases = {
-        name: one
+    where = {"data": data, "measures": "pointing"}
+    counts = {
+        name: len(results.rows(**where, method=one.method, arguments=one.arguments))
         for name, one in every.items()
-        if results.rows(method=one.method, arguments=one.arguments)
     }
-    if not cases:
-        raise NotMeasured(f"{results.path.name} has no rows")
+    most = max(counts.values())
+    if not most:
+        raise NotMeasured(f"{results.path.name} has no rows of {data}")
+    # The dear methods come last.
+    cases = {name: every[name] for name, n in counts.items() if n >= most / 2}
     found = aise.read(cases, data, results)
     scores = {}
     for name, values in found.items():
