@@ -437,16 +437,20 @@ class Table(NamedTuple):
     scores: dict[Label, Tensor]
     """A number per image, `[N]`; high is good."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether there are enough images for a recommendation."""
+        return len(next(iter(self.scores.values()))) >= FEWEST
+
 
 def tables(folder: str | Path | None = None) -> list[Table]:
     """What all studies have measured so far, by data and measure.
 
     MNIST and Fashion-MNIST are this study's, with map × input for GRADIENT_LIKE. The
     others are those of `pertmap`, `geex`, `aise` and `aise_detection`, with the
-    budgets of these studies and maps as they are; tables of fewer than FEWEST images
-    are left out there, and in `aise` methods with less than half of the images of the
-    others, because a table holds the images that all of its methods share. What has not
-    been measured is left out.
+    budgets of these studies and maps as they are; in `aise` methods with less than half
+    of the images of the others are left out, because a table holds the images that all
+    of its methods share. So is what has not been measured.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
@@ -465,8 +469,7 @@ def tables(folder: str | Path | None = None) -> list[Table]:
         ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
         ("detections", "energy", _detections),
     ):
-        table = _table_of(data, measure, partial(scores, folder))
-        found += [t for t in table if len(next(iter(t.scores.values()))) >= FEWEST]
+        found += _table_of(data, measure, partial(scores, folder))
     return found
 
 
