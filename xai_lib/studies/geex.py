@@ -95,8 +95,8 @@ LARGE: dict[str, dict[str, Any]] = {
     "iGEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
 }
 """For 224 × 224 pixels and more. On two photographs without a label GERS had a higher
-AOPC with 0.15 than with 0.3. iGEEX has resized masks, as in
-the paper; RISE's 49 cells, LIME's 50 weights and gradients need fewer samples."""
+AOPC with 0.15 than with 0.3. iGEEX has resized masks, as in the paper; RISE's 49 cells,
+LIME's 50 weights and gradients need fewer samples."""
 
 SCORES = ("probability", "logit")
 """What can be explained; see `default_score`."""
