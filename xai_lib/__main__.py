@@ -19,6 +19,7 @@ from xai_lib.studies import claims
 from xai_lib.studies.catalogue import STUDIES, Study
 from xai_lib.studies.parallel import cluster, processes
 from xai_lib.studies.results import Results
+from xai_lib.studies.rows import Rows
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -131,7 +132,7 @@ def main(
         print(listing(studies, options.results))
         return 0
     if options.command == "claims":
-        print(claims.table(claims.rulings(options.results)))
+        print(claims.table(claims.rulings(rows=Rows(options.results))))
         return 0
     if options.command == "figures":
         try:

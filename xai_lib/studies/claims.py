@@ -1,8 +1,9 @@
 """The papers' checkable statements, and what the stored rows say of them.
 
-`data/published/claims.csv` lists the statements. Each names the function here that
-decides it, or the chapter that does, by a proof or a measurement of its own. A function
-returns, for each data set that has the rows, the comparisons that the statement makes.
+`data/published/claims.csv` lists the statements, each with its chapter and the function
+here that decides it; where there is none, the chapter does, by a proof or a measurement
+of its own. A function returns, for each data set that has the rows, the comparisons
+that the statement makes.
 On a data set the statement holds if all of them hold, and fails if one of them fails
 (see `geex_claims.Claim`); the verdict follows from all data sets. Nothing is typed in.
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
@@ -583,6 +583,40 @@ def wide_first_better(rows: Rows) -> Decided:
     return _converges(rows, "coarse to fine above DIRECT", _ARTICLES)
 
 
+_DETECTION = {
+    "energy_box": ("energy in the box", 1),
+    "energy_mask": ("energy on the article", 1),
+    "kept": ("top pixels kept", 1),
+    "removed": ("top pixels removed", -1),
+}
+_AS_GOOD = 0.02
+"""Shares of mass, and scores of a detection, that differ by less are as good."""
+
+
+def few_masks_detect(rows: Rows) -> Decided:
+    """By where the map lies, and by what its top pixels do to the detection."""
+    few, many = "AISE-99", "D-RISE-5000"
+
+    def decide(data: str) -> list[Claim]:
+        found = rows.detection(few, many)
+        gains = {
+            said: sign * (found[few][name] - found[many][name])
+            for name, (said, sign) in _DETECTION.items()
+        }
+        return [
+            larger(
+                "section 9",
+                f"{few} as good as {many}, {said}",
+                data,
+                gain.reshape(len(gain), -1).mean(dim=1),  # over the shares of pixels
+                _AS_GOOD,
+            )
+            for said, gain in gains.items()
+        ]
+
+    return _on(("scenes",), decide)
+
+
 # All together.
 
 
@@ -592,31 +626,35 @@ class Ruling(NamedTuple):
     paper: str
     section: str
     statement: str
+    chapter: str
+    """Where the book deals with it, as "05"."""
     decided_by: str
+    """A function of DECIDE, or "" if the chapter itself decides."""
     verdict: str
     """"holds", "does not hold", "open", what holds where, "not measured", or
-    "see chapter NN" for what no stored row decides."""
+    "see chapter 05" for what no stored row decides."""
     parts: dict[str, list[Claim]]
     """By data set; empty if no row decides."""
 
 
-def rulings(folder: str | Path | None = None, rows: Rows | None = None) -> list[Ruling]:
-    """All statements of `data/published/claims.csv` with their verdicts.
+def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling]:
+    """The statements of `data/published/claims.csv` with their verdicts.
 
     Args:
-        folder: of the stores; None is the book's `data/results`.
-        rows: what is read instead, for tests.
+        chapter: only those that stored rows decide and that this chapter deals with, as
+            "05"; None is all statements.
+        rows: what is read; None is the book's `data/results`.
     """
-    rows = Rows(folder) if rows is None else rows
+    rows = Rows() if rows is None else rows
     found = []
     for row in published("claims"):
         by = row["decided_by"]
-        if by.startswith("chapter "):
-            parts: Decided = {}
-            verdict = f"see {by}"
-        else:
-            parts = DECIDE[by](rows)
-            verdict = overall({data: on_data(said) for data, said in parts.items()})
+        if chapter is not None and (row["chapter"] != chapter or not by):
+            continue
+        parts: Decided = DECIDE[by](rows) if by else {}
+        verdict = overall({data: on_data(said) for data, said in parts.items()})
+        if not by:
+            verdict = f"see chapter {row['chapter']}"
         found.append(Ruling(**row, verdict=verdict, parts=parts))
     return found
 
@@ -718,6 +756,7 @@ DECIDE: dict[str, Callable[[Rows], Decided]] = {
         coarse_precision_better,
         several_widths_better,
         wide_first_better,
+        few_masks_detect,
     )
 }
 """The functions that `claims.csv` names."""

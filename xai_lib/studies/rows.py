@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from xai_lib.studies import aise, aise_claims, geex, pertmap
+from xai_lib.studies import aise, aise_claims, aise_detection, geex, pertmap
 from xai_lib.studies.geex import FAMILY
 from xai_lib.studies.geex_claims import Found
 from xai_lib.studies.results import NotMeasured, Results
@@ -99,3 +99,9 @@ class Rows:
     def convergence(self, data: str) -> Mapping[tuple[str, str, int], aise_claims.Rows]:
         """Kinds of samplers by their queries."""
         return aise.read_convergence(data, self._store("aise_convergence"))
+
+    def detection(self, *labels: str) -> Mapping[str, aise_claims.Rows]:
+        """Right detections of scenes, for the scenes that all of these labels have."""
+        every = aise_detection.cases()
+        cases = {label: every[label] for label in labels}
+        return aise_detection.read(cases, self._store("aise_detection"))
