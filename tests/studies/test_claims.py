@@ -207,8 +207,10 @@ def test_rulings_and_their_table():
     found = claims.rulings(rows=World(False))
     assert len(found) == len(published("claims"))
     text = claims.table(found)
+    assert max(map(len, text.splitlines())) <= 88
+    unwrapped = " ".join(text.split())
     for ruling in found:
-        assert ruling.statement in text
+        assert ruling.statement in unwrapped
         if ruling.decided_by:
             assert ruling.verdict == "does not hold"
         else:

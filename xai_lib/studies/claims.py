@@ -13,6 +13,7 @@ On a data set the statement holds if all of them hold, and fails if one of them 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -691,19 +692,27 @@ def deciding(claims: Iterable[Claim]) -> Claim:
 
 def table(found: Iterable[Ruling]) -> str:
     """The statements, their verdicts, and under each the deciding comparison of every
-    data set with its 95 % interval."""
+    data set with its 95 % interval, in lines of at most 88 characters."""
     lines, paper = [], ""
+
+    def add(indent: int, text: str) -> None:
+        margin = " " * indent
+        lines.extend(
+            textwrap.wrap(text, 88, initial_indent=margin, subsequent_indent=margin)
+        )
+
     for ruling in found:
         if ruling.paper != paper:
             paper = ruling.paper
             lines += ["", paper, "=" * len(paper)]
-        lines.append(f"{ruling.section}: {ruling.statement}")
-        lines.append(f"    -> {ruling.verdict}")
+        add(0, f"{ruling.section}: {ruling.statement}")
+        add(4, f"-> {ruling.verdict}")
         for data, claims in ruling.parts.items():
             c = deciding(claims)
-            lines.append(
-                f"       {data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
-                f"[{c.low:+.3f}, {c.high:+.3f}], {c.images} images"
+            add(
+                8,
+                f"{data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
+                f"[{c.low:+.3f}, {c.high:+.3f}], {c.images} images",
             )
     return "\n".join(lines[1:])
 
