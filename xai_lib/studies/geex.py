@@ -172,14 +172,15 @@ def samples(model: str, counts: Sequence[int] | None = None) -> dict[Hashable, C
     return {n: case("GEEX", model, n_samples=n) for n in counts} | _bounds(model)
 
 
-def stdevs(
-    model: str, values: Sequence[float] = (0.05, 0.15, 0.3, 0.5, 1.0)
-) -> dict[Hashable, Case]:
+def stdevs(model: str, values: Sequence[float] | None = None) -> dict[Hashable, Case]:
     """Figure S4, left: GEEX by the width of the search, and its two bounds.
 
     On large images with 1,000 samples, a fifth of Table 1's.
     """
-    fewer = {} if _is_small(model) else {"n_samples": 1000}
+    small = _is_small(model)
+    if values is None:
+        values = (0.05, 0.15, 0.3, 0.5, 1.0) if small else (0.05, 0.15, 0.5, 1.0)
+    fewer = {} if small else {"n_samples": 1000}
     return {s: case("GEEX", model, stdevs=s, **fewer) for s in values} | _bounds(model)
 
 
