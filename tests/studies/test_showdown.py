@@ -354,6 +354,16 @@ def test_tables_of_all_studies():
         settings=pertmap.REDUCED,
     )
     assert found["scenes", "pointing"].decides
+    assert {label.method for label in found["scenes", "stability"].scores} >= {
+        "AISE-DIRECT",
+        "Gradient",
+        "GradCAM",
+    }
+    assert all(
+        bool((v <= 0).all()) for v in found["scenes", "stability"].scores.values()
+    )
+    hits = found["grids", "pointing"].scores
+    assert all(bool(((v >= 0) & (v <= 1)).all()) for v in hits.values())
     assert not found["MNIST", "stability"].decides  # 5 images
     ratio = flips["IntGrad"].changed["grey"].double().mean()
     assert 1 - photos[Label("IG", None)].mean() == pytest.approx(float(ratio))

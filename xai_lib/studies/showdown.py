@@ -465,8 +465,10 @@ def tables(folder: str | Path | None = None) -> list[Table]:
         ("photographs", "aopc", _photos_aopc),
         ("photographs", "kept", _photos_kept),
         ("grids", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
+        ("grids", "pointing", partial(_pointing, "grids 2x2", "hits_cell")),
         ("scenes", "energy", partial(_pointing, "scenes", "energy_box")),
         ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
+        ("scenes", "stability", _scenes_stability),
         ("detections", "energy", _detections),
     ):
         found += _table_of(data, measure, partial(scores, folder))
@@ -529,13 +531,11 @@ def _photos_kept(folder: str | Path | None) -> dict[Label, Tensor]:
     }
 
 
-def _pointing(
-    data: str, measure: str, folder: str | Path | None
-) -> dict[Label, Tensor]:
-    grids = data.startswith("grids")
-    results = Results("aise_grids" if grids else "aise_scenes", folder)
-    every = aise.grid_table() if grids else aise.table()
-    where = {"data": data, "measures": "pointing"}
+def _most_measured(
+    every: aise.Cases, data: str, measures: str, results: Results
+) -> dict[Any, Case]:
+    """Without the dear methods, which come last and have few images."""
+    where = {"data": data, "measures": measures}
     counts = {
         name: len(results.rows(**where, method=one.method, arguments=one.arguments))
         for name, one in every.items()
@@ -543,14 +543,31 @@ def _pointing(
     most = max(counts.values())
     if not most:
         raise NotMeasured(f"{results.path.name} has no rows of {data}")
-    # The dear methods come last.
-    cases = {name: every[name] for name, n in counts.items() if n >= most / 2}
+    return {name: every[name] for name, n in counts.items() if n >= most / 2}
+
+
+def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
+    results = Results("aise_scenes", folder)
+    cases = _most_measured(aise.table(), "scenes", "sensitivity", results)
+    found = aise.read_sensitivity(cases, "scenes", results)
+    return {_label(str(name)): -values for name, values in found.items()}
+
+
+def _pointing(
+    data: str, measure: str, folder: str | Path | None
+) -> dict[Label, Tensor]:
+    grids = data.startswith("grids")
+    results = Results("aise_grids" if grids else "aise_scenes", folder)
+    every = aise.grid_table() if grids else aise.table()
+    cases = _most_measured(every, data, "pointing", results)
     found = aise.read(cases, data, results)
+    # In a grid a point belongs to one photograph; the centre is near all of them.
+    tolerance = aise.TOLERANCES.index(0.0 if grids else aise.SCALED)
     scores = {}
     for name, values in found.items():
         numbers = values[measure].double()
         if numbers.ndim == 2:
-            numbers = numbers[:, aise.TOLERANCES.index(aise.SCALED)]
+            numbers = numbers[:, tolerance]
         scores[_label(str(name))] = aise.image_means(numbers, values["image"])
     return scores
 
