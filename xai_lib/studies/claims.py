@@ -653,9 +653,8 @@ def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling
         if chapter is not None and (row["chapter"] != chapter or not by):
             continue
         parts: Decided = DECIDE[by](rows) if by else {}
-        verdict = overall({data: on_data(said) for data, said in parts.items()})
-        if not by:
-            verdict = f"see chapter {row['chapter']}"
+        judged = {data: on_data(said) for data, said in parts.items()}
+        verdict = overall(judged) if by else f"see chapter {row['chapter']}"
         found.append(Ruling(**row, verdict=verdict, parts=parts))
     return found
 
