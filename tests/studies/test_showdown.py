@@ -10,13 +10,14 @@ import torch
 from scipy.stats import kendalltau, rankdata
 
 from xai_lib import baselines
+from xai_lib.geex import search_noise
 from xai_lib.studies import aise, geex, pertmap, showdown
 from xai_lib.studies.results import Results
 from xai_lib.studies.showdown import Case, Label
-from xai_lib.zoo import models
+from xai_lib.zoo import models, scenes
 
 CNN = "cnn_mnist"
-BENCH = showdown.bench((100,))
+BENCH = showdown.bench(budgets=(100,))
 CHEAP = {
     label: case
     for label, case in BENCH.items()
@@ -24,36 +25,36 @@ CHEAP = {
 }
 
 
-def unit(label: Label, image: int, case: Case | None = None):
+def unit(label: Label, image: int, case: Case | None = None, data: str = "mnist"):
     cases = {label: case or BENCH[label]}
-    return showdown.units(cases, CNN, "mnist", [image])[0]
+    return showdown.units(cases, data, [image])[0]
 
 
 def test_rows_are_read_back_and_not_repeated(tmp_path, monkeypatch):
-    monkeypatch.setattr(showdown, "N_SENSITIVE", 2)
-    where = (CNN, "mnist")
+    few = showdown.DATA["mnist"]._replace(n_sensitive=2)
+    monkeypatch.setitem(showdown.DATA, "mnist", few)
     results = Results("s", tmp_path)
-    assert showdown.run(CHEAP, *where, [1, 20], results) == 10
-    assert showdown.run(CHEAP, *where, [20, 21], Results("s", tmp_path)) == 5
+    assert showdown.run(CHEAP, "mnist", [1, 20], results) == 10
+    assert showdown.run(CHEAP, "mnist", [20, 21], Results("s", tmp_path)) == 5
     results = Results("s", tmp_path)
     assert [row["image"] for row in results.rows()] == [1] * 5 + [20] * 5 + [21] * 5
-    found = showdown.read(CHEAP, *where, results, "aopc")
+    found = showdown.read(CHEAP, "mnist", results, "aopc")
     assert list(found) == list(CHEAP)
     assert all(values.shape == (3,) for values in found.values())
-    other = showdown.read(CHEAP, *where, results, "aopc", "input")
+    other = showdown.read(CHEAP, "mnist", results, "aopc", "input")
     changed = {str(n) for n in found if not torch.equal(found[n], other[n])}
     assert changed == {"Gradient", "GERS 100"}
     # What only some cases or images have.
-    assert Label("IG", None) not in showdown.read(CHEAP, *where, results, "agreement")
-    stable = showdown.read(CHEAP, *where, results, "stability", "input")
+    assert Label("IG", None) not in showdown.read(CHEAP, "mnist", results, "agreement")
+    stable = showdown.read(CHEAP, "mnist", results, "stability", "input")
     assert {len(values) for values in stable.values()} == {1}
     assert Label("image", None) not in stable
-    asked = showdown.read(CHEAP, *where, results, "queries")
+    asked = showdown.read(CHEAP, "mnist", results, "queries")
     assert {str(label) for label in asked} == {"Occlusion 100", "GERS 100"}
     with pytest.raises(ValueError, match="no image of mnist with 'bytes'"):
-        showdown.read(CHEAP, *where, results, "bytes")
+        showdown.read(CHEAP, "mnist", results, "bytes")
     with pytest.raises(ValueError, match="reading must be one of map, input"):
-        showdown.read(CHEAP, *where, results, "aopc", "best")
+        showdown.read(CHEAP, "mnist", results, "aopc", "best")
 
 
 def test_measures_are_those_of_loops():
@@ -158,7 +159,74 @@ def test_the_cases_follow_the_other_studies():
     assert strides == [3, 2]
     assert full[Label("Occlusion", 2000)].arguments == {"window": 5, "stride": 1}
     with pytest.raises(ValueError, match="budgets must be at least 100"):
-        showdown.bench((50,))
+        showdown.bench(budgets=(50,))
+    with pytest.raises(ValueError, match="data must be one of mnist, fashion_mnist"):
+        showdown.bench("digits")
+
+
+def test_large_images_have_the_settings_of_large_images():
+    model = "efficientnet_lite0"
+    full = showdown.bench("photos")
+    assert {label.method for label in full} == {
+        *showdown.EXPLAINERS,
+        *showdown.FLOORS,
+        *showdown.SMOOTH_FLOORS,
+    }
+    for method in ("GEEX", "GERS", "iGEEX"):
+        theirs = geex.case(method, model, n_samples=1000)
+        assert full[Label(method, 1000)].arguments == theirs.arguments
+    waves = full[Label("GERS waves", 1000)].arguments
+    assert waves == geex.samplers(model)["low-frequency", 1000].arguments
+    ascent = pertmap.arguments("Stochastic", model, pertmap.REDUCED)
+    assert full[Label("PertMap", None)].arguments == ascent
+    # A window of 40 pixels at 0, 23, …, 184, and at 0, 7, …, 182 and 184.
+    strides = [full[Label("Occlusion", n)].arguments["stride"] for n in (100, 1000)]
+    assert strides == [23, 7]
+    assert full[Label("Occlusion", 100)].arguments["window"] == 40
+
+
+def test_scenes_of_one_article():
+    every = scenes.make(300, 5, n_objects=(1, 4), sides=(0.2, 0.5))
+    single = [i for i, boxes in enumerate(every.boxes) if len(boxes) == 1]
+    for number in (0, 7):
+        image = showdown.load_image("scenes", number)
+        assert torch.equal(image, every.images[single[number], None])
+    with pytest.raises(ValueError, match=f"has {len(single)} images, got index 300"):
+        showdown.load_image("scenes", 300)
+    assert showdown.load_image("photos", 0).shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize("method", ["SmoothGrad", "lumps"])
+def test_measures_on_scenes_are_those_of_loops(method):
+    label = Label(method, None)
+    case = showdown.bench("scenes")[label]
+    found = showdown.measure(unit(label, 2, case, "scenes"))
+    image = showdown.load_image("scenes", 2)
+    model = models.load("scenes_classifier")
+    with torch.no_grad():
+        target = int(model(image).argmax())
+    assert found["target"] == target
+    if method == "SmoothGrad":
+        explainer = baselines.SmoothGrad(model, n_samples=100, stdev=0.15, seed=1)
+        attribution, suffix = explainer.attribute(image, target) * image, "_input"
+        assert found["passes"] == 100
+        assert "stability" not in found
+    else:
+        masks = geex.floors("scenes_classifier")["lumps"].arguments
+        forward, _ = next(
+            search_noise(shape=(1, 112, 112), n_samples=2, seed=2, **masks)
+        )
+        attribution, suffix = forward, ""
+    order = attribution.flatten().argsort(descending=True, stable=True)
+    deleted = []
+    for step in range(99):
+        less = image.flatten().clone()
+        less[order[: step * 112 * 112 // 98]] = 0
+        deleted.append(less.view(1, 112, 112))
+    with torch.no_grad():
+        curve = model(torch.stack(deleted)).sigmoid()[:, target].double()
+    drops = (curve[0] - curve[1:]) / curve[0]
+    assert found["aopc" + suffix] == pytest.approx(float(drops.mean()), abs=1e-3)
 
 
 def test_floors_know_the_image_at_most():
@@ -340,19 +408,12 @@ def test_tables_of_all_studies():
             for label in table.scores
             if label.method not in (*showdown.EXPLAINERS, *showdown.KNOWS_NOTHING)
         }
-        assert unknown <= {"Linear PertMap (smooth)", "D-RISE", "AISE-lattice"}
+        assert unknown <= {"D-RISE", "AISE-lattice"}
         assert all(
             label.budget
             for label in table.scores
             if label.method in (*showdown.ASKING, "D-RISE", "AISE-lattice")
         )
-    photos = found["photographs", "kept"].scores
-    flips = pertmap.curves(
-        Results("pertmap_figure1_photos"),
-        "efficientnet_lite0",
-        "photos",
-        settings=pertmap.REDUCED,
-    )
     assert found["scenes", "pointing"].decides
     assert {label.method for label in found["scenes", "stability"].scores} >= {
         "AISE-DIRECT",
@@ -364,11 +425,12 @@ def test_tables_of_all_studies():
     )
     hits = found["grids", "pointing"].scores
     assert all(bool(((v >= 0) & (v <= 1)).all()) for v in hits.values())
-    assert not found["MNIST", "stability"].decides  # 5 images
-    ratio = flips["IntGrad"].changed["grey"].double().mean()
-    assert 1 - photos[Label("IG", None)].mean() == pytest.approx(float(ratio))
-    # 1 + 37² squares: 0, 6, …, 216, the last one cut off.
-    assert Label("Occlusion", 1 + len(range(0, 224 - 12 + 6, 6)) ** 2) in photos
+    for data in ("MNIST", "Fashion-MNIST", "photographs", "scenes"):
+        benched = {label.method for label in found[data, "insertion"].scores}
+        assert benched >= set(showdown.EXPLAINERS), data
+        assert found[data, "insertion"].decides
+        if (data, "stability") in found:
+            assert found[data, "stability"].decides
 
 
 def test_what_is_not_measured_is_left_out(tmp_path):
@@ -410,13 +472,13 @@ def test_scores_must_be_of_the_same_images():
         showdown.ranking({})
 
 
-@pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("data", list(showdown.DATA))
 def test_the_stored_rows_are_those_of_the_bench(data):
     """The chapter's figures need every case; the floors tell that rows are no dust."""
     results = Results(f"showdown_{data}")
-    where = (showdown.bench(), f"cnn_{data}", data, results)
+    where = (showdown.bench(data), data, results)
     aopc = showdown.read(*where, "aopc")
-    assert list(aopc) == list(showdown.bench())
+    assert list(aopc) == list(showdown.bench(data))
     assert len(aopc[Label("IG", None)]) >= 20
     assert aopc[Label("IG", None)].mean() > aopc[Label("random", None)].mean() + 0.1
     for label, spent in showdown.read(*where, "queries").items():

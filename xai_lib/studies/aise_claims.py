@@ -53,8 +53,8 @@ def ahead(
 
 
 def table_claims(found: Found, data: str, **how: Any) -> list[Claim]:
-    """What the project page says about the table, on the rows of `aise.table`, or of
-    `aise.grid_table`, whose RISE and SHAP are smaller. `how` goes to `aise.game`."""
+    """What the project page says about the table, on the rows of `aise.table` or of
+    `aise.grid_table`. `how` goes to `aise.game`."""
     claims = []
     rivals = [label for label in found if str(label).startswith(("RISE", "SHAP"))]
     rivals += [label for label in ("Extremal", "Extremal-200") if label in found]

@@ -154,7 +154,8 @@ def _detection() -> list[Unit]:
 
 
 def _showdown(data: str) -> list[Unit]:
-    return showdown.units(showdown.bench(), f"cnn_{data}", data, range(40))
+    n = showdown.DATA[data].n_images
+    return showdown.units(showdown.bench(data), data, range(n))
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
@@ -234,6 +235,6 @@ STUDIES: Mapping[str, Study] = {
             partial(_showdown, data),
             partial(one_by_one, showdown.measure),
         )
-        for data in ("mnist", "fashion_mnist")
+        for data in showdown.DATA
     },
 }

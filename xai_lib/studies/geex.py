@@ -412,7 +412,7 @@ def _explain(
     model, method, explains = (settings[k] for k in ("model", "method", "explains"))
     if method == FLOOR:
         shape = (1, *images.shape[2:])
-        orders = [_random(shape, u.image, u.settings["arguments"]) for u in units]
+        orders = [random_map(shape, u.image, u.settings["arguments"]) for u in units]
         return torch.stack(orders), None, None
     if method in WHITE_BOX:
         indices = tuple(unit.image for unit in units)
@@ -431,7 +431,7 @@ def _explain(
     return attribution, error, queries
 
 
-def _random(shape: tuple[int, ...], seed: int, masks: dict[str, Any]) -> Tensor:
+def random_map(shape: tuple[int, ...], seed: int, masks: dict[str, Any]) -> Tensor:
     """A map that knows nothing: single pixels, or one search direction with `masks`."""
     if not masks:
         return torch.rand(shape, generator=generator(seed))

@@ -5,9 +5,9 @@ queries (methods that only ask) or forward passes (methods that differentiate) t
 may spend on an image. `run` measures the cases on images and stores a row for each;
 `read` gives back one measure of all cases, for the images that all have:
 
-    cases = bench()
-    run(cases, "cnn_mnist", "mnist", range(40), Results("showdown_mnist"))
-    read(cases, "cnn_mnist", "mnist", Results("showdown_mnist"), "aopc")
+    cases = bench("mnist")
+    run(cases, "mnist", range(40), Results("showdown_mnist"))
+    read(cases, "mnist", Results("showdown_mnist"), "aopc")
 
 The second half turns such scores into statements: `ranking` with its intervals, `told`
 for pairs, `agreement` between measures, `pareto`, and `choose`. They take any scores
@@ -76,7 +76,10 @@ WHITE_BOX = tuple(EXPLAINERS)[:10]
 ASKING = tuple(EXPLAINERS)[10:]
 FLOORS = ("random", "centre", "image")
 """Maps that know nothing about the model; "image" is the image itself."""
-KNOWS_NOTHING = (*FLOORS, "lumps", "waves", "blob", "AISE-shuffled")
+SMOOTH_FLOORS = ("lumps", "waves")
+"""Floors of large images, where smooth noise deletes better than single pixels; see
+`geex.floors`."""
+KNOWS_NOTHING = (*FLOORS, *SMOOTH_FLOORS, "blob", "AISE-shuffled")
 """The floors of all studies."""
 GRADIENT_LIKE = ("Gradient", "SmoothGrad", "GEEX", "GERS", "GERS waves")
 """Maps of derivatives; the others are in units of the score, as map × input is."""
@@ -91,11 +94,31 @@ PROBABILITY = (
 )
 """Methods that explain the probability, as their authors do; the others, the logit."""
 
+
+class Bed(NamedTuple):
+    """One kind of images on the bench."""
+
+    name: str
+    model: str
+    budgets: tuple[int, ...]
+    n_images: int
+    """How many the book's stores hold."""
+    n_sensitive: int
+    """Images with the first indices whose maps are made again for "stability"."""
+
+
 BUDGETS = (100, 500, 2000)
+DATA: dict[str, Bed] = {
+    "mnist": Bed("MNIST", "cnn_mnist", BUDGETS, 40, 20),
+    "fashion_mnist": Bed("Fashion-MNIST", "cnn_fashion_mnist", BUDGETS, 40, 20),
+    # A query costs a hundred times as much.
+    "photos": Bed("photographs", "efficientnet_lite0", (100, 1000), 26, 0),
+    # Those of `aise` with a single article, as "the class" must be one. The max-
+    # sensitivity on scenes is measured there.
+    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 40, 0),
+}
 STEPS = 98
-"""Steps of a deletion or insertion: 8 of 784 pixels at a time."""
-N_SENSITIVE = 5
-"""Images with the first indices whose maps are made again for "stability"."""
+"""Steps of a deletion or insertion: 8 of 28² pixels at a time, 512 of 224²."""
 N_NEAR = 4
 """Perturbed copies of an image for "stability"; the AISE paper takes 10."""
 MEASURES = ("aopc", "insertion", "kept", "agreement", "stability")
@@ -119,51 +142,68 @@ class Label(NamedTuple):
 
 Cases = Mapping[Label, Case]
 
-_SIGMA = 0.5
-_WINDOW = 5
-_FIXED: dict[str, dict[str, Any]] = {
-    "Gradient": {},
-    # Another seed than GEEX's: the same draws would make the two alike by chance.
-    "SmoothGrad": {"n_samples": 100, "stdev": _SIGMA, "seed": 1},
-    "GuidedBackprop": {},
-    "IG": {"n_steps": 100},
-    "DeepLift": {},
-    "LRP": {},
-    "GradCAM": {},
-    # 4 areas × 250 steps and 8 × 200 points, within the largest budget of queries; the
-    # papers have 3,200 and 16,000 passes.
-    "Extremal": {"n_iterations": 250},
-    "PertMap": {"n_samples": 8, "n_iterations": 200, "lr": 0.01},
-    "Linear PertMap": {"delta": 0.1, "patch": 2, "penalty": 16.0},
-}
+_WINDOW = 5 / 28
+"""The side of Occlusion's window, as a share of the image's."""
 
 
-def bench(budgets: Sequence[int] = BUDGETS) -> dict[Label, Case]:
+def bench(
+    data: str = "mnist", budgets: Sequence[int] | None = None
+) -> dict[Label, Case]:
     """All cases: white boxes, floors, and for each budget the methods that ask.
 
-    Settings are those of the other studies of 28 × 28 pixels, but for the numbers of
-    passes and queries. AISE's three widths have a third of the queries each. LIPO is
+    Settings are those of the other studies for images of this size, but for the numbers
+    of passes and queries. AISE's three widths have a third of the queries each. LIPO is
     left out above 1,000 queries, as its bound over all pairs of samples then costs
     several times more than the queries.
+
+    Args:
+        data: of DATA.
+        budgets: numbers of queries, at least 100; None takes those of DATA.
     """
-    found = {Label(m, None): Case(m, _FIXED.get(m, {})) for m in (*WHITE_BOX, *FLOORS)}
-    for n in budgets:
+    bed = _bed(data)
+    fixed = _fixed(bed.model)
+    found = {Label(m, None): Case(m, fixed.get(m, {})) for m in (*WHITE_BOX, *FLOORS)}
+    if not _is_small(bed.model):
+        smooth = geex.floors(bed.model)
+        for name in SMOOTH_FLOORS:
+            found[Label(name, None)] = Case(name, smooth[name].arguments)
+    for n in bed.budgets if budgets is None else budgets:
         check_count("budgets", n, 100)
-        found |= {Label(m, n): Case(m, a) for m, a in _asking(n).items()}
+        found |= {Label(m, n): Case(m, a) for m, a in _asking(bed.model, n).items()}
     return found
 
 
-def _asking(n: int) -> dict[str, dict[str, Any]]:
+def _fixed(model: str) -> dict[str, dict[str, Any]]:
+    """The methods that differentiate, within the largest budget of queries.
+
+    Small images have 4 areas × 250 steps of Extremal and 8 × 200 points of PertMap; the
+    papers have 3,200 and 16,000 passes. Large ones have fewer, as in `aise` and
+    `pertmap`.
+    """
+    found = {
+        "SmoothGrad": geex.case("SmoothGrad", model, n_samples=100).arguments,
+        "IG": geex.case("IG", model).arguments,
+        "Linear PertMap": pertmap.arguments("LP", model),
+    }
+    if _is_small(model):
+        ascent = {"n_samples": 8, "n_iterations": 200, "lr": 0.01}
+        return found | {"Extremal": {"n_iterations": 250}, "PertMap": ascent}
+    return found | {
+        "Extremal": aise.grid_table()["Extremal-200"].arguments,
+        "PertMap": pertmap.arguments("Stochastic", model, pertmap.REDUCED),
+    }
+
+
+def _asking(model: str, n: int) -> dict[str, dict[str, Any]]:
     """The methods that ask, with settings for at most n queries."""
-    search = {"n_samples": n, "stdevs": _SIGMA}
-    size = min(28, geex.subspace(n, 1))
+    side, channels = _model(model).input_size, _model(model).normalize.num_features
+    waves = min(side, geex.subspace(n, channels))
+    waving = {"n_samples": n, "noise": "low-frequency", "mask_size": waves}
     parts = {"n_samples": n, "n_segments": 50}
     adaptive = {"n_samples": n // 6, "kernel_widths": [0.1, 0.175, 0.25]}
     found: dict[str, dict[str, Any]] = {
-        "GEEX": {**search, "noise": "mirrored"},
-        "GERS": {**search, "noise": "mirrored", "mask_size": 14},
-        "GERS waves": {**search, "noise": "low-frequency", "mask_size": size},
-        "iGEEX": {**search, "noise": "mirrored"},
+        **{m: geex.case(m, model, n_samples=n).arguments for m in geex.FAMILY},
+        "GERS waves": geex.case("GERS", model, **waving).arguments,
         "AISE-DIRECT": {**adaptive, "sampler": "direct"},
         "AISE-random": {**adaptive, "sampler": "random"},
         "RISE": {"n_samples": n, "grid": 7, "p": 0.5},
@@ -173,24 +213,22 @@ def _asking(n: int) -> dict[str, dict[str, Any]]:
     if n <= 1000:
         found["AISE-LIPO"] = {**adaptive, "sampler": "lipo"}
     # The smallest stride that n queries pay for.
-    across = (math.ceil((28 - _WINDOW) / s) + 1 for s in range(1, _WINDOW + 1))
+    window = round(_WINDOW * side)
+    across = (math.ceil((side - window) / s) + 1 for s in range(1, window + 1))
     stride = next(s for s, k in enumerate(across, start=1) if 1 + k**2 <= n)
-    found["Occlusion"] = {"window": _WINDOW, "stride": stride}
+    found["Occlusion"] = {"window": window, "stride": stride}
     return found
 
 
-def units(cases: Cases, model: str, data: str, images: Iterable[int]) -> list[Unit]:
+def units(cases: Cases, data: str, images: Iterable[int]) -> list[Unit]:
     """What `run` measures, image by image, so that a part is of use."""
     return [
-        Unit(_settings(one, model, data), image)
-        for image in images
-        for one in cases.values()
+        Unit(_settings(one, data), image) for image in images for one in cases.values()
     ]
 
 
 def run(
     cases: Cases,
-    model: str,
     data: str,
     images: Iterable[int],
     results: Results,
@@ -202,8 +240,7 @@ def run(
 
     Args:
         cases: what to measure; labels are not stored.
-        model: "cnn_mnist" or "cnn_fashion_mnist".
-        data: "mnist" or "fashion_mnist".
+        data: of DATA; it says which model is explained.
         images: indices in the data.
         results: the store.
         show_progress: draw a bar.
@@ -212,7 +249,7 @@ def run(
     Returns:
         How many rows were measured now.
     """
-    todo = units(cases, model, data, images)
+    todo = units(cases, data, images)
     return results.run(todo, measure, show_progress=show_progress, spread=spread)
 
 
@@ -225,30 +262,30 @@ def measure(unit: Unit) -> dict[str, Any]:
             under the insertion curve, in STEPS.
         "kept": the share of the quantiles 0, 5, …, 100 % at which the class is still
             predicted when the lowest scores are grey, one minus Ikeno and Hara's.
-        "agreement": Spearman's rank correlation with Integrated Gradients; 0 for a
-            constant map, nothing for that method itself.
+        "agreement": Spearman's rank correlation with Integrated Gradients, over pixels;
+            0 for a constant map, nothing for that method itself.
             These four of the map as it is; for GRADIENT_LIKE also "aopc_input" and so
             on, of map × input.
         "stability": minus the max-sensitivity (radius 0.02, N_NEAR copies), for the
-            first N_SENSITIVE images and at most 500 queries, without floors.
+            first images and at most 500 queries, without floors.
         "queries" or, of white boxes, "passes": how many inputs went forward through
             the model; counted, with those that the library spends on checks.
         "cost": processor time of the map in units of a bare query, that is of the
-            model's time for one of 256 images together, measured just before. It is
-            the only number that differs from run to run.
+            model's time for one of a whole batch, measured just before. It is the only
+            number that differs from run to run.
         "bytes": the largest memory that torch held at once while it made the map, for
             image 0; NumPy's is not in it.
     """
     settings = unit.settings
     method, explains = settings["method"], settings["explains"]
-    image = geex.load_images(settings["data"], [unit.image], 28)
+    image = load_image(settings["data"], unit.image)
     model = _model(settings["model"])
     asks = method in ASKING
     probability = _blackbox(settings["model"], "probability")
     target = int(probability(image).argmax())
     found: dict[str, Any] = {"target": target}
-    if method in FLOORS:
-        attribution = floor(method, image, unit.image)
+    if method in KNOWS_NOTHING:
+        attribution = floor(method, image, unit.image, settings["arguments"])
     else:
         box = _blackbox(settings["model"], explains)
         arguments = settings["arguments"]
@@ -264,7 +301,8 @@ def measure(unit: Unit) -> dict[str, Any]:
         found["cost"] = round(seconds / bare, 1)
         if unit.image == 0:
             found["bytes"] = peak_memory(lambda: explainer.attribute(image, target))
-        if unit.image < N_SENSITIVE and not (asks and spent > 500):
+        sensitive = unit.image < DATA[settings["data"]].n_sensitive
+        if sensitive and not (asks and spent > 500):
             change = max_sensitivity(
                 explainer.attribute, image, target, n_samples=N_NEAR
             )
@@ -281,14 +319,47 @@ def measure(unit: Unit) -> dict[str, Any]:
             "kept": 1 - float(flips.ratio.mean()),
         }
         if method != "IG":
-            theirs = _integrated(settings["model"], settings["data"], unit.image)
-            scores["agreement"] = rank_correlation(reading, theirs)
+            theirs = _integrated(settings["data"], unit.image)
+            scores["agreement"] = rank_correlation(reading.sum(dim=1), theirs)
         found |= {name + suffix: round(s, 5) for name, s in scores.items()}
     return found
 
 
-def floor(name: str, image: Tensor, index: int) -> Tensor:
-    """A map that knows nothing about the model, `[1, 1, H, W]`."""
+def load_image(data: str, index: int) -> Tensor:
+    """An image of DATA, `[1, C, H, W]`.
+
+    Raises:
+        ValueError: an index that the data do not have.
+    """
+    bed = _bed(data)
+    if data != "scenes":
+        return geex.load_images(data, [index], _model(bed.model).input_size)
+    single = _single_scenes()
+    if index >= len(single):
+        raise ValueError(f"scenes has {len(single)} images, got index {index}")
+    return single[index : index + 1]
+
+
+@lru_cache
+def _single_scenes() -> Tensor:
+    """The scenes of `aise` that show one article, `[N, 1, H, W]`."""
+    every = aise.scenes_of("scenes")
+    return every.images[[i for i, of in enumerate(every.classes) if len(of) == 1]]
+
+
+def floor(
+    name: str, image: Tensor, index: int, noise: Mapping[str, Any] | None = None
+) -> Tensor:
+    """A map that knows nothing about the model, `[1, 1, H, W]`.
+
+    Args:
+        name: of FLOORS or SMOOTH_FLOORS.
+        image: `[1, C, H, W]`.
+        index: of the image; it is the seed of random maps.
+        noise: of SMOOTH_FLOORS, see `geex.floors`.
+    """
+    if name in SMOOTH_FLOORS:
+        return geex.random_map((1, *image.shape[2:]), index, dict(noise or {}))[None]
     if name == "image":
         return image.mean(dim=1, keepdim=True)
     return pertmap.floor(name, image[:, :1], index)
@@ -324,8 +395,8 @@ def peak_memory(work: Callable[[], object]) -> int:
 
 
 def _bare(box: BlackBox, image: Tensor) -> float:
-    """Processor seconds of a query among 256 that are asked together: best of 3."""
-    images = image.expand(256, -1, -1, -1).contiguous()
+    """Processor seconds of a query in a whole batch: best of 3."""
+    images = image.expand(box.batch_size.best, -1, -1, -1).contiguous()
     times = []
     for _ in range(3):
         began = time.process_time()
@@ -339,7 +410,8 @@ def _passes(model: nn.Module) -> Any:
     """Counts inputs that go through the model, or through the copies that layer-wise
     methods make of it, which keep a layer's hooks."""
     count = [0]
-    layer = next(part for part in model.modules() if isinstance(part, nn.Flatten))
+    once = (nn.Flatten, nn.AdaptiveAvgPool2d)  # what every input passes one time
+    layer = next(part for part in model.modules() if isinstance(part, once))
 
     def add(_: nn.Module, arguments: tuple[Tensor]) -> None:
         count[0] += len(arguments[0])
@@ -361,18 +433,30 @@ def _blackbox(name: str, explains: str) -> BlackBox:
     # One backend and one size for all: a change half-way would change the cost.
     module = _model(name)
     scorer = models.probabilities(module) if explains == "probability" else module
-    return BlackBox(scorer, batch_size=256, backend="torch")
+    if _is_small(name):
+        return BlackBox(scorer, batch_size=256, backend="torch")
+    return hardware.blackbox(scorer, batch_size=16)
+
+
+def _is_small(model: str) -> bool:
+    return _model(model).input_size < 64
 
 
 @lru_cache(maxsize=64)
-def _integrated(model: str, data: str, index: int) -> Tensor:
-    image = geex.load_images(data, [index], 28)
-    return baselines.IntegratedGradients(_model(model), **_FIXED["IG"]).attribute(image)
+def _integrated(data: str, index: int) -> Tensor:
+    """The map of Integrated Gradients, summed over channels, `[1, H, W]`."""
+    model = _bed(data).model
+    explainer = baselines.IntegratedGradients(_model(model), **_fixed(model)["IG"])
+    return explainer.attribute(load_image(data, index)).sum(dim=1)
 
 
-def _settings(one: Case, model: str, data: str) -> dict[str, Any]:
+def _bed(data: str) -> Bed:
+    return DATA[check_choice("data", data, tuple(DATA))]
+
+
+def _settings(one: Case, data: str) -> dict[str, Any]:
     return {
-        "model": model,
+        "model": _bed(data).model,
         "data": data,
         "explains": "probability" if one.method in PROBABILITY else "logit",
         "method": one.method,
@@ -383,7 +467,6 @@ def _settings(one: Case, model: str, data: str) -> dict[str, Any]:
 
 def read(
     cases: Cases,
-    model: str,
     data: str,
     results: Results,
     measure: str,
@@ -392,7 +475,7 @@ def read(
     """One measure of all cases that have it, for the images that they all have.
 
     Args:
-        cases, model, data, results: as in `run`.
+        cases, data, results: as in `run`.
         measure: of MEASURES, or "queries", "passes", "cost", "bytes".
         reading: "map", the map as it is, or "input", map × input for GRADIENT_LIKE;
             others have the one score.
@@ -410,7 +493,7 @@ def read(
         name = measure
         if reading == "input" and one.method in GRADIENT_LIKE and measure in MEASURES:
             name += "" if measure == "stability" else "_input"
-        rows = results.rows(**_settings(one, model, data))
+        rows = results.rows(**_settings(one, data))
         of_images = {
             row["image"]: row["result"][name] for row in rows if name in row["result"]
         }
@@ -446,29 +529,27 @@ class Table(NamedTuple):
 def tables(folder: str | Path | None = None) -> list[Table]:
     """What all studies have measured so far, by data and measure.
 
-    MNIST and Fashion-MNIST are this study's, with map × input for GRADIENT_LIKE. The
-    others are those of `pertmap`, `geex`, `aise` and `aise_detection`, with the
-    budgets of these studies and maps as they are; in `aise` methods with less than half
-    of the images of the others are left out, because a table holds the images that all
-    of its methods share. So is what has not been measured.
+    The kinds of DATA are this study's, with map × input for GRADIENT_LIKE. The others
+    are those of `aise` and `aise_detection`, with the budgets of these studies and maps
+    as they are; there methods with less than half of the images of the others are left
+    out, because a table holds the images that all of its methods share. So is what has
+    not been measured.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
     """
     found = []
-    for data, name in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
+    for data, bed in DATA.items():
+        store = Results(f"showdown_{data}", folder)
         for measure in MEASURES:
-            store = Results(f"showdown_{data}", folder)
-            ask = partial(read, bench(), f"cnn_{data}", data, store, measure, "input")
-            found += _table_of(name, measure, ask)
+            ask = partial(read, bench(data), data, store, measure, "input")
+            found += _table_of(bed.name, measure, ask)
     for data, measure, scores in (
-        ("photographs", "aopc", _photos_aopc),
-        ("photographs", "kept", _photos_kept),
-        ("grids", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
-        ("grids", "pointing", partial(_pointing, "grids 2x2", "hits_cell")),
         ("scenes", "energy", partial(_pointing, "scenes", "energy_box")),
         ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
         ("scenes", "stability", _scenes_stability),
+        ("grids", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
+        ("grids", "pointing", partial(_pointing, "grids 2x2", "hits_cell")),
         ("detections", "energy", _detections),
     ):
         found += _table_of(data, measure, partial(scores, folder))
@@ -484,51 +565,8 @@ def _table_of(
         return []
 
 
-def _photos_aopc(folder: str | Path | None) -> dict[Label, Tensor]:
-    model = "efficientnet_lite0"
-    cases = {
-        **geex.table1(model),
-        "GERS waves": geex.samplers(model)["low-frequency", 1000],
-        **geex.floors(model),
-    }
-    found = geex.read(cases, model, "photos", Results("geex_photos", folder))
-    asking = {name for name in found if cases[name].method in (*ASKING, "GERS")}
-    return {
-        Label(
-            str(name), cases[name].arguments["n_samples"] if name in asking else None
-        ): values["aopc"].double()
-        for name, values in found.items()
-    }
-
-
-_NAMES = {
-    "GuidedBP": "GuidedBackprop",
-    "IntGrad": "IG",
-    "DeepLIFT": "DeepLift",
-    "LP": "Linear PertMap",
-    "LP (Smooth)": "Linear PertMap (smooth)",
-    "Stochastic": "PertMap",
-    "SHAP": "KernelSHAP",
-    "random point": "random",
-}
-"""Names in other studies, and here."""
-
-
-def _photos_kept(folder: str | Path | None) -> dict[Label, Tensor]:
-    found = pertmap.curves(
-        Results("pertmap_figure1_photos", folder),
-        "efficientnet_lite0",
-        "photos",
-        settings=pertmap.REDUCED,
-    )
-    window = pertmap.arguments("Occlusion", "efficientnet_lite0")
-    across = math.ceil((224 - window["window"]) / window["stride"]) + 1
-    return {
-        Label(_NAMES.get(m, m), 1 + across**2 if m == "Occlusion" else None): (
-            1 - curves.changed["grey"].double().mean(dim=1)
-        )
-        for m, curves in found.items()
-    }
+_NAMES = {"SHAP": "KernelSHAP", "random point": "random"}
+"""Names in `aise`, and here."""
 
 
 def _most_measured(
