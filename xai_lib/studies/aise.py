@@ -733,6 +733,29 @@ def read(
     }
 
 
+def most_measured(
+    cases: Cases, data: str, results: Results, measures: str = "pointing"
+) -> dict[Any, Case]:
+    """The cases without those that have less than half of the images of another one.
+
+    `read` takes the images that all cases have, so that a dear method with a few images
+    would cost the others theirs.
+
+    Args:
+        cases, data, results, measures: as for `run`.
+
+    Raises:
+        NotMeasured: no case has a row.
+    """
+    counts = {}
+    for label, unit in zip(cases, units(cases, data, [0], measures), strict=True):
+        counts[label] = len(results.rows(**unit.settings))
+    most = max(counts.values())
+    if not most:
+        raise NotMeasured(f"{results.path.name} has no rows of {data}")
+    return {label: cases[label] for label, n in counts.items() if n >= most / 2}
+
+
 def read_convergence(
     data: str, results: Results, cases: Cases | None = None
 ) -> dict[tuple[str, str, int], dict[str, Tensor]]:

@@ -472,7 +472,9 @@ def read(
     measure: str,
     reading: str = "map",
 ) -> dict[Label, Tensor]:
-    """One measure of all cases that have it, for the images that they all have.
+    """One measure of the cases that have it, for the images that they all have.
+
+    Cases with less than half of the images of another one are left out.
 
     Args:
         cases, data, results: as in `run`.
@@ -497,8 +499,9 @@ def read(
         of_images = {
             row["image"]: row["result"][name] for row in rows if name in row["result"]
         }
-        if of_images:
-            found[label] = of_images
+        found[label] = of_images
+    most = max(map(len, found.values()), default=0)
+    found = {label: of for label, of in found.items() if len(of) >= max(1, most / 2)}
     common = sorted(set.intersection(*map(set, found.values()))) if found else []
     if not common:
         raise NotMeasured(
@@ -531,9 +534,9 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
     The kinds of DATA are this study's, with map × input for GRADIENT_LIKE. The others
     are those of `aise` and `aise_detection`, with the budgets of these studies and maps
-    as they are; there methods with less than half of the images of the others are left
-    out, because a table holds the images that all of its methods share. So is what has
-    not been measured.
+    as they are. A table holds the images that all of its methods share; methods with
+    less than half of the images of the others are left out, and so is what has not been
+    measured.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
@@ -569,24 +572,9 @@ _NAMES = {"SHAP": "KernelSHAP", "random point": "random"}
 """Names in `aise`, and here."""
 
 
-def _most_measured(
-    every: aise.Cases, data: str, measures: str, results: Results
-) -> dict[Any, Case]:
-    """Without the dear methods, which come last and have few images."""
-    where = {"data": data, "measures": measures}
-    counts = {
-        name: len(results.rows(**where, method=one.method, arguments=one.arguments))
-        for name, one in every.items()
-    }
-    most = max(counts.values())
-    if not most:
-        raise NotMeasured(f"{results.path.name} has no rows of {data}")
-    return {name: every[name] for name, n in counts.items() if n >= most / 2}
-
-
 def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
     results = Results("aise_scenes", folder)
-    cases = _most_measured(aise.table(), "scenes", "sensitivity", results)
+    cases = aise.most_measured(aise.table(), "scenes", results, "sensitivity")
     found = aise.read_sensitivity(cases, "scenes", results)
     return {_label(str(name)): -values for name, values in found.items()}
 
@@ -597,7 +585,7 @@ def _pointing(
     grids = data.startswith("grids")
     results = Results("aise_grids" if grids else "aise_scenes", folder)
     every = aise.grid_table() if grids else aise.table()
-    cases = _most_measured(every, data, "pointing", results)
+    cases = aise.most_measured(every, data, results)
     found = aise.read(cases, data, results)
     # In a grid a point belongs to one photograph; the centre is near all of them.
     tolerance = aise.TOLERANCES.index(0.0 if grids else aise.SCALED)
