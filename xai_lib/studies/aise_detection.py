@@ -40,6 +40,15 @@ CONFIDENT = 0.5
 """Detections below are left out, as in the paper (section 9)."""
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
 """How many pixels are kept or removed, as shares of the box's area."""
+MEASURES = {
+    "energy_box": ("energy in the box", 1),
+    "energy_mask": ("energy on the article", 1),
+    "kept": ("top pixels kept", 1),
+    "removed": ("top pixels removed", -1),
+}
+"""What two methods are compared by: its words, and -1 where low is good."""
+AS_GOOD = 0.02
+"""Shares of mass, and scores of a detection, that differ by less are as good."""
 SEED = 9
 """Of the scenes."""
 LIMIT = 200

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from xai_lib.studies import aise_claims, geex, pertmap
+from xai_lib.studies import aise_claims, aise_detection, geex, pertmap
 from xai_lib.studies import geex_claims as gc
 from xai_lib.studies.geex import FAMILY, FLOOR, score
 from xai_lib.studies.geex_claims import Claim, Found, alike, apart, larger
@@ -584,16 +584,6 @@ def wide_first_better(rows: Rows) -> Decided:
     return _converges(rows, "coarse to fine above DIRECT", _ARTICLES)
 
 
-_DETECTION = {
-    "energy_box": ("energy in the box", 1),
-    "energy_mask": ("energy on the article", 1),
-    "kept": ("top pixels kept", 1),
-    "removed": ("top pixels removed", -1),
-}
-_AS_GOOD = 0.02
-"""Shares of mass, and scores of a detection, that differ by less are as good."""
-
-
 def few_masks_detect(rows: Rows) -> Decided:
     """By where the map lies, and by what its top pixels do to the detection."""
     few, many = "AISE-99", "D-RISE-5000"
@@ -602,7 +592,7 @@ def few_masks_detect(rows: Rows) -> Decided:
         found = rows.detection(few, many)
         gains = {
             said: sign * (found[few][name] - found[many][name])
-            for name, (said, sign) in _DETECTION.items()
+            for name, (said, sign) in aise_detection.MEASURES.items()
         }
         return [
             larger(
@@ -610,7 +600,7 @@ def few_masks_detect(rows: Rows) -> Decided:
                 f"{few} as good as {many}, {said}",
                 data,
                 gain.reshape(len(gain), -1).mean(dim=1),  # over the shares of pixels
-                _AS_GOOD,
+                aise_detection.AS_GOOD,
             )
             for said, gain in gains.items()
         ]
