@@ -166,6 +166,8 @@ def _sync(
     for cell in own:
         if CONTENTS in tags(cell):
             cell.source = _contents(titles)
+        if "solution" in tags(cell):  # folded until the reader opens it
+            cell.metadata["jupyter"] = {"source_hidden": True}
 
     navigation = _navigation(name, titles)
     top = "\n\n".join(filter(None, [origin.badge(name), navigation]))

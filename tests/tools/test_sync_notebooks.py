@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 import sync_notebooks
 
@@ -74,6 +74,19 @@ def test_contents_cell_lists_all_chapters(book: Path) -> None:
         "| 01 | [First](01_first.ipynb) |",
         "| 02 | [Second](02_second.ipynb) |",
     ]
+
+
+def test_solutions_are_folded_and_exercises_are_not(book: Path) -> None:
+    chapter = read(book, "02_second")
+    chapter.cells += [
+        new_code_cell("x = ...", metadata={"tags": ["exercise"]}),
+        new_code_cell("x = 1", metadata={"tags": ["solution"]}),
+    ]
+    write(book, "02_second", chapter)
+    sync(book)
+    exercise, solution = read(book, "02_second").cells[-3:-1]
+    assert solution.metadata["jupyter"] == {"source_hidden": True}
+    assert "jupyter" not in exercise.metadata
 
 
 def test_bootstrap_stands_before_the_first_code(book: Path) -> None:

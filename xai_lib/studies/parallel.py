@@ -66,7 +66,8 @@ def cluster(address: str, threads: int = 1) -> Spread:
         from distributed import Client
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "a cluster needs Dask: pip install 'xai-lib[cluster]'"
+            "a cluster needs Dask: pip install distributed, or, in a copy of the "
+            "book, pip install -e '.[cluster]'"
         ) from error
     client = Client(address, set_as_default=False)
     several = [name for name, n in client.nthreads().items() if n != 1]

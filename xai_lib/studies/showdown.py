@@ -112,10 +112,10 @@ DATA: dict[str, Bed] = {
     "mnist": Bed("MNIST", "cnn_mnist", BUDGETS, 40, 20),
     "fashion_mnist": Bed("Fashion-MNIST", "cnn_fashion_mnist", BUDGETS, 40, 20),
     # A query costs a hundred times as much.
-    "photos": Bed("photographs", "efficientnet_lite0", (100, 1000), 26, 0),
+    "photos": Bed("photographs", "efficientnet_lite0", (100, 1000), 20, 0),
     # Those of `aise` with a single article, as "the class" must be one. The max-
     # sensitivity on scenes is measured there.
-    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 40, 0),
+    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, 0),
 }
 STEPS = 98
 """Steps of a deletion or insertion: 8 of 28² pixels at a time, 512 of 224²."""
