@@ -480,7 +480,9 @@ def test_the_stored_rows_are_those_of_the_bench(data):
     aopc = showdown.read(*where, "aopc")
     assert list(aopc) == list(showdown.bench(data))
     assert len(aopc[Label("IG", None)]) >= 20
-    assert aopc[Label("IG", None)].mean() > aopc[Label("random", None)].mean() + 0.1
+    shown = showdown.read(*where, "insertion")
+    shap = shown[Label("KernelSHAP", showdown.DATA[data].budgets[-1])]
+    assert shap.mean() > shown[Label("random", None)].mean() + 0.1
     for label, spent in showdown.read(*where, "queries").items():
         assert label.budget is not None
         assert spent.max() <= label.budget
