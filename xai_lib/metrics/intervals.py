@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,9 +32,18 @@ def bootstrap_mean(
         else (values.detach().cpu().double()[:, None])
     )
     n = check_count("the number of images", len(rows))
-    # How often each image is drawn; a mean is then a matrix product.
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    means = torch.from_numpy(draws / n) @ rows
+    means = shares_drawn(n, n_resamples, seed) @ rows
     tail = (1 - level) / 2
     low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
     return low.view(values.shape[1:]), high.view(values.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def shares_drawn(n: int, n_resamples: int, seed: int) -> Tensor:
+    """Which share of each resample every one of n images is, float64
+    `[n_resamples, n]`; the mean of a resample is then a matrix product.
+
+    Kept, as comparisons of many methods draw the same images again; do not change it.
+    """
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    return torch.from_numpy(draws / n)

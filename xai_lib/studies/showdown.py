@@ -43,6 +43,7 @@ from xai_lib.metrics import (
     insertion,
     max_sensitivity,
 )
+from xai_lib.metrics.intervals import shares_drawn
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.studies import aise, aise_detection, geex, hardware, pertmap
 from xai_lib.studies.geex_claims import FEWEST
@@ -803,6 +804,4 @@ def _table(scores: Scores[T]) -> tuple[list[T], np.ndarray]:
 
 def _resampled(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Means over drawn images, `[names, n_resamples]`."""
-    n = values.shape[1]
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    return values @ (draws.T / n)
+    return values @ shares_drawn(values.shape[1], n_resamples, seed).numpy().T
