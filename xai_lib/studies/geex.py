@@ -121,7 +121,7 @@ def case(method: str, model: str, **changes: Any) -> Case:
         ValueError: an unknown method or model.
     """
     check_choice("method", method, METHODS)
-    defaults = SMALL if _is_small(model) else LARGE
+    defaults = SMALL if is_small(model) else LARGE
     return Case(method, {**defaults.get(method, {}), **changes})
 
 
@@ -134,7 +134,7 @@ def default_score(model: str) -> str:
     either. On four photographs GERS was as good with logit and probability; so large
     images have the probability, which RISE and LIME are made for.
     """
-    return "logit" if _is_small(model) else "probability"
+    return "logit" if is_small(model) else "probability"
 
 
 def _score_of(model: str, explains: str | None) -> str:
@@ -168,7 +168,7 @@ def samples(model: str, counts: Sequence[int] | None = None) -> dict[Hashable, C
     """Figure S4, right: GEEX by the number of samples, and its two bounds."""
     if counts is None:
         small = (250, 500, 1000, 2000, 4000, 5000, 8000)
-        counts = small if _is_small(model) else (250, 500, 1000, 2000, 8000)
+        counts = small if is_small(model) else (250, 500, 1000, 2000, 8000)
     return {n: case("GEEX", model, n_samples=n) for n in counts} | _bounds(model)
 
 
@@ -177,7 +177,7 @@ def stdevs(model: str, values: Sequence[float] | None = None) -> dict[Hashable, 
 
     On large images with 1,000 samples, a fifth of Table 1's.
     """
-    small = _is_small(model)
+    small = is_small(model)
     if values is None:
         values = (0.05, 0.15, 0.3, 0.5, 1.0) if small else (0.05, 0.15, 0.5, 1.0)
     fewer = _fewer(model)
@@ -191,7 +191,7 @@ def mask_sizes(
 
     On large images with 1,000 samples, a fifth of Table 1's.
     """
-    small = _is_small(model)
+    small = is_small(model)
     if sizes is None:
         sizes = (2, 4, 7, 10, 14, 20, 28) if small else (7, 14, 28, 56)
     changes = _fewer(model) | changes
@@ -206,7 +206,7 @@ def figure4(model: str) -> dict[Hashable, Case]:
     Both with the masks that iGEEX has in Table 1; `noise` and `bright` in their rows
     say how much of a map is noise, and how much of the noise lies on bright pixels.
     """
-    estimate = "GEEX" if _is_small(model) else "GERS"
+    estimate = "GEEX" if is_small(model) else "GERS"
     return {method: case(method, model) for method in (estimate, "iGEEX")}
 
 
@@ -222,7 +222,7 @@ def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
     GERS with 5,000 and with 1,000, also with masks of 14 (instead of 28) and of 12,
     which have as many cells as there are frequencies.
     """
-    if not _is_small(model):
+    if not is_small(model):
         low = subspace(1000, _channels(model))
         few = {"n_samples": 1000, "mask_size": low}
         return {
@@ -259,7 +259,7 @@ def subspace(n_samples: int, channels: int) -> int:
 
 def _fewer(model: str) -> dict[str, Any]:
     """Figures S4 and S5 on large images: a fifth of Table 1's samples."""
-    return {} if _is_small(model) else {"n_samples": 1000}
+    return {} if is_small(model) else {"n_samples": 1000}
 
 
 def _bounds(model: str) -> dict[Hashable, Case]:
@@ -285,7 +285,7 @@ def units(
         [_unit(one, model, data, i, explains) for i in indices]
         for one in cases.values()
     ]
-    groups = by_case if _is_small(model) else zip(*by_case, strict=True)
+    groups = by_case if is_small(model) else zip(*by_case, strict=True)
     return [unit for group in groups for unit in group]
 
 
@@ -319,7 +319,7 @@ def run(
     return results.run_together(
         units(cases, model, data, images, explains=explains),
         measure,
-        TOGETHER if _is_small(model) else 1,
+        TOGETHER if is_small(model) else 1,
         show_progress=show_progress,
         spread=spread,
         keep=partial(keep, results.path.parent / MAPS),
@@ -521,7 +521,7 @@ def _scorer(model: str, explains: str) -> torch.nn.Module:
 def _blackbox(model: str, explains: str) -> BlackBox:
     # Small networks: fixed, as on a busy machine the timing of "auto" may end at 4.
     return hardware.blackbox(
-        _scorer(model, explains), 256 if _is_small(model) else "auto"
+        _scorer(model, explains), 256 if is_small(model) else "auto"
     )
 
 
@@ -533,14 +533,15 @@ def _channels(model: str) -> int:
     return _model(model).normalize.num_features
 
 
-def _is_small(model: str) -> bool:
+def is_small(model: str) -> bool:
+    """Whether a model's images have the settings of SMALL."""
     return _size(model) < 64
 
 
 def _steps(model: str) -> int:
     """Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
     50,176 queries a map, so as many pixels go at once as a row has."""
-    return _size(model) ** 2 if _is_small(model) else _size(model)
+    return _size(model) ** 2 if is_small(model) else _size(model)
 
 
 def _unit(one: Case, model: str, data: str, image: int, explains: str) -> Unit:

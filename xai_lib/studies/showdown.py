@@ -164,7 +164,7 @@ def bench(
     bed = _bed(data)
     fixed = _fixed(bed.model)
     found = {Label(m, None): Case(m, fixed.get(m, {})) for m in (*WHITE_BOX, *FLOORS)}
-    if not _is_small(bed.model):
+    if not geex.is_small(bed.model):
         smooth = geex.floors(bed.model)
         for name in SMOOTH_FLOORS:
             found[Label(name, None)] = Case(name, smooth[name].arguments)
@@ -186,7 +186,7 @@ def _fixed(model: str) -> dict[str, dict[str, Any]]:
         "IG": geex.case("IG", model).arguments,
         "Linear PertMap": pertmap.arguments("LP", model),
     }
-    if _is_small(model):
+    if geex.is_small(model):
         ascent = {"n_samples": 8, "n_iterations": 200, "lr": 0.01}
         return found | {"Extremal": {"n_iterations": 250}, "PertMap": ascent}
     return found | {
@@ -434,13 +434,9 @@ def _blackbox(name: str, explains: str) -> BlackBox:
     # One backend and one size for all: a change half-way would change the cost.
     module = _model(name)
     scorer = models.probabilities(module) if explains == "probability" else module
-    if _is_small(name):
+    if geex.is_small(name):
         return BlackBox(scorer, batch_size=256, backend="torch")
     return hardware.blackbox(scorer, batch_size=16)
-
-
-def _is_small(model: str) -> bool:
-    return _model(model).input_size < 64
 
 
 @lru_cache(maxsize=64)
@@ -544,9 +540,9 @@ def tables(folder: str | Path | None = None) -> list[Table]:
     """
     found = []
     for data, bed in DATA.items():
-        store = Results(f"showdown_{data}", folder)
+        cases, store = bench(data), Results(f"showdown_{data}", folder)
         for measure in MEASURES:
-            ask = partial(read, bench(data), data, store, measure, "input")
+            ask = partial(read, cases, data, store, measure, "input")
             found += _table_of(bed.name, measure, ask)
     for data, measure, scores in (
         ("scenes", "energy", partial(_pointing, "scenes", "energy_box")),
