@@ -13,7 +13,7 @@ holds what a case found for all classes of one scene:
 | cases | what they reproduce |
 | --- | --- |
 | `table` | the table's ten rows, and two floors; max-sensitivity |
-| `grid_table` | the same rows on grids of photographs, and some smaller budgets |
+| `grid_table` | the same rows on grids of photographs, and the dear ones with less |
 | `variants` | what each choice of AISE-DIRECT-300 is worth |
 | `convergence` | quality by queries: adaptive, random and regular sampling, and RISE |
 
@@ -175,18 +175,19 @@ def table(data: str = "scenes") -> dict[str, Case]:
 
 
 def grid_table() -> dict[str, Case]:
-    """The table's rows for photographs, and RISE and SHAP with a quarter of their
-    queries. A step of extremal perturbations costs ten times as much there as on a
-    scene, so they have one area and 200 steps."""
+    """The table's rows for photographs, and the dear ones with less work too.
+
+    RISE and SHAP also have a quarter of their queries, and extremal perturbations, of
+    which a step costs ten times as much as on a scene, one area and 200 steps.
+    """
     found: dict[str, Case] = {}
     for label, one in table().items():
         if one.method == "Extremal":
             found["Extremal-200"] = _extremal([0.1], 200)
-            continue
-        found[label] = one
-        if one.method in QUERYING:
+        elif one.method in QUERYING:
             fewer = one.arguments | {"n_samples": 2000}
             found[f"{one.method}-2000"] = Case(one.method, fewer)
+        found[label] = one
     return found
 
 
