@@ -36,11 +36,13 @@ def curves(first: dict[str, int], boxes: dict[str, float]) -> pertmap.Curves:
 def pointed(accuracy: float) -> dict[str, Tensor]:
     """Rows of one class in the form of `aise.read`: this share of N images is hit."""
     distance = (torch.arange(N) >= round(accuracy * N)).double() * 100
+    hits = (distance == 0).double()[:, None].expand(N, 5)
     return {
         "image": torch.arange(N),
         "target": torch.zeros(N, dtype=torch.long),
         "difficult": torch.zeros(N, dtype=torch.bool),
-        "hits_box": (distance == 0).double()[:, None].expand(N, 5),
+        "hits_box": hits,
+        "hits_cell": hits,
         "distance_box": distance,
         "energy_box": around(accuracy),
     }

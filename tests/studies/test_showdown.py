@@ -437,6 +437,24 @@ def test_what_is_not_measured_is_left_out(tmp_path):
     assert showdown.tables(tmp_path) == []
 
 
+def test_of_two_settings_the_published_one_counts(tmp_path):
+    """Extremal perturbations run on grids with all their steps, and with 200."""
+    grid, energy = aise.grid_table(), {"Extremal-200": 0.9, "Extremal": 0.1}
+    rows = Results("aise_grids").rows(data="grids 2x2", method="Gradient")[:5]
+    lines = []
+    for label, value in energy.items():
+        (unit,) = aise.units({label: grid[label]}, "grids 2x2", [0])
+        for row in rows:
+            result = row["result"] | {"energy_cell": [value] * 4}
+            row = row | {"settings": unit.settings, "result": result}
+            lines.append(json.dumps(row))
+    (tmp_path / "aise_grids.jsonl").write_text("\n".join(lines) + "\n")
+    found = {table.measure: table for table in showdown.tables(tmp_path)}
+    assert found["energy"].scores.keys() == {Label("Extremal", None)}
+    means = found["energy"].scores[Label("Extremal", None)]
+    assert means.numpy() == pytest.approx(np.full(5, 0.1))
+
+
 def test_a_method_with_few_scenes_does_not_cost_the_others_theirs(tmp_path):
     stored = Results("aise_scenes").path.read_text().splitlines()
     rows = [json.loads(line) for line in stored]

@@ -99,6 +99,8 @@ WIDTHS = {"default": (0.1, 0.175, 0.25), "narrow": (0.05,)}
 """The paper's kernels, and one that fits the smallest articles."""
 REACH = 2.0
 """Half the side of a narrowed search area of "coarse to fine", in kernel widths."""
+CELL: dict[str, Any] = {"tolerance": 0.0, "place": "cell"}
+"""The pointing game on grids: a point belongs to one photograph. See `game`."""
 SMOOTH = 0.02
 """TorchRay smooths gradients by this share of the image before it looks for the
 maximum."""
@@ -182,12 +184,12 @@ def grid_table() -> dict[str, Case]:
     """
     found: dict[str, Case] = {}
     for label, one in table().items():
+        found[label] = one
         if one.method == "Extremal":
             found["Extremal-200"] = _extremal([0.1], 200)
         elif one.method in QUERYING:
             fewer = one.arguments | {"n_samples": 2000}
             found[f"{one.method}-2000"] = Case(one.method, fewer)
-        found[label] = one
     return found
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from xai_lib.studies import aise_claims, aise_detection, geex, pertmap
+from xai_lib.studies import aise, aise_claims, aise_detection, geex, pertmap
 from xai_lib.studies import geex_claims as gc
 from xai_lib.studies.geex import FAMILY, FLOOR, score
 from xai_lib.studies.geex_claims import Claim, Found, alike, apart, larger
@@ -507,14 +507,15 @@ def _pointing(
     def decide(data: str) -> list[Claim]:
         labels = dict.fromkeys(label for pair in wanted for label in pair)
         found = rows.pointing(data, *labels)
+        how = aise.CELL if data.startswith("grids") else {}
         return [
             aise_claims.ahead(
-                "the table", f"{a} {word} {b}", data, found[a], found[b], margin
+                "the table", f"{a} {word} {b}", data, found[a], found[b], margin, **how
             )
             for a, b in wanted
         ]
 
-    return _on(("scenes",), decide)
+    return _on(("scenes", "grids 2x2"), decide)
 
 
 _AISE_300 = ("AISE-LIPO-300", "AISE-DIRECT-300")

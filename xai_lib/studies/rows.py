@@ -19,6 +19,7 @@ TITLES = {
     "scenes": "scenes",
     "small": "small articles",
     "large": "large articles",
+    "grids 2x2": "grids of photographs",
 }
 MODELS = {
     "mnist": "cnn_mnist",
@@ -88,9 +89,12 @@ class Rows:
 
     def pointing(self, data: str, *labels: str) -> aise_claims.Found:
         """The pointing game's table, for the pairs that all of these labels have."""
-        every = aise.table()
+        grids = data.startswith("grids")
+        every = aise.grid_table() if grids else aise.table()
         cases = {label: every[label] for label in labels}
-        return aise.read(cases, data, self._store("aise_scenes"))
+        return aise.read(
+            cases, data, self._store("aise_grids" if grids else "aise_scenes")
+        )
 
     def variants(self, data: str) -> aise_claims.Found:
         """AISE-DIRECT-300 against one change each."""

@@ -586,12 +586,14 @@ def _pointing(
     found = aise.read(cases, data, results)
     # In a grid a point belongs to one photograph; the centre is near all of them.
     tolerance = aise.TOLERANCES.index(0.0 if grids else aise.SCALED)
-    scores = {}
+    scores: dict[Label, Tensor] = {}
     for name, values in found.items():
         numbers = values[measure].double()
         if numbers.ndim == 2:
             numbers = numbers[:, tolerance]
-        scores[_label(str(name))] = aise.image_means(numbers, values["image"])
+        # The table's own row comes first: "Extremal" before "Extremal-200".
+        means = aise.image_means(numbers, values["image"])
+        scores.setdefault(_label(str(name)), means)
     return scores
 
 
