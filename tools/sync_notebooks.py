@@ -48,8 +48,9 @@ if importlib.util.find_spec("xai_lib") is None:
     book = os.environ.get("XAI_BOOK_SOURCE") or book
     if not book:
         raise ModuleNotFoundError(
-            "xai_lib is not installed. Run `make book` or `pip install -e .` in a copy "
-            "of the book, or put what pip should install into XAI_BOOK_SOURCE."
+            "xai_lib is not installed. Run `make book` or `pip install -e '.[book]'` "
+            "in a copy of the book, or put what pip should install into "
+            "XAI_BOOK_SOURCE."
         )
     # What is installed keeps its version: Colab's torch must not be replaced.
     held = {}

@@ -267,7 +267,7 @@ def test_bootstrap_prefers_the_environment_variable(
 def test_bootstrap_without_any_source_says_what_to_do(book: Path) -> None:
     done, record = run_bootstrap(book, hidden=True)
     assert done.returncode != 0
-    assert "pip install -e ." in done.stderr
+    assert "pip install -e '.[book]'" in done.stderr
     assert record is None
 
 

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.metrics.intervals import shares_drawn
 
 
 def pointing_hits(attributions: Tensor, masks: Tensor, tolerance: float = 15) -> Tensor:
@@ -133,11 +133,7 @@ class PointingGame(NamedTuple):
         ones = torch.ones(len(row), dtype=torch.float64)
         hits = empty.index_put((row, column), self.hits.double(), accumulate=True)
         pairs = empty.index_put((row, column), ones, accumulate=True)
-        # How often each image is drawn; the sums over a resample are then products.
-        draws = np.random.default_rng(seed).multinomial(
-            n, np.full(n, 1 / n), n_resamples
-        )
-        drawn = torch.from_numpy(draws).double()
+        drawn = shares_drawn(n, n_resamples, seed)
         return ((drawn @ hits) / (drawn @ pairs)).nanmean(dim=1)
 
     def interval(
