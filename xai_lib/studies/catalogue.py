@@ -145,7 +145,7 @@ def _aise_grids() -> list[Unit]:
     cases = aise.grid_table()
     return [
         *aise.units(cases, "grids 2x2", range(20)),
-        *aise.units(cases, "grids 3x3", range(3)),
+        *aise.units(cases, "grids 3x3", range(5)),
     ]
 
 
