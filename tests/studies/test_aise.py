@@ -45,6 +45,8 @@ def test_the_table_has_the_papers_rows() -> None:
     assert list(table)[10:] == ["random point", "centre"]
     assert set(grid) - set(table) == {"Extremal-200", "RISE-2000", "SHAP-2000"}
     assert all(grid[label] == case for label, case in table.items())
+    samplers = study.grid_samplers()
+    assert samplers["direct", 300] == table["AISE-DIRECT-300"]
     published = {
         "300": ([0.1, 0.175, 0.25], 50),
         "700": ([0.075, 0.13, 0.19, 0.25], 87),
@@ -65,7 +67,7 @@ def test_the_table_has_the_papers_rows() -> None:
 
 def test_every_case_can_be_measured_and_stored() -> None:
     """Small copies of all cases run, and their rows are JSON."""
-    every = {**study.table(), **study.grid_table(), **study.variants()}
+    every = {**study.grid_table(), **study.grid_samplers(), **study.variants()}
     small = {"n_samples": 6, "n_iterations": 2, "areas": [0.1], "n_segments": 8}
     for label, case in every.items():
         if case.method == "SHAP":  # twice as many as there are superpixels

@@ -14,6 +14,7 @@ holds what a case found for all classes of one scene:
 | --- | --- |
 | `table` | the table's ten rows, and two floors; max-sensitivity |
 | `grid_table` | the same rows on grids of photographs, and the dear ones with less |
+| `grid_samplers` | adaptive, random and regular sampling on grids of photographs |
 | `variants` | what each choice of AISE-DIRECT-300 is worth |
 | `convergence` | quality by queries: adaptive, random and regular sampling, and RISE |
 
@@ -83,7 +84,7 @@ DATA: dict[str, dict[str, Any]] = {
 }
 """Scenes (`zoo.scenes.make`), grids (`metrics.grids.photo_grids`) of photographs that
 the model is sure of, and VOC and COCO; rows hold these numbers."""
-LIMIT = 300
+LIMIT = 330
 """How many scenes or grids there are of each kind."""
 LIMITS = {"voc07": 4952, "coco14": 5000}
 """How many photographs the paper takes."""
@@ -190,6 +191,17 @@ def grid_table() -> dict[str, Case]:
         elif one.method in QUERYING:
             fewer = one.arguments | {"n_samples": 2000}
             found[f"{one.method}-2000"] = Case(one.method, fewer)
+    return found
+
+
+def grid_samplers() -> dict[tuple[str, int], Case]:
+    """AISE on grids of photographs, labelled (where its samples are, queries)."""
+    found: dict[tuple[str, int], Case] = {}
+    for queries in (102, 300):
+        for sampler in ("direct", "random", "lattice"):
+            changed = {"n_samples": queries // 6, "sampler": sampler}
+            arguments = _preset("300", "direct").arguments | changed
+            found[sampler, queries] = Case("AISE", arguments)
     return found
 
 

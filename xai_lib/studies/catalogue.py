@@ -129,7 +129,7 @@ def _aise_scenes() -> list[Unit]:
     table = aise.table()
     felt = {label: one for label, one in table.items() if label not in floors}
     return [
-        *aise.units(table, "scenes", range(300)),
+        *aise.units(table, "scenes", range(325)),
         *aise.units(aise.variants(), "scenes", range(100)),
         *aise.units(felt, "scenes", range(24), "sensitivity"),
     ]
@@ -145,6 +145,7 @@ def _aise_grids() -> list[Unit]:
     cases = aise.grid_table()
     return [
         *aise.units(cases, "grids 2x2", range(20)),
+        *aise.units(aise.grid_samplers(), "grids 2x2", range(20)),
         *aise.units(cases, "grids 3x3", range(5)),
     ]
 
