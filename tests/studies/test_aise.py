@@ -65,6 +65,28 @@ def test_the_table_has_the_papers_rows() -> None:
     assert study.published_table()["VOC07 VGG16"]["Gradient"] == 86.0
 
 
+def test_maps_of_figures_are_kept(tmp_path, monkeypatch) -> None:
+    image = study.scenes_of("scenes").images[TWO : TWO + 1]
+    few = {"n_samples": 20, "grid": 4, "p": 0.5}
+    cases = {"a": study.Case("RISE", few), "b": study.Case("RISE", few | {"p": 0.4})}
+    where = ("scenes_classifier", image, "two", 3, tmp_path)
+    first = study.maps(cases, *where)
+    monkeypatch.setattr(study, "_attribute", None)  # nothing is computed again
+    again = study.maps(cases, *where)
+    assert len(list(tmp_path.glob("two_rise_*.npz"))) == 2
+    for label, case in cases.items():
+        assert torch.equal(first[label], again[label])
+        explainer = baselines.RISE(
+            models.probabilities(models.load("scenes_classifier")), **case.arguments
+        )
+        expected = explainer.attribute(image, 3)
+        expected = expected - expected.mean()
+        step = float(expected.abs().max()) / 127
+        torch.testing.assert_close(first[label], expected, rtol=0, atol=0.51 * step)
+    with pytest.raises(TypeError):  # another class is another map
+        study.maps(cases, *where[:3], 4, tmp_path)
+
+
 def test_every_case_can_be_measured_and_stored() -> None:
     """Small copies of all cases run, and their rows are JSON."""
     every = {**study.grid_table(), **study.grid_samplers(), **study.variants()}

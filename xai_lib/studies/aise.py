@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -54,8 +55,8 @@ from xai_lib.metrics import (
     grids,
     max_sensitivity,
 )
-from xai_lib.paths import cache_path
-from xai_lib.studies import hardware
+from xai_lib.paths import cache_path, data_path
+from xai_lib.studies import hardware, map_files
 from xai_lib.studies.results import (
     Case,
     NotMeasured,
@@ -399,6 +400,41 @@ def explain(case: Case, picture: Picture, seed: int) -> tuple[Tensor, int | None
     maps = _attribute(case, picture.model, picture.image, picture.target, seed)
     asked = None if case.method in WHITE_BOX else blackbox.queries - before
     return maps, asked
+
+
+def maps(
+    cases: Cases,
+    model: str,
+    image: Tensor,
+    name: str,
+    target: int,
+    folder: str | Path | None = None,
+) -> dict[Hashable, Tensor]:
+    """The maps of one class of an image, for figures: each is kept in a file, from
+    which it is read the next time.
+
+    Args:
+        cases: by label.
+        model: a name of `models.load`.
+        image: `[1, C, H, W]`.
+        name: of the image; whoever changes the image must change its name.
+        target: the class.
+        folder: where maps are kept; None is the book's `data/results/aise_maps`.
+
+    Returns:
+        For each label `[1, 1, H, W]`, in steps of 1/127 of its largest value.
+    """
+    folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
+    found: dict[Hashable, Tensor] = {}
+    for label, case in cases.items():
+        about = {"model": model, "target": target, **case._asdict()}
+        key = Unit({"image": name, **about}, 0).key
+        path = map_files.map_path(folder, f"{name}_{case.method.lower()}", key)
+        if not path.exists():
+            of_class = _attribute(case, model, image, torch.tensor([target]), 0)
+            map_files.write(path, key, map_files.in_steps(of_class[0, 0]))
+        found[label] = map_files.read(path)[None, None]
+    return found
 
 
 def _attribute(

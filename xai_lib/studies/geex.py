@@ -24,7 +24,6 @@ mask sizes on the way to us; SMALL and LARGE say what is used here, and why.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -32,7 +31,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,13 +41,12 @@ from xai_lib.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX, search_noise
 from xai_lib.metrics import deletion, map_distance
 from xai_lib.paths import data_path
-from xai_lib.studies import hardware
+from xai_lib.studies import hardware, map_files
 from xai_lib.studies.results import (
     Case,
     Results,
     Spread,
     Unit,
-    provenance,
     published,
 )
 from xai_lib.zoo import digits, models, photos
@@ -388,10 +385,11 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
         found["bright"] = bright.flatten(1).sum(dim=1) / of_noise.clamp_min(tiny)
     if queries is not None:
         found["queries"] = torch.full((len(units),), queries)
+    scores = attribution.sum(dim=1)
     return [
         {
             **{name: _plain(values[i]) for name, values in found.items()},
-            **({"map": _in_steps(unit, attribution[i])} if _is_shown(unit) else {}),
+            **({"map": map_files.in_steps(scores[i])} if _is_shown(unit) else {}),
         }
         for i, unit in enumerate(units)
     ]
@@ -400,7 +398,7 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
 def keep(folder: Path, unit: Unit, found: dict[str, Any]) -> dict[str, Any]:
     """Save the map that `measure` found, if there is one; return the rest."""
     if "map" in found:
-        _save(_map_path(unit, folder), found["map"])
+        map_files.write(_map_path(unit, folder), unit.key, found["map"])
     return {name: value for name, value in found.items() if name != "map"}
 
 
@@ -662,10 +660,9 @@ def maps(
             if not _is_shown(unit):
                 found[label] = attribution.sum(dim=1, keepdim=True)
                 continue
-            _save(path, _in_steps(unit, attribution[0]))
-        with np.load(path) as stored:
-            steps = torch.from_numpy(stored["steps"]).float()
-            found[label] = (steps / 127 * float(stored["largest"]))[None, None]
+            scores = attribution[0].sum(dim=0)
+            map_files.write(path, unit.key, map_files.in_steps(scores))
+        found[label] = map_files.read(path)[None, None]
     return found
 
 
@@ -675,32 +672,10 @@ def _is_shown(unit: Unit) -> bool:
     return of_photo and photo_names("photos")[unit.image] in SHOWN
 
 
-def _in_steps(unit: Unit, attribution: Tensor) -> dict[str, Any]:
-    """The contents of a map's file."""
-    scores = attribution.sum(dim=0)
-    largest = scores.abs().max()
-    steps = (scores / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
-    return {
-        "steps": steps.numpy(),
-        "largest": float(largest),
-        "key": unit.key,
-        "provenance": json.dumps(provenance()),
-    }
-
-
-def _save(path: Path, contents: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **contents)
-    part.replace(path)
-
-
 def _map_path(unit: Unit, folder: Path) -> Path:
     """The file of a map that is shown."""
-    name = photo_names("photos")[unit.image]
-    digest = hashlib.sha256(unit.key.encode()).hexdigest()[:8]
-    return folder / f"{name}_{unit.settings['method'].lower()}_{digest}.npz"
+    name = f"{photo_names('photos')[unit.image]}_{unit.settings['method'].lower()}"
+    return map_files.map_path(folder, name, unit.key)
 
 
 def published_table1() -> dict[str, dict[str, float]]:

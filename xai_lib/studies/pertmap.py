@@ -6,8 +6,6 @@ COCO-animals validation images: `figure1("vgg16", "coco_animals", 200, …)`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +29,8 @@ from xai_lib.pertmap import (
     violation_rates,
     worst_point,
 )
-from xai_lib.studies import hardware
-from xai_lib.studies.results import NotMeasured, Results, Spread, Unit, provenance
+from xai_lib.studies import hardware, map_files
+from xai_lib.studies.results import NotMeasured, Results, Spread, Unit
 from xai_lib.zoo import coco_animals, digits, models, photos
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -376,20 +374,14 @@ def box_map(
     wanted = Unit({"model": model, "photo": photo, "arguments": chosen}, 0).key
     folder = data_path("results") / "pertmap_maps" if folder is None else Path(folder)
     name = "".join(c for c in method.lower() if c.isalpha())
-    digest = hashlib.sha256(wanted.encode()).hexdigest()[:8]
-    path = folder / f"{photo}_{name}_{digest}.npz"
+    path = map_files.map_path(folder, f"{photo}_{name}", wanted)
     bound = chosen["bound" if method == "Stochastic" else "delta"]
     if not path.exists():
         explainer = EXPLAINERS[method](_model(model), **chosen)
         image = photos.load(photo).image
         w = -explainer.attribute(image, show_progress=show_progress)
         steps = (w / bound * 255).round().to(torch.uint8).numpy()
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            record = json.dumps(provenance())
-            np.savez_compressed(file, steps=steps, key=wanted, provenance=record)
-        part.replace(path)
+        map_files.write(path, wanted, {"steps": steps})
     with np.load(path) as stored:
         return -torch.from_numpy(stored["steps"]).float() / 255 * bound
 

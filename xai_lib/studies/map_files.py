@@ -1,0 +1,47 @@
+"""Maps that take long to compute, in files beside a study's rows, for its figures.
+
+A map is stored in steps of 1/127 of its largest absolute value, with the settings that
+made it and where it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xai_lib.studies.results import provenance
+
+
+def map_path(folder: Path, name: str, key: str) -> Path:
+    """The file of a map: a name for people, and a digest of all its settings."""
+    return folder / f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}.npz"
+
+
+def in_steps(values: Tensor) -> dict[str, Any]:
+    """What `write` stores of a map `[H, W]`."""
+    largest = values.abs().max()
+    steps = (values / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
+    return {"steps": steps.numpy(), "largest": float(largest)}
+
+
+def write(path: Path, key: str, contents: dict[str, Any]) -> None:
+    """Store arrays with the key of their settings: the whole file, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        record = json.dumps(provenance())
+        np.savez_compressed(file, **contents, key=key, provenance=record)
+    part.replace(path)
+
+
+def read(path: Path) -> Tensor:
+    """The map `[H, W]` that was stored as `in_steps`."""
+    with np.load(path) as stored:
+        steps = torch.from_numpy(stored["steps"]).float()
+        return steps / 127 * float(stored["largest"])
