@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -74,8 +75,13 @@ class World:
             "GEEX": self.pick(0.12 if large else 0.10, 0.3 if large else 0.35),
             "GERS": self.pick(0.10 if large else 0.12, 0.4 if large else 0.30),
             "iGEEX": self.pick(0.11, 0.3),
+            "IG": self.pick(0.15, 0.05),
         }
-        noise = {"GEEX": 0.5, "GERS": self.pick(0.3, 0.6), "iGEEX": self.pick(0.7, 0.2)}
+        noise = {
+            "GEEX": self.pick(0.45, 0.55),
+            "GERS": self.pick(0.3, 0.6),
+            "iGEEX": self.pick(0.7, 0.2),
+        }
         found = {}
         for m in methods:
             found[m] = {"aopc": around(aopc[m])}
@@ -172,6 +178,7 @@ class World:
         for sampler, value in accuracy.items():
             for n in (30, 96, 150, 300, 1500, 3000):
                 found[sampler, "default", n] = pointed(value)
+        found["RISE", "default", 3000] = pointed(self.pick(0.7, 0.4))
         narrow = found["DIRECT", "default", 150]["distance_box"]
         found["DIRECT", "narrow", 150] = {
             **pointed(0.5),
@@ -219,6 +226,102 @@ def test_rulings_and_their_table():
             assert ruling.verdict == f"see chapter {ruling.chapter}"
             assert not ruling.parts
     assert "95" not in claims.table([])
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_the_brief_form(true):
+    found = claims.rulings(rows=World(true))
+    lines = claims.brief(found).splitlines()
+    assert max(map(len, lines)) <= 88
+    # All data sets agree: one line for each statement that rows decide.
+    numbers = [n for n, ruling in enumerate(found, 1) if ruling.decided_by]
+    assert [int(line.split()[0]) for line in lines] == numbers
+    for line, number in zip(lines, numbers, strict=True):
+        ruling = found[number - 1]
+        assert line[3:20].strip("… ") in ruling.statement
+        verdict, value, low, high = re.sub(r"[\[\],]", "", line[37:66]).split()
+        assert verdict == ("holds" if true else "fails")
+        values = [c.value for said in ruling.parts.values() for c in said]
+        assert float(value) == pytest.approx(min(values), abs=6e-4)
+        assert float(low) <= float(value) <= float(high)
+    assert claims.brief([]) == ""
+
+
+def test_the_brief_form_of_a_verdict_that_depends_on_the_data():
+    good, bad, small = (
+        claims.Claim("", "", data, value, value - 0.1, value + 0.1, verdict, 40)
+        for data, value, verdict in (
+            ("A", 0.3, "holds"),
+            ("B", -0.2, "fails"),
+            ("C", 0.2, "holds"),
+        )
+    )
+    parts = {"A": [good], "B": [bad, good], "C (map × input)": [small, good]}
+    ruling = claims.Ruling("", "", "One", "", "decide", "", parts)
+    assert claims.brief([ruling]).splitlines() == [
+        f"{' 1 One':<36} holds +0.200 [+0.100, +0.300] C × input",
+        f"{'':<36} fails -0.200 [-0.300, -0.100] B",
+    ]
+
+
+class Pointing(World):
+    """The pointing game with these accuracies, by the beginnings of labels; the first
+    that fits counts."""
+
+    def __init__(self, accuracy: dict[str, float]) -> None:
+        self.accuracy = accuracy
+
+    def pointing(self, data: str, *labels: str) -> dict:
+        starts = {x: next(filter(x.startswith, self.accuracy)) for x in labels}
+        return {x: pointed(self.accuracy[start]) for x, start in starts.items()}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "verdict"),
+    [
+        # Of eight cases: six hold, two fail.
+        ({"AISE-LIPO-300": 0.2, "AISE": 0.9, "RISE": 0.5, "SHAP": 0.5}, "holds"),
+        # Four and four are not most, however they are shared out.
+        ({"AISE-LIPO": 0.2, "AISE": 0.9, "RISE": 0.5, "SHAP": 0.5}, "does not hold"),
+        ({"AISE": 0.7, "RISE": 0.9, "SHAP": 0.5}, "does not hold"),
+        # Four hold, and the other four are equal: it may be.
+        ({"AISE": 0.7, "RISE": 0.7, "SHAP": 0.5}, "open"),
+    ],
+)
+def test_most_cases_are_more_than_half(accuracy, verdict):
+    for said in claims.aise_mostly_ahead(Pointing(accuracy)).values():
+        assert claims.on_data(said) == verdict
+
+
+def test_state_of_the_art_is_to_reach_every_method():
+    worse = {"AISE": 0.9, "GradCAM": 0.95, "": 0.5}
+    for said in claims.state_of_the_art(Pointing(worse)).values():
+        failed = {c.statement for c in said if c.verdict != "holds"}
+        assert failed == {f"AISE-{s}-300 reaches GradCAM" for s in ("LIPO", "DIRECT")}
+        assert len(said) == 2 * 6
+
+
+def test_thirty_queries_is_about_thirty_queries():
+    """That 300 do not reach 3,000 says nothing of 30; that RISE is done after 300
+    does."""
+
+    class Slow(World):
+        def convergence(self, data: str) -> dict:
+            found = super().convergence(data)
+            for sampler in aise_claims.ADAPTIVE:
+                found[sampler, "default", 300] = pointed(0.1)
+            return found
+
+    class Fast(World):
+        def convergence(self, data: str) -> dict:
+            found = super().convergence(data)
+            found["RISE", "default", 300] = pointed(0.9)
+            return found
+
+    for world, verdict in ((Slow(True), "holds"), (Fast(True), "does not hold")):
+        for said in claims.thirty_queries_enough(world).values():
+            assert claims.on_data(said) == verdict
+            assert len(said) == 3
 
 
 def test_a_chapter_has_its_measured_statements():

@@ -9,7 +9,9 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from xai_lib.__main__ import main
 from xai_lib.studies import geex, parallel, pertmap
+from xai_lib.studies.catalogue import Study
 from xai_lib.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
@@ -160,6 +162,17 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
     assert without_clock(spread.path) == without_clock(serial.path)
     # Workers measured; this process only wrote.
     assert os.getpid() not in before
+
+
+def test_the_command_line_measures_on_a_cluster(tmp_path, two_workers):
+    toy = Study("", lambda: units(6), partial(one_by_one, threads))
+    options = ["run", "toy", "--results", str(tmp_path)]
+    options += ["--scheduler", two_workers.scheduler_address]
+    assert main(options, {"toy": toy}) == 0
+    found = [row["result"] for row in Results("toy", tmp_path).rows()]
+    assert len(found) == 6
+    assert {row["threads"] for row in found} == {1}
+    assert os.getpid() not in {row["process"] for row in found}
 
 
 def test_a_unit_that_kills_its_workers_is_reported(tmp_path, two_workers):

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+import scipy
+import torch
 
 from xai_lib.studies.results import Results, Unit, published
 
@@ -47,7 +49,9 @@ def test_rows_survive_and_are_not_measured_again(tmp_path):
     rows = Results("s", tmp_path).rows()
     assert [row["result"]["square"] for row in rows] == [0, 1, 4, 9, 16]
     for row in rows:
-        assert row["versions"].keys() == {"python", "torch", "xai-lib"}
+        assert row["versions"]["torch"] == torch.__version__.partition("+")[0]
+        assert row["versions"]["scipy"] == scipy.__version__
+        assert {"python", "xai-lib", "numpy", "openvino"} <= row["versions"].keys()
         assert row["device"]
         assert row["seconds"] >= 0
         assert row["date"].endswith("+00:00")

@@ -15,10 +15,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
-from importlib.metadata import version
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,12 @@ from xai_lib.paths import data_path
 from xai_lib.studies.hardware import device
 
 _T = TypeVar("_T", bound=Hashable)
+
+COMPUTING = (
+    *("xai-lib", "torch", "torchvision", "openvino", "numpy", "scipy", "scikit-image"),
+    *("scikit-learn", "captum", "dlib-bin", "dlib"),
+)
+"""The packages that a number may depend on."""
 
 
 class NotMeasured(ValueError):
@@ -309,13 +316,19 @@ def provenance() -> dict[str, Any]:
     cuda = device().type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if cuda else "CPU",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__).partition("+")[0],
-            "xai-lib": version("xai-lib"),
-        },
+        "versions": _versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+@lru_cache
+def _versions() -> dict[str, str]:
+    """Of Python, and of the installed packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in COMPUTING:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package).partition("+")[0]
+    return found
 
 
 def rounded(values: Tensor) -> list[float]:
