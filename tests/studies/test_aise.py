@@ -494,8 +494,8 @@ def test_wrong_arguments() -> None:
         study.game(rows, difficult=True)
     with pytest.raises(ValueError, match="data must be one of scenes"):
         study.units(SMALL, "voc", [0])
-    with pytest.raises(ValueError, match="images must be below 300, got 300"):
-        study.units(SMALL, "scenes", [300])
+    with pytest.raises(ValueError, match="images must be below 330, got 330"):
+        study.units(SMALL, "scenes", [330])
     with pytest.raises(ValueError, match="measures must be one of pointing"):
         study.units(SMALL, "scenes", [0], "deletion")
     with pytest.raises(ValueError, match="method must be one of Gradient"):

@@ -186,7 +186,7 @@ def test_large_images_have_the_settings_of_large_images():
 
 
 def test_scenes_of_one_article():
-    every = scenes.make(300, 5, n_objects=(1, 4), sides=(0.2, 0.5))
+    every = scenes.make(aise.LIMIT, 5, n_objects=(1, 4), sides=(0.2, 0.5))
     single = [i for i, boxes in enumerate(every.boxes) if len(boxes) == 1]
     for number in (0, 7):
         image = showdown.load_image("scenes", number)
