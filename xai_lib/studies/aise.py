@@ -195,6 +195,13 @@ def grid_table() -> dict[str, Case]:
     return found
 
 
+def rows_of(data: str) -> tuple[dict[str, Case], str]:
+    """The table's rows on "scenes" or grids, and the name of the store they are in."""
+    if data.startswith("grids"):
+        return grid_table(), "aise_grids"
+    return table(), "aise_scenes"
+
+
 def grid_samplers() -> dict[tuple[str, int], Case]:
     """AISE on grids of photographs, labelled (where its samples are, queries)."""
     found: dict[tuple[str, int], Case] = {}

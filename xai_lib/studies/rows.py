@@ -89,12 +89,9 @@ class Rows:
 
     def pointing(self, data: str, *labels: str) -> aise_claims.Found:
         """The pointing game's table, for the pairs that all of these labels have."""
-        grids = data.startswith("grids")
-        every = aise.grid_table() if grids else aise.table()
+        every, store = aise.rows_of(data)
         cases = {label: every[label] for label in labels}
-        return aise.read(
-            cases, data, self._store("aise_grids" if grids else "aise_scenes")
-        )
+        return aise.read(cases, data, self._store(store))
 
     def variants(self, data: str) -> aise_claims.Found:
         """AISE-DIRECT-300 against one change each."""

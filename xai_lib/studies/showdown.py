@@ -580,8 +580,8 @@ def _pointing(
     data: str, measure: str, folder: str | Path | None
 ) -> dict[Label, Tensor]:
     grids = data.startswith("grids")
-    results = Results("aise_grids" if grids else "aise_scenes", folder)
-    every = aise.grid_table() if grids else aise.table()
+    every, store = aise.rows_of(data)
+    results = Results(store, folder)
     cases = aise.most_measured(every, data, results)
     found = aise.read(cases, data, results)
     # In a grid a point belongs to one photograph; the centre is near all of them.
