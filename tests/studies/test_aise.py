@@ -276,7 +276,7 @@ def test_grids_are_cells_of_sure_photographs() -> None:
             y, x = int(rows.min()), int(columns.min())
             assert (int(rows.max()) - y, int(columns.max()) - x) == (111, 111)
             # The photograph of this class is what the cell shows.
-            images, classes = study._sure_photos()
+            images, classes = study.sure_photos()
             shown = picture.image[0, :, y : y + 112, x : x + 112]
             small = torch.nn.functional.interpolate(
                 images[classes == target], (112, 112), mode="bilinear", antialias=True

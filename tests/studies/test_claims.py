@@ -76,6 +76,7 @@ class World:
             "GERS": self.pick(0.10 if large else 0.12, 0.4 if large else 0.30),
             "iGEEX": self.pick(0.11, 0.3),
             "IG": self.pick(0.15, 0.05),
+            "SmoothGrad": self.pick(0.15, 0.05),
         }
         noise = {
             "GEEX": self.pick(0.45, 0.55),
@@ -116,12 +117,16 @@ class World:
 
     def samplers(self, data: str, *labels: tuple[str, int]) -> dict:
         paper = (("mirrored", 5000), ("resized", 5000))
-        return {
-            label: {
-                name: around(0.8 if label in paper else self.pick(0.85, 0.5))
-                for name in ("aopc", "cosine")
-            }
+        means = {
+            label: 0.8
+            if label in paper
+            else self.pick(0.3, 0.9)
+            if label[0] == "independent"
+            else self.pick(0.85, 0.5)
             for label in labels
+        }
+        return {
+            x: dict.fromkeys(("aopc", "cosine"), around(m)) for x, m in means.items()
         }
 
     def losses(self, data: str) -> dict:
@@ -184,6 +189,9 @@ class World:
             **pointed(0.5),
             "distance_box": narrow + self.pick(5, -5),
         }
+        for sampler in aise_claims.ADAPTIVE:
+            found[sampler, "narrow", 30] = pointed(0.5)
+            found[sampler, "narrow", 1500] = pointed(self.pick(0.8, 0.3))
         return found
 
     def detection(self, *labels: str) -> dict:
@@ -194,6 +202,7 @@ class World:
             found[label] = {
                 "energy_box": around(good),
                 "energy_mask": around(good),
+                "hit_box": around(self.pick(0.99, 0.8)),
                 "kept": around(good)[:, None] * shares,
                 "removed": around(1 - good)[:, None] * shares,
             }

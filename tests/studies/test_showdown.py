@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import kendalltau, rankdata
 
 from xai_lib import baselines
@@ -14,7 +15,7 @@ from xai_lib.geex import search_noise
 from xai_lib.studies import aise, geex, pertmap, showdown
 from xai_lib.studies.results import Results
 from xai_lib.studies.showdown import Case, Label
-from xai_lib.zoo import models, scenes
+from xai_lib.zoo import models, photos, scenes
 
 CNN = "cnn_mnist"
 BENCH = showdown.bench(budgets=(100,))
@@ -31,8 +32,7 @@ def unit(label: Label, image: int, case: Case | None = None, data: str = "mnist"
 
 
 def test_rows_are_read_back_and_not_repeated(tmp_path, monkeypatch):
-    few = showdown.DATA["mnist"]._replace(n_sensitive=2)
-    monkeypatch.setitem(showdown.DATA, "mnist", few)
+    monkeypatch.setattr(showdown, "N_SENSITIVE", 2)
     results = Results("s", tmp_path)
     assert showdown.run(CHEAP, "mnist", [1, 20], results) == 10
     assert showdown.run(CHEAP, "mnist", [20, 21], Results("s", tmp_path)) == 5
@@ -189,11 +189,66 @@ def test_scenes_of_one_article():
     every = scenes.make(aise.LIMIT, 5, n_objects=(1, 4), sides=(0.2, 0.5))
     single = [i for i, boxes in enumerate(every.boxes) if len(boxes) == 1]
     for number in (0, 7):
-        image = showdown.load_image("scenes", number)
+        image, place = showdown.load("scenes", number)
         assert torch.equal(image, every.images[single[number], None])
+        x0, y0, x1, y1 = every.boxes[single[number]][0].int().tolist()
+        assert place.sum() == (x1 - x0) * (y1 - y0)
+        assert place[0, y0:y1, x0:x1].all()
     with pytest.raises(ValueError, match=f"has {len(single)} images, got index 300"):
-        showdown.load_image("scenes", 300)
-    assert showdown.load_image("photos", 0).shape == (1, 3, 224, 224)
+        showdown.load("scenes", 300)
+    image, place = showdown.load("photos", 0)
+    assert image.shape == (1, 3, 224, 224)
+    assert place is None
+
+
+def test_grids_whose_class_is_one_of_their_photographs():
+    known = photos.labelled(size=224)
+    model = models.load("efficientnet_lite0")
+    cells = ((0, 0), (0, 112), (112, 0), (112, 112))
+    where = set()
+    for number in range(showdown.DATA["grids"].n_images):
+        image, place = showdown.load("grids", number)
+        assert place.shape == (1, 224, 224)
+        (cell,) = [
+            k
+            for k, (y, x) in enumerate(cells)
+            if place[0, y : y + 112, x : x + 112].all()
+        ]
+        assert place.sum() == 112**2
+        where.add(cell)
+        if number % 5 == 0:
+            with torch.no_grad():
+                target = int(model(image).argmax())
+            # The photograph that is nearest to what the cell shows has that class.
+            y, x = cells[cell]
+            shown = image[0, :, y : y + 112, x : x + 112]
+            small = F.interpolate(known.images, (112, 112), mode="area")
+            nearest = int((small - shown).square().sum((1, 2, 3)).argmin())
+            assert int(known.labels[nearest]) == target
+    assert where == {0, 1, 2, 3}
+
+
+def test_where_a_map_lies():
+    image, place = showdown.load("grids", 1)
+    spread = torch.zeros(1, 3, 224, 224)
+    spread[:, :, :112] = 0.25  # the upper half, 0.75 over the channels
+    half = place[0, :112].double().mean()
+    found = showdown._on_place(spread, place, 0)
+    assert found["energy"] == pytest.approx(float(half))
+    assert found["pointing"] == pytest.approx(float(half))
+    # A constant that a method adds to its map makes no difference.
+    assert showdown._on_place(spread + 5, place, 0) == pytest.approx(found)
+    case = showdown.bench("grids")[Label("GradCAM", None)]
+    row = showdown.measure(unit(Label("GradCAM", None), 1, case, "grids"))
+    assert "aopc" not in row
+    model = models.load("efficientnet_lite0")
+    attribution = baselines.GradCAM(model).attribute(image, row["target"])[0, 0]
+    above = (attribution - attribution.mean()).clamp_min(0)
+    assert row["energy"] == pytest.approx(
+        float(above[place[0]].sum() / above.sum()), abs=1e-4
+    )
+    y, x = divmod(int(attribution.argmax()), 224)
+    assert row["pointing"] == float(place[0, y, x])
 
 
 @pytest.mark.parametrize("method", ["SmoothGrad", "lumps"])
@@ -201,7 +256,7 @@ def test_measures_on_scenes_are_those_of_loops(method):
     label = Label(method, None)
     case = showdown.bench("scenes")[label]
     found = showdown.measure(unit(label, 2, case, "scenes"))
-    image = showdown.load_image("scenes", 2)
+    image, place = showdown.load("scenes", 2)
     model = models.load("scenes_classifier")
     with torch.no_grad():
         target = int(model(image).argmax())
@@ -210,7 +265,10 @@ def test_measures_on_scenes_are_those_of_loops(method):
         explainer = baselines.SmoothGrad(model, n_samples=100, stdev=0.15, seed=1)
         attribution, suffix = explainer.attribute(image, target) * image, "_input"
         assert found["passes"] == 100
-        assert "stability" not in found
+        assert found["stability"] < 0
+        y, x = divmod(int(attribution.argmax()), 112)
+        assert place[0, y, x]
+        assert found["pointing_input"] == 1
     else:
         masks = geex.floors("scenes_classifier")["lumps"].arguments
         forward, _ = next(
@@ -398,9 +456,8 @@ def test_decisions_respect_budget_access_and_floors():
 
 def test_tables_of_all_studies():
     found = {(table.data, table.measure): table for table in showdown.tables()}
-    assert {(d, m) for d in ("MNIST", "Fashion-MNIST") for m in showdown.MEASURES} < (
-        set(found)
-    )
+    on_bench = {(bed.name, m) for bed in showdown.DATA.values() for m in bed.measures}
+    assert on_bench < set(found)
     for table in found.values():
         assert len({len(values) for values in table.scores.values()}) == 1
         unknown = {
@@ -414,8 +471,8 @@ def test_tables_of_all_studies():
             for label in table.scores
             if label.method in (*showdown.ASKING, "D-RISE", "AISE-lattice")
         )
-    assert found["scenes", "pointing"].decides
-    assert {label.method for label in found["scenes", "stability"].scores} >= {
+    assert found["scenes (08)", "pointing"].decides
+    assert {label.method for label in found["scenes (08)", "stability"].scores} >= {
         "AISE-DIRECT",
         "Gradient",
         "GradCAM",
@@ -495,11 +552,16 @@ def test_the_stored_rows_are_those_of_the_bench(data):
     """The chapter's figures need every case; the floors tell that rows are no dust."""
     results = Results(f"showdown_{data}")
     where = (showdown.bench(data), data, results)
-    aopc = showdown.read(*where, "aopc")
-    assert list(aopc) == list(showdown.bench(data))
-    assert len(aopc[Label("IG", None)]) >= 20
-    shown = showdown.read(*where, "insertion")
-    shap = shown[Label("KernelSHAP", showdown.DATA[data].budgets[-1])]
+    bed = showdown.DATA[data]
+    for measure in bed.measures:
+        if measure not in ("agreement", "stability"):
+            found = showdown.read(*where, measure)
+            assert list(found) == list(showdown.bench(data))
+            assert len(found[Label("IG", None)]) == bed.n_images
+    shown = showdown.read(
+        *where, "insertion" if "insertion" in bed.measures else "energy"
+    )
+    shap = shown[Label("KernelSHAP", bed.budgets[-1])]
     assert shap.mean() > shown[Label("random", None)].mean() + 0.1
     for label, spent in showdown.read(*where, "queries").items():
         assert label.budget is not None

@@ -677,14 +677,12 @@ def _annotated(model: str, one: Annotated, image: Tensor) -> Picture:
 def _grid(data: str, number: int) -> Picture:
     model, settings = _network(data), DATA[data]
     side, size = settings["side"], settings["size"]
-    sure = _sure_photos()
+    sure = sure_photos()
     # A grid depends on the seed and its number alone.
     every = grids.photo_grids(*sure, number + 1, side, size, settings["seed"])
     image = every.images[number][None]
     cells = torch.linspace(0, side**2 - 1, settings["explained"]).round().long()
     target = every.target[number][cells]
-    where = torch.arange(side**2).view(side, side)
-    where = where.repeat_interleave(size // side, 0).repeat_interleave(size // side, 1)
     return Picture(
         model,
         image,
@@ -693,12 +691,18 @@ def _grid(data: str, number: int) -> Picture:
         torch.ones(len(target), dtype=torch.bool),
         torch.full((len(target),), 1 / side**2),
         side**2,
-        {"cell": where == cells[:, None, None]},
+        {"cell": torch.stack([cell_mask(int(c), side, size) for c in cells])},
     )
 
 
+def cell_mask(cell: int, side: int, size: int) -> Tensor:
+    """Where a cell of a grid is, bool `[size, size]`; cells are numbered row by row."""
+    where = torch.arange(side**2).view(side, side) == cell
+    return where.repeat_interleave(size // side, 0).repeat_interleave(size // side, 1)
+
+
 @lru_cache
-def _sure_photos() -> tuple[Tensor, Tensor]:
+def sure_photos() -> tuple[Tensor, Tensor]:
     """The photographs that may be part of a grid, and their classes."""
     name = _network("grids")
     known = photos.labelled(size=_model(name).input_size)

@@ -33,6 +33,9 @@ LARGE = ("photos",)
 ALMOST_ZERO = 0.05
 """The share of images whose class may change."""
 
+MOST = 0.9
+"""The share of detections that "extremely rarely" leaves."""
+
 Decided = dict[str, list[Claim]]
 """By the data set, as it is named to a reader."""
 
@@ -219,6 +222,23 @@ def cross_entropy_better(rows: Rows) -> Decided:
     return _on(SMALL, decide)
 
 
+def mirroring_helps(rows: Rows) -> Decided:
+    """The estimate is nearer to the gradient of f_σ than one from as many independent
+    queries, whose mean answer is subtracted."""
+
+    def decide(data: str) -> list[Claim]:
+        claims = []
+        for n in (500, 1568, 5000):
+            labels = ("mirrored", n), ("independent", n)
+            found = rows.samplers(data, *labels)
+            mirrored, independent = (found[label]["cosine"] for label in labels)
+            said = f"mirrored noise has the higher cosine, {n:,} queries"
+            claims.append(larger("section 3", said, data, mirrored - independent))
+        return claims
+
+    return _on(("mnist",), decide)
+
+
 def fewer_queries(rows: Rows) -> Decided:
     def decide(data: str) -> list[Claim]:
         labels = (
@@ -251,6 +271,17 @@ def homologous_small(rows: Rows) -> Decided:
         found = rows.table1(data, "GEEX", "IG")
         gain = found["IG"]["to_smoothgrad"] - found["GEEX"]["to_smoothgrad"]
         return [larger("Figure 2", "GEEX nearer to SmoothGrad than IG", data, gain)]
+
+    return _on(SMALL, decide)
+
+
+def igeex_nearest_ig_small(rows: Rows) -> Decided:
+    """iGEEX is nearer to IG than SmoothGrad, another map from gradients, is."""
+
+    def decide(data: str) -> list[Claim]:
+        found = rows.table1(data, "iGEEX", "SmoothGrad")
+        gain = found["SmoothGrad"]["to_ig"] - found["iGEEX"]["to_ig"]
+        return [larger("Figure 2", "iGEEX nearer to IG than SmoothGrad", data, gain)]
 
     return _on(SMALL, decide)
 
@@ -613,6 +644,26 @@ def narrow_harder(rows: Rows) -> Decided:
     return _converges(rows, "narrow kernel")
 
 
+def narrow_needs_more(rows: Rows) -> Decided:
+    """With a narrow kernel alone, more hits in the pointing game after 1,500 queries
+    than after 30."""
+
+    def decide(data: str) -> list[Claim]:
+        found = rows.convergence(data)
+        return [
+            aise_claims.ahead(
+                "section 6",
+                f"{sampler}, narrow: 1,500 queries above 30",
+                data,
+                found[sampler, "narrow", 1500],
+                found[sampler, "narrow", 30],
+            )
+            for sampler in aise_claims.ADAPTIVE
+        ]
+
+    return _on(("scenes", "small", "large"), decide)
+
+
 def _variant(rows: Rows, words: str) -> Decided:
     def decide(data: str) -> list[Claim]:
         claims = aise_claims.variants_claims(rows.variants(data), data)
@@ -635,6 +686,18 @@ def several_widths_better(rows: Rows) -> Decided:
 
 def wide_first_better(rows: Rows) -> Decided:
     return _converges(rows, "coarse to fine above DIRECT")
+
+
+def responsible_pixels_near(rows: Rows) -> Decided:
+    """The maximum of D-RISE's map, which searches the whole image, is in the box of at
+    least MOST of the detections."""
+
+    def decide(data: str) -> list[Claim]:
+        hits = rows.detection("D-RISE-5000")["D-RISE-5000"]["hit_box"]
+        said = "D-RISE's maximum in the box"
+        return [larger("section 9", said, data, hits.double() - MOST)]
+
+    return _on(("scenes",), decide)
 
 
 def few_masks_detect(rows: Rows) -> Decided:
@@ -793,9 +856,11 @@ DECIDE: dict[str, Callable[[Rows], Decided]] = {
         stochastic_violates_less,
         accurate_gradients,
         cross_entropy_better,
+        mirroring_helps,
         fewer_queries,
         resizing_denoises,
         homologous_small,
+        igeex_nearest_ig_small,
         family_nearer_than_rise,
         resizing_harms_small,
         resizing_pays_large,
@@ -830,10 +895,12 @@ DECIDE: dict[str, Callable[[Rows], Decided]] = {
         adaptive_faster,
         thirty_queries_enough,
         narrow_harder,
+        narrow_needs_more,
         unbiased_better,
         coarse_precision_better,
         several_widths_better,
         wide_first_better,
+        responsible_pixels_near,
         few_masks_detect,
     )
 }

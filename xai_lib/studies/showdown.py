@@ -38,10 +38,14 @@ from xai_lib.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.metrics import (
     bootstrap_mean,
+    box_masks,
     deletion,
+    energy_inside,
     flipping,
+    grids,
     insertion,
     max_sensitivity,
+    pointing_hits,
 )
 from xai_lib.metrics.intervals import shares_drawn
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
@@ -96,6 +100,22 @@ PROBABILITY = (
 """Methods that explain the probability, as their authors do; the others, the logit."""
 
 
+MEASURES = (
+    "aopc",
+    "insertion",
+    "kept",
+    "energy",
+    "pointing",
+    "agreement",
+    "stability",
+)
+"""High is good in all of them."""
+QUALITY = MEASURES[:3]
+"""Those that ask the model whether a map's order is its own."""
+PLACE = ("energy", "pointing")
+"""Those that ask whether the map lies on what the class is named after."""
+
+
 class Bed(NamedTuple):
     """One kind of images on the bench."""
 
@@ -104,28 +124,36 @@ class Bed(NamedTuple):
     budgets: tuple[int, ...]
     n_images: int
     """How many the book's stores hold."""
-    n_sensitive: int
-    """Images with the first indices whose maps are made again for "stability"."""
+    measures: tuple[str, ...]
+    """Of MEASURES: PLACE where it is known which pixels show the class."""
 
 
 BUDGETS = (100, 500, 2000)
+_WITHOUT_PLACE = tuple(m for m in MEASURES if m not in PLACE)
 DATA: dict[str, Bed] = {
-    "mnist": Bed("MNIST", "cnn_mnist", BUDGETS, 40, 20),
-    "fashion_mnist": Bed("Fashion-MNIST", "cnn_fashion_mnist", BUDGETS, 40, 20),
+    "mnist": Bed("MNIST", "cnn_mnist", BUDGETS, 40, _WITHOUT_PLACE),
+    "fashion_mnist": Bed(
+        "Fashion-MNIST", "cnn_fashion_mnist", BUDGETS, 40, _WITHOUT_PLACE
+    ),
     # A query costs a hundred times as much.
-    "photos": Bed("photographs", "efficientnet_lite0", (100, 1000), 20, 0),
-    # Those of `aise` with a single article, as "the class" must be one. The max-
-    # sensitivity on scenes is measured there.
-    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, 0),
+    "photos": Bed(
+        "photographs", "efficientnet_lite0", (100, 1000), 20, (*QUALITY, "agreement")
+    ),
+    # Those of `aise` with a single article, as "the class" must be one.
+    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, MEASURES),
+    # Four photographs, of which the network names one; where is it? Its belief is too
+    # low, .1 to .3, to be deleted.
+    "grids": Bed("grids", "efficientnet_lite0", (100, 1000), 20, (*PLACE, "agreement")),
 }
+N_SENSITIVE = 20
+"""The images with the first indices are those whose maps are made again for
+"stability"."""
+N_GRIDS = 60
+"""How many grids are looked through for "grids"."""
 STEPS = 98
 """Steps of a deletion or insertion: 8 of 28² pixels at a time, 512 of 224²."""
 N_NEAR = 4
 """Perturbed copies of an image for "stability"; the AISE paper takes 10."""
-MEASURES = ("aopc", "insertion", "kept", "agreement", "stability")
-"""High is good in all of them."""
-QUALITY = MEASURES[:3]
-"""Those that ask the model whether a map's order is its own."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -263,12 +291,17 @@ def measure(unit: Unit) -> dict[str, Any]:
             under the insertion curve, in STEPS.
         "kept": the share of the quantiles 0, 5, …, 100 % at which the class is still
             predicted when the lowest scores are grey, one minus Ikeno and Hara's.
+        "energy": the share of the map above its mean that lies in the article's box, or
+            in the photograph that is named; the mean, so that it does not matter where
+            a method has its zero.
+        "pointing": whether the map's maximum lies there, on scenes near it, as in
+            `aise`; the share of several maxima.
         "agreement": Spearman's rank correlation with Integrated Gradients, over pixels;
             0 for a constant map, nothing for that method itself.
-            These four of the map as it is; for GRADIENT_LIKE also "aopc_input" and so
-            on, of map × input.
-        "stability": minus the max-sensitivity (radius 0.02, N_NEAR copies), for the
-            first images and at most 500 queries, without floors.
+            All of these of the map as it is; for GRADIENT_LIKE also "aopc_input" and so
+            on, of map × input. Only those of `Bed.measures`.
+        "stability": minus the max-sensitivity (radius 0.02, N_NEAR copies), for
+            N_SENSITIVE images and at most 500 queries, without floors.
         "queries" or, of white boxes, "passes": how many inputs went forward through
             the model; counted, with those that the library spends on checks.
         "cost": processor time of the map in units of a bare query, that is of the
@@ -278,8 +311,9 @@ def measure(unit: Unit) -> dict[str, Any]:
             image 0; NumPy's is not in it.
     """
     settings = unit.settings
-    method, explains = settings["method"], settings["explains"]
-    image = load_image(settings["data"], unit.image)
+    method, explains, data = (settings[k] for k in ("method", "explains", "data"))
+    wanted = _bed(data).measures
+    image, place = load(data, unit.image)
     model = _model(settings["model"])
     asks = method in ASKING
     probability = _blackbox(settings["model"], "probability")
@@ -302,7 +336,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         found["cost"] = round(seconds / bare, 1)
         if unit.image == 0:
             found["bytes"] = peak_memory(lambda: explainer.attribute(image, target))
-        sensitive = unit.image < DATA[settings["data"]].n_sensitive
+        sensitive = "stability" in wanted and unit.image < N_SENSITIVE
         if sensitive and not (asks and spent > 500):
             change = max_sensitivity(
                 explainer.attribute, image, target, n_samples=N_NEAR
@@ -312,40 +346,83 @@ def measure(unit: Unit) -> dict[str, Any]:
     if method in GRADIENT_LIKE:
         readings["_input"] = attribution * image
     for suffix, reading in readings.items():
-        curves = (probability, image, reading, target, STEPS)
-        flips = flipping(probability, image, reading)
-        scores = {
-            "aopc": float(deletion(*curves).aopc),
-            "insertion": float(insertion(*curves).auc),
-            "kept": 1 - float(flips.ratio.mean()),
-        }
+        scores = {}
+        if "aopc" in wanted:
+            curves = (probability, image, reading, target, STEPS)
+            flips = flipping(probability, image, reading)
+            scores = {
+                "aopc": float(deletion(*curves).aopc),
+                "insertion": float(insertion(*curves).auc),
+                "kept": 1 - float(flips.ratio.mean()),
+            }
+        if place is not None:
+            scores |= _on_place(reading, place, 0 if data == "grids" else aise.SCALED)
         if method != "IG":
-            theirs = _integrated(settings["data"], unit.image)
+            theirs = _integrated(data, unit.image)
             scores["agreement"] = rank_correlation(reading.sum(dim=1), theirs)
         found |= {name + suffix: round(s, 5) for name, s in scores.items()}
     return found
 
 
-def load_image(data: str, index: int) -> Tensor:
-    """An image of DATA, `[1, C, H, W]`.
+def _on_place(reading: Tensor, place: Tensor, tolerance: float) -> dict[str, float]:
+    """PLACE for a map `[1, C, H, W]` and the bool `[1, H, W]` of where the class is."""
+    flat = reading.detach().double().sum(dim=1, keepdim=True)
+    return {
+        "energy": float(energy_inside(flat - flat.mean(), place)),
+        "pointing": float(pointing_hits(flat, place, tolerance)),
+    }
+
+
+class Picture(NamedTuple):
+    """An image of the bench, and where in it the class is."""
+
+    image: Tensor
+    """`[1, C, H, W]`."""
+    place: Tensor | None
+    """Bool `[1, H, W]`, or None if nobody knows."""
+
+
+def load(data: str, index: int) -> Picture:
+    """An image of DATA.
 
     Raises:
         ValueError: an index that the data do not have.
     """
     bed = _bed(data)
-    if data != "scenes":
-        return geex.load_images(data, [index], _model(bed.model).input_size)
-    single = _single_scenes()
-    if index >= len(single):
-        raise ValueError(f"scenes has {len(single)} images, got index {index}")
-    return single[index : index + 1]
+    if "pointing" not in bed.measures:
+        size = _model(bed.model).input_size
+        return Picture(geex.load_images(data, [index], size), None)
+    pictures = _single_scenes() if data == "scenes" else _named_grids()
+    if index >= len(pictures):
+        raise ValueError(f"{data} has {len(pictures)} images, got index {index}")
+    return pictures[index]
 
 
 @lru_cache
-def _single_scenes() -> Tensor:
-    """The scenes of `aise` that show one article, `[N, 1, H, W]`."""
+def _single_scenes() -> list[Picture]:
+    """The scenes of `aise` that show one article."""
     every = aise.scenes_of("scenes")
-    return every.images[[i for i, of in enumerate(every.classes) if len(of) == 1]]
+    return [
+        Picture(image[None], box_masks(boxes, *image.shape[1:]))
+        for image, boxes in zip(every.images, every.boxes, strict=True)
+        if len(boxes) == 1
+    ]
+
+
+@lru_cache
+def _named_grids() -> list[Picture]:
+    """Those of `aise`'s first N_GRIDS whose likeliest class is that of one of the four
+    photographs. For any other class PertMap would have to keep what is not there."""
+    settings = aise.DATA["grids 2x2"]
+    side, size, seed = (settings[k] for k in ("side", "size", "seed"))
+    every = grids.photo_grids(*aise.sure_photos(), N_GRIDS, side, size, seed)
+    named = _blackbox(DATA["grids"].model, "probability")(every.images).argmax(dim=1)
+    found = []
+    for image, cells, c in zip(every.images, every.target, named.cpu(), strict=True):
+        if c in cells:
+            place = aise.cell_mask(int((cells == c).nonzero()), side, size)
+            found.append(Picture(image[None], place[None]))
+    return found
 
 
 def floor(
@@ -444,7 +521,7 @@ def _integrated(data: str, index: int) -> Tensor:
     """The map of Integrated Gradients, summed over channels, `[1, H, W]`."""
     model = _bed(data).model
     explainer = baselines.IntegratedGradients(_model(model), **_fixed(model)["IG"])
-    return explainer.attribute(load_image(data, index)).sum(dim=1)
+    return explainer.attribute(load(data, index).image).sum(dim=1)
 
 
 def _bed(data: str) -> Bed:
@@ -515,7 +592,8 @@ class Table(NamedTuple):
     """One measure on one kind of data, for some methods and the same images."""
 
     data: str
-    """"MNIST", "Fashion-MNIST", "photographs", "grids", "scenes" or "detections"."""
+    """The name of a bed; "scenes (08)" and "grids (08)", chapter 08's, of which several
+    classes are explained; or "detections"."""
     measure: str
     scores: dict[Label, Tensor]
     """A number per image, `[N]`; high is good."""
@@ -529,9 +607,9 @@ class Table(NamedTuple):
 def tables(folder: str | Path | None = None) -> list[Table]:
     """What all studies have measured so far, by data and measure.
 
-    The kinds of DATA are this study's, with map × input for GRADIENT_LIKE. The others
-    are those of `aise` and `aise_detection`, with the budgets of these studies and maps
-    as they are. A table holds the images that all of its methods share; methods with
+    The beds are this study's, with map × input for GRADIENT_LIKE. The others are those
+    of `aise` and `aise_detection`, with the budgets of these studies and maps as they
+    are. A table holds the images that all of its methods share; methods with
     less than half of the images of the others are left out, and so is what has not been
     measured.
 
@@ -541,15 +619,15 @@ def tables(folder: str | Path | None = None) -> list[Table]:
     found = []
     for data, bed in DATA.items():
         cases, store = bench(data), Results(f"showdown_{data}", folder)
-        for measure in MEASURES:
+        for measure in bed.measures:
             ask = partial(read, cases, data, store, measure, "input")
             found += _table_of(bed.name, measure, ask)
     for data, measure, scores in (
-        ("scenes", "energy", partial(_pointing, "scenes", "energy_box")),
-        ("scenes", "pointing", partial(_pointing, "scenes", "hits_box")),
-        ("scenes", "stability", _scenes_stability),
-        ("grids", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
-        ("grids", "pointing", partial(_pointing, "grids 2x2", "hits_cell")),
+        ("scenes (08)", "energy", partial(_pointing, "scenes", "energy_box")),
+        ("scenes (08)", "pointing", partial(_pointing, "scenes", "hits_box")),
+        ("scenes (08)", "stability", _scenes_stability),
+        ("grids (08)", "energy", partial(_pointing, "grids 2x2", "energy_cell")),
+        ("grids (08)", "pointing", partial(_pointing, "grids 2x2", "hits_cell")),
         ("detections", "energy", _detections),
     ):
         found += _table_of(data, measure, partial(scores, folder))
