@@ -111,6 +111,8 @@ def test_only_confident_classes_are_explained() -> None:
         sure = [c for c in present if probability(every.images[i][None], c) >= 0.5]
         row = study.measure(unit(SMALL["random point"], i))
         assert row["target"] == sure
+        others = study.measure(unit(SMALL["random point"], i, data="unsure"))
+        assert others["target"] == [c for c in present if c not in sure]
         counts.append(len(present) - len(sure))
         for k, c in enumerate(sure):
             of_class = every.masks[i][every.classes[i] == c].any(dim=0)
@@ -119,6 +121,33 @@ def test_only_confident_classes_are_explained() -> None:
             assert row["difficult"][k] == (share < 0.25 and len(present) > 1)
             assert row["objects"][k] == len(every.classes[i])
     assert sum(counts) > 0  # some are left out
+
+
+@pytest.mark.parametrize("kernel", study.KERNELS)
+def test_other_kernels_cover_the_same_area(kernel: str) -> None:
+    direct = study.variants()[f"{kernel} kernel"].arguments
+    seen = []
+    ask = study._blackbox("scenes_classifier")
+    explainer = study._aise("scenes_classifier", direct, 0)
+    explainer.blackbox = lambda images: seen.append(images.clone()) or ask(images)
+    found = explainer.sample(torch.ones(1, 1, 112, 112), target=0)
+    # On a white image the first queries of preserving are the masks themselves.
+    k = len(seen[0]) // 2
+    masks, removed = seen[0][:k, 0], seen[0][k:, 0]
+    torch.testing.assert_close(masks + removed, torch.ones_like(masks))
+    # The first step of each search is the middle and four places around it.
+    for mask, width in zip(masks[::5], (0.1, 0.175, 0.25), strict=True):
+        middles = (torch.arange(112, dtype=torch.float64) + 0.5) / 112
+        away = (middles - 0.5).abs() / width
+        if kernel == "square":
+            of_line = (away < 1.2533141).double()
+            share = float(mask.double().mean())
+            assert share == pytest.approx(2 * torch.pi * width**2, rel=0.04)
+        else:
+            of_line = (1 - away / 2.5066283).clamp_min(0)
+        expected = of_line[:, None] * of_line
+        torch.testing.assert_close(mask.double(), expected, atol=1e-6, rtol=0)
+    assert found.scores.shape == (1, 3, 50)
 
 
 def test_where_a_map_points_by_loops() -> None:

@@ -29,8 +29,9 @@ one that compares with the paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,8 @@ from xai_lib.zoo.annotated import Annotated
 
 DATA: dict[str, dict[str, Any]] = {
     "scenes": {"seed": 5, "n_objects": [1, 4], "sides": [0.2, 0.5]},
+    # The same scenes, and the classes in them that the model does not believe in.
+    "unsure": {"seed": 5, "n_objects": [1, 4], "sides": [0.2, 0.5], "sure": False},
     "small": {"seed": 6, "n_objects": [1, 4], "sides": [0.2, 0.25]},
     "large": {"seed": 7, "n_objects": [1, 2], "sides": [0.4, 0.5]},
     # Cells of 112 pixels, all four or four of the nine explained.
@@ -90,7 +93,8 @@ LIMIT = 330
 LIMITS = {"voc07": 4952, "coco14": 5000}
 """How many photographs the paper takes."""
 CONFIDENT = 0.5
-"""Classes with a lower probability are left out, as in the paper (section 9)."""
+"""Classes with a lower probability are left out, as in the paper (section 9); on
+"unsure" all others are."""
 SCALED = round(15 / 500 * scenes.SIZE, 2)
 """15 pixels on a VOC photograph, whose longer side has 500, are 3.36 on a scene."""
 TOLERANCES = (0.0, SCALED, 5.0, 10.0, 15.0)
@@ -124,6 +128,14 @@ SAMPLERS: dict[str, Callable[[Bounds, int, int], Sampler]] = {
     "convex hull": lambda bounds, n, seed: DirectSampler(bounds, 0.1, convex_hull=True),
 }
 """Forms of DIRECT that AISE does not know by name."""
+_Profile = Callable[[Tensor], Tensor]
+KERNELS: dict[str, _Profile] = {
+    "square": lambda away: (away.abs() < (math.pi / 2) ** 0.5).double(),
+    "triangle": lambda away: (1 - away.abs() / (2 * math.pi) ** 0.5).clamp_min(0),
+}
+"""Kernels other than the Gaussian: the profile over rows and over columns, of the
+distance in kernel widths. Each has the Gaussian's integral, so that they cover the same
+area."""
 FORMS = ("covariance", "normalised", "plain sum")
 """How the scores of the centres become a map; see `aise.density`."""
 
@@ -219,7 +231,8 @@ def variants() -> dict[str, Case]:
     "lattice", "random": where the samples are. "locally biased", "convex hull": other
     forms of DIRECT, see `DirectSampler`. "eps 0.0001": a finer search. "one width": all
     150 samples with the middle one. "normalised", "plain sum": other maps from the same
-    samples. "coarse to fine": see `coarse_to_fine`.
+    samples. "square kernel", "triangle kernel": see KERNELS. "coarse to fine": see
+    `coarse_to_fine`.
     """
     direct = _preset("300", "direct").arguments
     changes: dict[str, dict[str, Any]] = {
@@ -232,6 +245,7 @@ def variants() -> dict[str, Case]:
         "one width": {"kernel_widths": [0.175], "n_samples": 150},
         "normalised": {"form": "normalised"},
         "plain sum": {"form": "plain sum"},
+        **{f"{kernel} kernel": {"kernel": kernel} for kernel in KERNELS},
     }
     found = {label: Case("AISE", direct | change) for label, change in changes.items()}
     del direct["sampler"]
@@ -477,9 +491,26 @@ def _attribute(
 
 
 def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
-    sampler = settings["sampler"]
+    sampler, kernel = settings["sampler"], settings.get("kernel")
     known = settings | {"sampler": SAMPLERS.get(sampler, sampler), "seed": seed}
-    return AISE(_blackbox(model), **known)
+    known.pop("kernel", None)
+    explainer = AISE(_blackbox(model), **known)
+    if kernel is not None:
+        explainer._profiles = partial(_other_profiles, KERNELS[kernel])
+    return explainer
+
+
+def _other_profiles(
+    profile: _Profile, centres: Any, widths: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """The two factors of each mask, as `kernels.profiles`, of another kernel."""
+    x, y = torch.as_tensor(centres, dtype=torch.float64).T[:, :, None]
+
+    def factor(at: Tensor, size: int) -> Tensor:
+        middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+        return profile((middles - at) / widths.reshape(-1, 1))
+
+    return factor(y, height), factor(x, width)
 
 
 def _density(
@@ -647,15 +678,17 @@ def _picture(data: str, number: int) -> Picture:
         one = _photographs(kind)[number]
         return _annotated(_network(data), one, torchray.prepare(one.image))
     one = scenes.annotated(scenes_of(data), number)
-    return _annotated(_network(data), one, one.image)
+    sure = DATA[data].get("sure", True)
+    return _annotated(_network(data), one, one.image, sure)
 
 
-def _annotated(model: str, one: Annotated, image: Tensor) -> Picture:
+def _annotated(model: str, one: Annotated, image: Tensor, sure: bool = True) -> Picture:
     """The classes in an image by which a method is judged, and of which the model is
-    sure; `image` is what the model gets."""
+    sure, or is not; `image` is what the model gets."""
     probability = _probabilities(model)(image)[0].cpu()
     present = one.labels.nonzero()[:, 0].tolist()
-    target = [t for t in present if probability[t] >= CONFIDENT and one.judged(t)]
+    asked = (probability >= CONFIDENT) == sure
+    target = [t for t in present if asked[t] and one.judged(t)]
     height, width = one.image.shape[2:]
     box, mask = torch.zeros(2, len(target), height, width, dtype=torch.bool)
     for k, t in enumerate(target):
@@ -726,7 +759,7 @@ def _photographs(kind: str) -> Sequence[Annotated]:
 
 @lru_cache
 def scenes_of(data: str) -> scenes.Scenes:
-    """The LIMIT scenes of "scenes", "small" or "large" in DATA."""
+    """The LIMIT scenes of "scenes", "unsure", "small" or "large" in DATA."""
     settings = DATA[data]
     return scenes.make(
         LIMIT,

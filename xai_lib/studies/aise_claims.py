@@ -112,6 +112,16 @@ def variants_claims(found: Found, data: str, place: str = "box") -> list[Claim]:
         for where, statement, rival in said
     ]
     claims += [
+        larger(
+            "section 9",
+            f"the Gaussian as good as the {kernel} kernel",
+            data,
+            ours - energy[f"{kernel} kernel"],
+            MARGIN,
+        )
+        for kernel in aise.KERNELS
+    ]
+    claims += [
         ahead(
             "chapter 07",
             f"covariance above the {form}, in the pointing game",

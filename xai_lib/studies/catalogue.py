@@ -127,10 +127,12 @@ def _aise(reproduces: str, units: Callable[[], Sequence[Unit]]) -> Study:
 def _aise_scenes() -> list[Unit]:
     floors = ("random point", "centre")
     table = aise.table()
+    ours = {label: table[label] for label in ("AISE-DIRECT-300",)}
     felt = {label: one for label, one in table.items() if label not in floors}
     return [
         *aise.units(table, "scenes", range(325)),
         *aise.units(aise.variants(), "scenes", range(100)),
+        *aise.units(ours, "unsure", range(325)),
         *aise.units(felt, "scenes", range(24), "sensitivity"),
     ]
 

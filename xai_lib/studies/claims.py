@@ -680,6 +680,24 @@ def coarse_precision_better(rows: Rows) -> Decided:
     return _variant(rows, "precision")
 
 
+def other_kernels_useless(rows: Rows) -> Decided:
+    return _variant(rows, "kernel")
+
+
+def unsure_meaningless(rows: Rows) -> Decided:
+    """Of the classes that are in a scene and have a probability below 0.5, more than
+    half are missed by the map's maximum."""
+
+    def decide(data: str) -> list[Claim]:
+        ours = "AISE-DIRECT-300"
+        found = rows.pointing(data, ours)[ours]
+        near = aise.TOLERANCES.index(aise.SCALED)
+        hits = aise.image_means(found["hits_box"][:, near], found["image"])
+        return [larger("section 9", f"{ours} misses", data, 0.5 - hits)]
+
+    return _on(("unsure",), decide)
+
+
 def several_widths_better(rows: Rows) -> Decided:
     return _variant(rows, "several widths")
 
@@ -898,6 +916,8 @@ DECIDE: dict[str, Callable[[Rows], Decided]] = {
         narrow_needs_more,
         unbiased_better,
         coarse_precision_better,
+        other_kernels_useless,
+        unsure_meaningless,
         several_widths_better,
         wide_first_better,
         responsible_pixels_near,

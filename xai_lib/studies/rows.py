@@ -17,6 +17,7 @@ TITLES = {
     "photos": "photographs",
     "coco_animals": "COCO-animals",
     "scenes": "scenes",
+    "unsure": "scenes, below 0.5",
     "small": "small articles",
     "large": "large articles",
     "grids 2x2": "grids of photographs",
