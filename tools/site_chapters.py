@@ -27,6 +27,13 @@ STRANDS = {
     "geex": ("04", "05", "06"),
     "aise": ("07", "08", "09"),
 }
+# Who is meant, in a chapter that belongs to no paper.
+NAMES = {
+    "pertmap": re.compile("Ikeno|PertMap"),
+    "geex": re.compile("Cai and|GEEX|GERS"),
+    "aise": re.compile("Tsykunov|AISE|LIPO|DIRECT"),
+}
+_PARAGRAPH = re.compile(r"(?:```.*?```|(?!\n\n).)+", re.DOTALL)
 # Code, formulas and links are left alone.
 _PROTECTED = re.compile(
     r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]\n]*\]\([^)\n]*\)", re.DOTALL
@@ -120,6 +127,14 @@ def strand(name: str) -> str:
     return next((p for p, numbers in STRANDS.items() if name[:2] in numbers), name[:2])
 
 
+def meant(name: str, paragraph: str) -> str:
+    """The paper whose figures and equations a paragraph of a chapter means: the
+    chapter's, or else the only one that the paragraph names."""
+    paper = strand(name)
+    named = [p for p, names in NAMES.items() if names.search(paragraph)]
+    return named[0] if paper not in STRANDS and len(named) == 1 else paper
+
+
 def equation_anchor(name: str, tag: str) -> str:
     return f"equation-{name[:2]}-{tag.replace('.', '-')}"
 
@@ -190,23 +205,25 @@ def _each(phrase: str, number: str, address: Callable[[str], str]) -> str:
 
 def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
     """Markdown with anchors before headings and equations, and with links to them."""
-    paper = strand(name)
 
     def chapter_address(number: str) -> str:
         there = book.chapter(number)
         return f"{there}.ipynb" if there and there != name else ""
 
-    def item_address(kind: str, number: str) -> str:
+    def item_address(paper: str, kind: str, number: str) -> str:
         anchor = Figure(paper, f"{kind} {number}", "", "", "").anchor
         return f"#{anchor}" if anchor in book.places else ""
 
-    def links(text: str) -> str:
+    def paragraph_links(match: re.Match[str]) -> str:
+        return outside(match[0], partial(links, meant(name, match[0])))
+
+    def links(paper: str, text: str) -> str:
         lines = text.split("\n")
         return "\n".join(
-            line if line.startswith("#") else line_links(line) for line in lines
+            line if line.startswith("#") else line_links(paper, line) for line in lines
         )
 
-    def line_links(line: str) -> str:
+    def line_links(paper: str, line: str) -> str:
         line = re.sub(
             rf"\b[Cc]hapters? \d\d(?:{_LISTED}\d\d)*\b",
             lambda m: _each(m[0], r"\d\d", chapter_address),
@@ -214,12 +231,14 @@ def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
         )
         line = re.sub(
             rf"\b(Figure|Table)s? S?\d+(?:{_LISTED}S?\d+)*\b",
-            lambda m: _each(m[0], r"S?\d+", partial(item_address, m[1])),
+            lambda m: _each(m[0], r"S?\d+", partial(item_address, paper, m[1])),
             line,
         )
-        return re.sub(r"(?<![\w)\]])\((\d[\d.]*)\)", equation_link, line)
+        return re.sub(
+            r"(?<![\w)\]])\((\d[\d.]*)\)", partial(equation_link, paper), line
+        )
 
-    def equation_link(match: re.Match[str]) -> str:
+    def equation_link(paper: str, match: re.Match[str]) -> str:
         anchor = book.equations.get((paper, match[1]))
         return f"[({match[1]})](#{anchor})" if anchor else match[0]
 
@@ -244,6 +263,6 @@ def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
 
     text, heading, listed = source.partition("## References\n")
     source = text + heading + "\n".join(map(cited, listed.split("\n")))
-    source = outside(source, links)
+    source = _PARAGRAPH.sub(paragraph_links, source)
     source = _HEADING.sub(heading_labels, source)
     return _DISPLAY.sub(equation_label, source)

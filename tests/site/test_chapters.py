@@ -72,6 +72,23 @@ def test_figure_1_of_another_paper_is_another(small: Book) -> None:
     assert linked("by (6)", "07_density", small, set()) == "by [(6)](#equation-07-6)"
 
 
+def test_a_chapter_of_no_paper_links_to_the_one_that_a_paragraph_names(
+    small: Book,
+) -> None:
+    text = (
+        "GEEX's $f$ and its\nFigure 1 (1).\n\nLIPO's (6).\n\nBoth, GEEX and AISE: (1)."
+    )
+    expected = (
+        "GEEX's $f$ and its\n[Figure 1](#geex-figure-1) [(1)](#equation-04-1).\n\n"
+        "LIPO's [(6)](#equation-07-6).\n\nBoth, GEEX and AISE: (1)."
+    )
+    assert linked(text, "11_errata", small, set()) == expected
+    fenced = "```\nGEEX\n\n(1)\n```\n\nGEEX (1)"
+    assert linked(fenced, "11_errata", small, set()) == fenced.replace(
+        "GEEX (1)", "GEEX [(1)](#equation-04-1)"
+    )
+
+
 def test_labels_stand_once_before_headings_and_equations(small: Book) -> None:
     seen: set[str] = set()
     source = small.notebooks["04_queries"].cells[1].source
