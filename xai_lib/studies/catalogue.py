@@ -127,7 +127,7 @@ def _aise(reproduces: str, units: Callable[[], Sequence[Unit]]) -> Study:
 def _aise_scenes() -> list[Unit]:
     floors = ("random point", "centre")
     table = aise.table()
-    ours = {label: table[label] for label in ("AISE-DIRECT-300",)}
+    ours = {label: table[label] for label in ("AISE-DIRECT-300", "random point")}
     felt = {label: one for label, one in table.items() if label not in floors}
     return [
         *aise.units(table, "scenes", range(325)),
