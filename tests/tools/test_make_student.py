@@ -39,19 +39,18 @@ def test_no_solution_is_left_and_no_exercise_is_lost(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_no_later_cell_needs_a_name_that_only_a_solution_defines(path: Path) -> None:
-    """Solutions redefine their stub's names; else the copy could not run."""
+def test_no_later_cell_needs_a_solution(path: Path) -> None:
+    """What it defines is used by exercises and solutions alone; so without it all other
+    cells print what they print with it."""
     whole = nbformat.read(path, as_version=4)
     code = [(tags(cell), cell.source) for _, cell in numbered(whole)]
     for n, (kind, source) in enumerate(code):
         if "solution" not in kind:
             continue
-        defined = _assigned(source)
-        elsewhere = set().union(
-            *(_assigned(text) for k, text in code if "solution" not in k)
+        later = " ".join(
+            text for k, text in code[n + 1 :] if not {"solution", "exercise"} & set(k)
         )
-        later = " ".join(text for k, text in code[n + 1 :] if "solution" not in k)
-        for name in defined - elsewhere:
+        for name in _assigned(source):
             assert not re.search(rf"\b{name}\b", later), f"{path.name}: {name}"
 
 
