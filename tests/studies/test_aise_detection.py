@@ -6,6 +6,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from xai_lib.aise.detection import AISEDetection
+from xai_lib.baselines import DRISE
 from xai_lib.studies import aise_detection as study
 from xai_lib.studies.results import Results, Unit
 from xai_lib.zoo import detectors, scenes
@@ -234,3 +235,23 @@ def test_the_stored_rows_are_those_of_this_code() -> None:
         # Other thread counts round otherwise, and DIRECT may then turn elsewhere.
         for name, atol in (("right", 0), ("score", 1e-3), ("energy_box", 0.02)):
             assert now[name] == pytest.approx(stored["result"][name], abs=atol)
+
+
+def test_kept_maps_of_drise_are_those_of_the_method(
+    scene, detector, tmp_path, monkeypatch
+) -> None:
+    image = scene.images[2][None]
+    found = study.confident(image)
+    where = (detector, image, found, "scene2", 40, tmp_path)
+    kept = study.drise_maps(*where)
+    direct = DRISE(detector, n_samples=40).attribute_all(image, found)[0, :, None]
+    direct = direct - direct.mean(dim=(2, 3), keepdim=True)
+    assert kept.shape == direct.shape == (len(found.scores), 1, 112, 112)
+    step = direct.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1) / 127
+    assert ((kept - direct).abs() <= 0.51 * step).all()
+    # The second time nobody is asked, and what is missing is made.
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "DRISE", None)
+        assert torch.equal(study.drise_maps(*where), kept)
+    next(tmp_path.iterdir()).unlink()
+    assert torch.equal(study.drise_maps(*where), kept)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,14 +25,20 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from xai_lib.aise.density import saliency
-from xai_lib.aise.detection import AISEDetection, Detection, detection_score
+from xai_lib.aise.detection import (
+    AISEDetection,
+    Detection,
+    Detector,
+    detection_score,
+)
 from xai_lib.arguments import check_choice, check_count
 from xai_lib.attribution import generator
 from xai_lib.baselines.drise import DRISE
 from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
-from xai_lib.studies import hardware
+from xai_lib.paths import data_path
+from xai_lib.studies import hardware, map_files
 from xai_lib.studies.results import Case, Results, Spread, Unit, rounded
 from xai_lib.zoo import scenes
 
@@ -206,6 +213,50 @@ def blob(boxes: Tensor, height: int, width: int) -> Tensor:
     return (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
+def drise_maps(
+    detector: Detector,
+    image: Tensor,
+    found: Detection,
+    name: str,
+    n_samples: int = 5000,
+    folder: str | Path | None = None,
+) -> Tensor:
+    """D-RISE's maps of all detections of an image, for figures: each is kept in a file,
+    from which it is read the next time.
+
+    Args:
+        detector: what found them.
+        image: `[1, C, H, W]`.
+        found: its k detections.
+        name: of the image and the detector; whoever changes one must change the name.
+        n_samples: masks, for all detections together.
+        folder: where maps are kept; None is the book's `data/results/aise_maps`.
+
+    Returns:
+        `[k, 1, H, W]`, centred, each in steps of 1/127 of its largest value.
+    """
+    folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
+    keys = [
+        Unit(
+            {
+                "image": name,
+                "method": "D-RISE",
+                "arguments": {"n_samples": n_samples},
+                "box": rounded(box),
+                "label": int(label),
+            },
+            0,
+        ).key
+        for box, label in zip(found.boxes, found.labels, strict=True)
+    ]
+    paths = [map_files.map_path(folder, f"{name}_drise", key) for key in keys]
+    if not all(path.exists() for path in paths):
+        maps = centred(DRISE(detector, n_samples).attribute_all(image, found)[0])
+        for path, key, values in zip(paths, keys, maps, strict=True):
+            map_files.write(path, key, map_files.in_steps(values))
+    return torch.stack([map_files.read(path)[None] for path in paths])
+
+
 def read(
     cases: Cases, results: Results, *, right: bool = True
 ) -> dict[str, dict[str, Tensor]]:
@@ -264,8 +315,7 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
     if method == "D-RISE":
         drise = DRISE(_detector(), **settings)
         maps = drise.attribute_all(image, found)[0, :, None]
-        # A mean score, above 0 everywhere; AISE's is centred, so this must be.
-        return maps - maps.mean(dim=(2, 3), keepdim=True), drise.queries
+        return centred(maps), drise.queries
     aise = AISEDetection(_detector(), **settings)
     parts = []
     for box, label in zip(found.boxes, found.labels.tolist(), strict=True):
@@ -285,6 +335,12 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
         ]
         parts.append(torch.stack(of_width).sum(dim=0)[None].to(image))
     return torch.stack(parts), aise.queries
+
+
+def centred(maps: Tensor) -> Tensor:
+    """D-RISE's maps `[..., H, W]` less their means. They are mean scores, above 0
+    everywhere; AISE's are centred, so these must be."""
+    return maps - maps.mean(dim=(-2, -1), keepdim=True)
 
 
 def _match(found: Detection, number: int) -> tuple[Tensor, Tensor, Tensor]:
