@@ -131,7 +131,8 @@ def meant(name: str, paragraph: str) -> str:
     """The paper whose figures and equations a paragraph of a chapter means: the
     chapter's, or else the only one that the paragraph names."""
     paper = strand(name)
-    named = [p for p, names in NAMES.items() if names.search(paragraph)]
+    words = _PROTECTED.sub("", paragraph)
+    named = [p for p, names in NAMES.items() if names.search(words)]
     return named[0] if paper not in STRANDS and len(named) == 1 else paper
 
 
@@ -239,7 +240,8 @@ def linked(source: str, name: str, book: Book, seen: set[str]) -> str:
         )
 
     def equation_link(paper: str, match: re.Match[str]) -> str:
-        anchor = book.equations.get((paper, match[1]))
+        own = book.equations.get((strand(name), match[1]))
+        anchor = own or book.equations.get((paper, match[1]))
         return f"[({match[1]})](#{anchor})" if anchor else match[0]
 
     def equation_label(match: re.Match[str]) -> str:

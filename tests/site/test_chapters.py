@@ -83,6 +83,11 @@ def test_a_chapter_of_no_paper_links_to_the_one_that_a_paragraph_names(
         "LIPO's [(6)](#equation-07-6).\n\nBoth, GEEX and AISE: (1)."
     )
     assert linked(text, "11_errata", small, set()) == expected
+    # A name in code is no name, and a chapter's own equation goes first.
+    assert linked("`GEEX` (1)", "11_errata", small, set()) == "`GEEX` (1)"
+    notebooks = small.notebooks | {"11_errata": markdown("$$ x \\tag{1} $$")}
+    own = linked("GEEX (1)", "11_errata", Book(notebooks, small.figures, {}), set())
+    assert own == "GEEX [(1)](#equation-11-1)"
     fenced = "```\nGEEX\n\n(1)\n```\n\nGEEX (1)"
     assert linked(fenced, "11_errata", small, set()) == fenced.replace(
         "GEEX (1)", "GEEX [(1)](#equation-04-1)"

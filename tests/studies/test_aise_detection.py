@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from xai_lib.aise.detection import AISEDetection
+from xai_lib.aise.detection import AISEDetection, Detection
 from xai_lib.baselines import DRISE
 from xai_lib.studies import aise_detection as study
 from xai_lib.studies.results import Results, Unit
@@ -253,5 +255,11 @@ def test_kept_maps_of_drise_are_those_of_the_method(
     with monkeypatch.context() as patched:
         patched.setattr(study, "DRISE", None)
         assert torch.equal(study.drise_maps(*where), kept)
+        # Another number of threads moves a box by a last digit.
+        moved = replace(found, boxes=found.boxes + 1e-5)
+        again = study.drise_maps(detector, image, moved, "scene2", 40, tmp_path)
+        assert torch.equal(again, kept)
+    none = Detection(found.boxes[:0], found.scores[:0], found.labels[:0])
+    assert study.drise_maps(detector, image, none, "empty").shape == (0, 1, 112, 112)
     next(tmp_path.iterdir()).unlink()
     assert torch.equal(study.drise_maps(*where), kept)

@@ -76,7 +76,7 @@ class World:
             "GERS": self.pick(0.10 if large else 0.12, 0.4 if large else 0.30),
             "iGEEX": self.pick(0.11, 0.3),
             "IG": self.pick(0.15, 0.05),
-            "SmoothGrad": self.pick(0.15, 0.05),
+            "SmoothGrad": self.pick(0.25, 0.05),
         }
         noise = {
             "GEEX": self.pick(0.45, 0.55),
@@ -203,7 +203,7 @@ class World:
             found[label] = {
                 "energy_box": around(good),
                 "energy_mask": around(good),
-                "hit_box": around(self.pick(0.99, 0.8)),
+                "hit_box": (torch.arange(N) >= self.pick(0, N / 2)).double(),
                 "kept": around(good)[:, None] * shares,
                 "removed": around(1 - good)[:, None] * shares,
             }

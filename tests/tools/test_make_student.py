@@ -47,11 +47,17 @@ def test_no_later_cell_needs_a_solution(path: Path) -> None:
     for n, (kind, source) in enumerate(code):
         if "solution" not in kind:
             continue
-        later = " ".join(
-            text for k, text in code[n + 1 :] if not {"solution", "exercise"} & set(k)
-        )
+        later = [(k, text) for k, text in code[n + 1 :] if "solution" not in k]
+        others = " ".join(text for k, text in later if "exercise" not in k)
         for name in _assigned(source):
-            assert not re.search(rf"\b{name}\b", later), f"{path.name}: {name}"
+            assert not re.search(rf"\b{name}\b", others), f"{path.name}: {name}"
+        # What an exercise uses, it may have from another stub.
+        stubs = set().union(
+            *(_assigned(text) for k, text in code if "solution" not in k)
+        )
+        every = " ".join(text for _, text in later)
+        for name in _assigned(source) - stubs:
+            assert not re.search(rf"\b{name}\b", every), f"{path.name}: {name}"
 
 
 def _assigned(source: str) -> set[str]:

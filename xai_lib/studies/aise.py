@@ -133,9 +133,9 @@ KERNELS: dict[str, _Profile] = {
     "square": lambda away: (away.abs() < (math.pi / 2) ** 0.5).double(),
     "triangle": lambda away: (1 - away.abs() / (2 * math.pi) ** 0.5).clamp_min(0),
 }
-"""Kernels other than the Gaussian: the profile over rows and over columns, of the
+"""Masks other than the Gaussian: the profile over rows and over columns, of the
 distance in kernel widths. Each has the Gaussian's integral, so that they cover the same
-area."""
+area. The map is a sum of Gaussians for all of them: only the question changes."""
 FORMS = ("covariance", "normalised", "plain sum")
 """How the scores of the centres become a map; see `aise.density`."""
 
@@ -503,7 +503,8 @@ def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
 def _other_profiles(
     profile: _Profile, centres: Any, widths: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """The two factors of each mask, as `kernels.profiles`, of another kernel."""
+    """The two factors of each mask, over rows `[k, height]` and over columns
+    `[k, width]`, as `kernels.profiles`, of another kernel; widths are `[k]`."""
     x, y = torch.as_tensor(centres, dtype=torch.float64).T[:, :, None]
 
     def factor(at: Tensor, size: int) -> Tensor:

@@ -228,30 +228,35 @@ def drise_maps(
         detector: what found them.
         image: `[1, C, H, W]`.
         found: its k detections.
-        name: of the image and the detector; whoever changes one must change the name.
+        name: of the image and the detector; whoever changes one of them, or which
+            detections are explained, must change the name.
         n_samples: masks, for all detections together.
         folder: where maps are kept; None is the book's `data/results/aise_maps`.
 
     Returns:
         `[k, 1, H, W]`, centred, each in steps of 1/127 of its largest value.
     """
+    if not len(found.labels):
+        return image.new_zeros(0, 1, *image.shape[2:])
     folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
+    settings = {"n_samples": n_samples, "seed": 0}
+    # A box is not named by its corners: threads and batches change their last digits.
     keys = [
         Unit(
             {
                 "image": name,
                 "method": "D-RISE",
-                "arguments": {"n_samples": n_samples},
-                "box": rounded(box),
-                "label": int(label),
+                "arguments": settings,
+                "detection": number,
+                "label": label,
             },
             0,
         ).key
-        for box, label in zip(found.boxes, found.labels, strict=True)
+        for number, label in enumerate(found.labels.tolist())
     ]
     paths = [map_files.map_path(folder, f"{name}_drise", key) for key in keys]
     if not all(path.exists() for path in paths):
-        maps = centred(DRISE(detector, n_samples).attribute_all(image, found)[0])
+        maps = centred(DRISE(detector, **settings).attribute_all(image, found)[0])
         for path, key, values in zip(paths, keys, maps, strict=True):
             map_files.write(path, key, map_files.in_steps(values))
     return torch.stack([map_files.read(path)[None] for path in paths])

@@ -207,7 +207,7 @@ STUDIES: Mapping[str, Study] = {
         for data in ("mnist", "fashion_mnist")
     },
     "geex_mnist_samplers": _geex(
-        "section 3, fewer queries; chapter 05",
+        "section 3, mirrored noise, fewer queries; chapters 04 and 05",
         lambda: geex.units(geex.samplers("cnn_mnist"), "cnn_mnist", "mnist", range(60)),
         geex.TOGETHER,
     ),
@@ -223,7 +223,8 @@ STUDIES: Mapping[str, Study] = {
         "no figure: how settings were chosen", _choices, geex.TOGETHER
     ),
     "aise_scenes": _aise(
-        "the table, section 9's choices, max-sensitivity", _aise_scenes
+        "the table, section 9's choices, predictions below 0.5, max-sensitivity",
+        _aise_scenes,
     ),
     "aise_convergence": _aise("adaptive against random samples", _aise_convergence),
     "aise_grids": _aise("the table, on grids of photographs", _aise_grids),

@@ -10,7 +10,7 @@ may spend on an image. `run` measures the cases on images and stores a row for e
     read(cases, "mnist", Results("showdown_mnist"), "aopc")
 
 The second half turns such scores into statements: `ranking` with its intervals, `told`
-for pairs, `agreement` between measures, `pareto`, and `choose`. They take any scores
+for pairs, `agreement` between measures, `pareto`, and `decide`. They take any scores
 per image, those of other studies too.
 """
 
@@ -125,7 +125,10 @@ class Bed(NamedTuple):
     n_images: int
     """How many the book's stores hold."""
     measures: tuple[str, ...]
-    """Of MEASURES: PLACE where it is known which pixels show the class."""
+    """Of MEASURES."""
+    tolerance: float | None = None
+    """How many pixels beside the place "pointing" allows; None if nobody knows which
+    pixels show the class, and PLACE is not measured."""
 
 
 BUDGETS = (100, 500, 2000)
@@ -140,10 +143,12 @@ DATA: dict[str, Bed] = {
         "photographs", "efficientnet_lite0", (100, 1000), 20, (*QUALITY, "agreement")
     ),
     # Those of `aise` with a single article, as "the class" must be one.
-    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, MEASURES),
+    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, MEASURES, aise.SCALED),
     # Four photographs, of which the network names one; where is it? Its belief is too
     # low, .1 to .3, to be deleted.
-    "grids": Bed("grids", "efficientnet_lite0", (100, 1000), 20, (*PLACE, "agreement")),
+    "grids": Bed(
+        "grids", "efficientnet_lite0", (100, 1000), 20, (*PLACE, "agreement"), 0
+    ),
 }
 N_SENSITIVE = 20
 """The images with the first indices are those whose maps are made again for
@@ -312,7 +317,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     """
     settings = unit.settings
     method, explains, data = (settings[k] for k in ("method", "explains", "data"))
-    wanted = _bed(data).measures
+    bed = _bed(data)
     image, place = load(data, unit.image)
     model = _model(settings["model"])
     asks = method in ASKING
@@ -336,7 +341,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         found["cost"] = round(seconds / bare, 1)
         if unit.image == 0:
             found["bytes"] = peak_memory(lambda: explainer.attribute(image, target))
-        sensitive = "stability" in wanted and unit.image < N_SENSITIVE
+        sensitive = "stability" in bed.measures and unit.image < N_SENSITIVE
         if sensitive and not (asks and spent > 500):
             change = max_sensitivity(
                 explainer.attribute, image, target, n_samples=N_NEAR
@@ -347,7 +352,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         readings["_input"] = attribution * image
     for suffix, reading in readings.items():
         scores = {}
-        if "aopc" in wanted:
+        if "aopc" in bed.measures:
             curves = (probability, image, reading, target, STEPS)
             flips = flipping(probability, image, reading)
             scores = {
@@ -355,8 +360,8 @@ def measure(unit: Unit) -> dict[str, Any]:
                 "insertion": float(insertion(*curves).auc),
                 "kept": 1 - float(flips.ratio.mean()),
             }
-        if place is not None:
-            scores |= _on_place(reading, place, 0 if data == "grids" else aise.SCALED)
+        if place is not None and bed.tolerance is not None:
+            scores |= _on_place(reading, place, bed.tolerance)
         if method != "IG":
             theirs = _integrated(data, unit.image)
             scores["agreement"] = rank_correlation(reading.sum(dim=1), theirs)
@@ -373,7 +378,7 @@ def _on_place(reading: Tensor, place: Tensor, tolerance: float) -> dict[str, flo
     }
 
 
-class Picture(NamedTuple):
+class Placed(NamedTuple):
     """An image of the bench, and where in it the class is."""
 
     image: Tensor
@@ -382,16 +387,16 @@ class Picture(NamedTuple):
     """Bool `[1, H, W]`, or None if nobody knows."""
 
 
-def load(data: str, index: int) -> Picture:
+def load(data: str, index: int) -> Placed:
     """An image of DATA.
 
     Raises:
         ValueError: an index that the data do not have.
     """
     bed = _bed(data)
-    if "pointing" not in bed.measures:
+    if bed.tolerance is None:
         size = _model(bed.model).input_size
-        return Picture(geex.load_images(data, [index], size), None)
+        return Placed(geex.load_images(data, [index], size), None)
     pictures = _single_scenes() if data == "scenes" else _named_grids()
     if index >= len(pictures):
         raise ValueError(f"{data} has {len(pictures)} images, got index {index}")
@@ -399,18 +404,18 @@ def load(data: str, index: int) -> Picture:
 
 
 @lru_cache
-def _single_scenes() -> list[Picture]:
+def _single_scenes() -> list[Placed]:
     """The scenes of `aise` that show one article."""
     every = aise.scenes_of("scenes")
     return [
-        Picture(image[None], box_masks(boxes, *image.shape[1:]))
+        Placed(image[None], box_masks(boxes, *image.shape[1:]))
         for image, boxes in zip(every.images, every.boxes, strict=True)
         if len(boxes) == 1
     ]
 
 
 @lru_cache
-def _named_grids() -> list[Picture]:
+def _named_grids() -> list[Placed]:
     """Those of `aise`'s first N_GRIDS whose likeliest class is that of one of the four
     photographs. For any other class PertMap would have to keep what is not there."""
     settings = aise.DATA["grids 2x2"]
@@ -421,7 +426,7 @@ def _named_grids() -> list[Picture]:
     for image, cells, c in zip(every.images, every.target, named.cpu(), strict=True):
         if c in cells:
             place = aise.cell_mask(int((cells == c).nonzero()), side, size)
-            found.append(Picture(image[None], place[None]))
+            found.append(Placed(image[None], place[None]))
     return found
 
 
@@ -657,13 +662,13 @@ def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
 def _pointing(
     data: str, measure: str, folder: str | Path | None
 ) -> dict[Label, Tensor]:
-    grids = data.startswith("grids")
+    on_grids = data.startswith("grids")
     every, store = aise.rows_of(data)
     results = Results(store, folder)
     cases = aise.most_measured(every, data, results)
     found = aise.read(cases, data, results)
     # In a grid a point belongs to one photograph; the centre is near all of them.
-    tolerance = aise.TOLERANCES.index(0.0 if grids else aise.SCALED)
+    tolerance = aise.TOLERANCES.index(0.0 if on_grids else aise.SCALED)
     scores: dict[Label, Tensor] = {}
     for name, values in found.items():
         numbers = values[measure].double()
