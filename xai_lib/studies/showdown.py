@@ -146,9 +146,7 @@ DATA: dict[str, Bed] = {
     "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, MEASURES, aise.SCALED),
     # Four photographs, of which the network names one; where is it? Its belief is too
     # low, .1 to .3, to be deleted.
-    "grids": Bed(
-        "grids", "efficientnet_lite0", (100, 1000), 20, (*PLACE, "agreement"), 0
-    ),
+    "grids": Bed("grids", "efficientnet_lite0", (100,), 20, (*PLACE, "agreement"), 0),
 }
 N_SENSITIVE = 20
 """The images with the first indices are those whose maps are made again for
