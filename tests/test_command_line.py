@@ -165,7 +165,6 @@ def test_claims_are_printed(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "Ikeno & Hara" in text
     assert "-> not measured" in text
-    assert "-> see chapter 03" in text
 
 
 def test_figures_are_the_pictures_of_the_notebooks(tmp_path, capsys):

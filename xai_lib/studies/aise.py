@@ -451,11 +451,18 @@ def maps(
         about = {"model": model, "target": target, **case._asdict()}
         key = Unit({"image": name, **about}, 0).key
         path = map_files.map_path(folder, f"{name}_{case.method.lower()}", key)
-        if not path.exists():
-            of_class = _attribute(case, model, image, torch.tensor([target]), 0)
-            map_files.write(path, key, map_files.in_steps(of_class[0, 0]))
-        found[label] = map_files.read(path)[None, None]
+
+        def make(case: Case = case) -> Tensor:
+            return _attribute(case, model, image, torch.tensor([target]), 0)
+
+        found[label] = map_files.kept({path: key}, make)
     return found
+
+
+def centred(maps: Tensor) -> Tensor:
+    """Maps `[..., H, W]` of RISE or D-RISE less their means: mean scores are above 0
+    everywhere; AISE's are centred, so these must be."""
+    return maps - maps.mean(dim=(-2, -1), keepdim=True)
 
 
 def _attribute(
@@ -469,8 +476,7 @@ def _attribute(
         maps = explainer.attribute_all(image)[0, target, None]
         if case.method == "SHAP":
             return maps
-        # A mean score, above 0 everywhere; AISE's map is centred, so this must be.
-        return maps - maps.mean(dim=(2, 3), keepdim=True)
+        return centred(maps)
     if case.method == "coarse to fine":
         parts = [
             coarse_to_fine(_blackbox(model), image, int(t), seed=seed, **settings)

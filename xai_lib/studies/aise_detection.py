@@ -39,6 +39,7 @@ from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
 from xai_lib.paths import data_path
 from xai_lib.studies import hardware, map_files
+from xai_lib.studies.aise import centred
 from xai_lib.studies.results import Case, Results, Spread, Unit, rounded
 from xai_lib.zoo import scenes
 
@@ -241,25 +242,17 @@ def drise_maps(
     folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
     settings = {"n_samples": n_samples, "seed": 0}
     # A box is not named by its corners: threads and batches change their last digits.
-    keys = [
-        Unit(
-            {
-                "image": name,
-                "method": "D-RISE",
-                "arguments": settings,
-                "detection": number,
-                "label": label,
-            },
-            0,
-        ).key
-        for number, label in enumerate(found.labels.tolist())
-    ]
-    paths = [map_files.map_path(folder, f"{name}_drise", key) for key in keys]
-    if not all(path.exists() for path in paths):
-        maps = centred(DRISE(detector, **settings).attribute_all(image, found)[0])
-        for path, key, values in zip(paths, keys, maps, strict=True):
-            map_files.write(path, key, map_files.in_steps(values))
-    return torch.stack([map_files.read(path)[None] for path in paths])
+    files = {}
+    for number, label in enumerate(found.labels.tolist()):
+        about = {"image": name, "method": "D-RISE", "arguments": settings}
+        key = Unit({**about, "detection": number, "label": label}, 0).key
+        files[map_files.map_path(folder, f"{name}_drise", key)] = key
+
+    def make() -> Tensor:
+        drise = DRISE(detector, **settings)
+        return centred(drise.attribute_all(image, found)[0, :, None])
+
+    return map_files.kept(files, make)
 
 
 def read(
@@ -340,12 +333,6 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
         ]
         parts.append(torch.stack(of_width).sum(dim=0)[None].to(image))
     return torch.stack(parts), aise.queries
-
-
-def centred(maps: Tensor) -> Tensor:
-    """D-RISE's maps `[..., H, W]` less their means. They are mean scores, above 0
-    everywhere; AISE's are centred, so these must be."""
-    return maps - maps.mean(dim=(-2, -1), keepdim=True)
 
 
 def _match(found: Detection, number: int) -> tuple[Tensor, Tensor, Tensor]:

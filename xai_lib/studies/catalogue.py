@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.studies import aise, aise_detection, geex, pertmap, showdown
+from xai_lib.studies import (
+    aise,
+    aise_detection,
+    geex,
+    pertmap,
+    showdown,
+    trials,
+)
 from xai_lib.studies.results import Results, Spread, Unit, Work, one_by_one
 
 LITE = "efficientnet_lite0"
@@ -241,4 +248,9 @@ STUDIES: Mapping[str, Study] = {
         )
         for data in showdown.DATA
     },
+    "trials": Study(
+        "statements that no data set decides, on random instances; chapters 02 to 07",
+        trials.units,
+        partial(one_by_one, trials.measure),
+    ),
 }

@@ -1,9 +1,8 @@
 """The papers' checkable statements, and what the stored rows say of them.
 
-`data/published/claims.csv` lists the statements, each with its chapter and the function
-here that decides it; where there is none, the chapter does, by a proof or a measurement
-of its own. A function returns, for each data set that has the rows, the comparisons
-that the statement makes.
+`data/published/claims.csv` lists the statements, each with its chapter and who decides
+it: a function here, or a trial of `trials` for what no data set decides. A function
+returns, for each data set that has the rows, the comparisons that the statement makes.
 On a data set the statement holds if all of them hold, and fails if one of them fails
 (see `geex_claims.Claim`); the verdict follows from all data sets. Nothing is typed in.
 
@@ -22,7 +21,14 @@ from typing import NamedTuple
 from scipy.stats import binomtest
 from torch import Tensor
 
-from xai_lib.studies import aise, aise_claims, aise_detection, geex, pertmap
+from xai_lib.studies import (
+    aise,
+    aise_claims,
+    aise_detection,
+    geex,
+    pertmap,
+    trials,
+)
 from xai_lib.studies import geex_claims as gc
 from xai_lib.studies.geex import FAMILY, FLOOR, score
 from xai_lib.studies.geex_claims import (
@@ -42,7 +48,7 @@ ALMOST_ZERO = 0.05
 """The share of images whose class may change."""
 
 MOST = 0.9
-"""The share of scenes that "extremely rarely" leaves."""
+"""The share of cases in which a statement is true that is called true."""
 
 Decided = dict[str, list[Claim]]
 """By the data set, as it is named to a reader."""
@@ -718,20 +724,13 @@ def wide_first_better(rows: Rows) -> Decided:
 
 
 def responsible_pixels_near(rows: Rows) -> Decided:
-    """In at least MOST of the scenes the maxima of D-RISE's maps, which search the
-    whole image, are in the boxes of all right detections.
-
-    The interval is the exact one of a share (Clopper and Pearson): where nothing is
-    missed, resampling would see no variance at all.
-    """
+    """In MOST of the scenes the maxima of D-RISE's maps, which search the whole image,
+    are in the boxes of all right detections."""
 
     def decide(data: str) -> list[Claim]:
         hits = rows.detection("D-RISE-5000")["D-RISE-5000"]["hit_box"]
-        hit, n = int((hits > 1 - 1e-6).sum()), len(hits)
-        ends = binomtest(hit, n).proportion_ci(0.95)
-        interval = ends.low - MOST, ends.high - MOST
         said = "D-RISE's maxima in the boxes"
-        return [positive("section 9", said, data, hit / n - MOST, interval, n)]
+        return [in_most("section 9", said, data, hits > 1 - 1e-6)]
 
     return _on(("scenes",), decide)
 
@@ -760,6 +759,35 @@ def few_masks_detect(rows: Rows) -> Decided:
     return _on(("scenes",), decide)
 
 
+# What no data set decides.
+
+
+def in_most(where: str, statement: str, data: str, true: Tensor) -> Claim:
+    """The claim that something is true, bool `[N]`, in at least MOST of all cases.
+
+    The interval is the exact one of a share (Clopper and Pearson): where all cases are
+    true, resampling would see no variance at all.
+    """
+    count, n = int(true.sum()), len(true)
+    ends = binomtest(count, n).proportion_ci(0.95)
+    interval = ends.low - MOST, ends.high - MOST
+    return positive(where, statement, data, count / n - MOST, interval, n)
+
+
+def _count(true: Tensor) -> str:
+    return f"true of {int(true.sum())} in {len(true)}, share - {MOST}"
+
+
+def _tried(name: str, rows: Rows) -> Decided:
+    """A trial decides: in MOST of its instances, for each kind of them."""
+    with suppress(NotMeasured):
+        return {
+            kind: [in_most("", _count(margins > 0), kind, margins > 0)]
+            for kind, margins in rows.trial(name).items()
+        }
+    return {}
+
+
 # All together.
 
 
@@ -772,31 +800,27 @@ class Ruling(NamedTuple):
     chapter: str
     """Where the book deals with it, as "05"."""
     decided_by: str
-    """A function of DECIDE, or "" if the chapter itself decides."""
+    """A name in DECIDE."""
     verdict: str
-    """"holds", "does not hold", "open", what holds where, "not measured", or
-    "see chapter 05" for what no stored row decides."""
+    """"holds", "does not hold", "open", what holds where, or "not measured"."""
     parts: dict[str, list[Claim]]
-    """By data set; empty if no row decides."""
+    """By data set, or by the kind of instance; empty if there are no rows."""
 
 
 def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling]:
     """The statements of `data/published/claims.csv` with their verdicts.
 
     Args:
-        chapter: only those that stored rows decide and that this chapter deals with, as
-            "05"; None is all statements.
+        chapter: only those that this chapter deals with, as "05"; None is all.
         rows: what is read; None is the book's `data/results`.
     """
     rows = Rows() if rows is None else rows
     found = []
     for row in published("claims"):
-        by = row["decided_by"]
-        if chapter is not None and (row["chapter"] != chapter or not by):
+        if chapter is not None and row["chapter"] != chapter:
             continue
-        parts: Decided = DECIDE[by](rows) if by else {}
-        judged = {data: on_data(said) for data, said in parts.items()}
-        verdict = overall(judged) if by else f"see chapter {row['chapter']}"
+        parts = DECIDE[row["decided_by"]](rows)
+        verdict = overall({data: on_data(said) for data, said in parts.items()})
         found.append(Ruling(**row, verdict=verdict, parts=parts))
     return found
 
@@ -856,13 +880,13 @@ def table(found: Iterable[Ruling]) -> str:
             add(
                 8,
                 f"{data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
-                f"[{c.low:+.3f}, {c.high:+.3f}], {c.images} images",
+                f"[{c.low:+.3f}, {c.high:+.3f}], n = {c.images}",
             )
     return "\n".join(lines[1:])
 
 
 def brief(found: Iterable[Ruling]) -> str:
-    """The statements that rows decide, by their numbers in `found`. For each verdict a
+    """The statements that have rows, by their numbers in `found`. For each verdict a
     line with the comparison that decides, of the data set that speaks least for the
     statement, in at most 88 characters."""
     lines = []
@@ -881,65 +905,66 @@ def brief(found: Iterable[Ruling]) -> str:
     return "\n".join(lines)
 
 
+_BY_ROWS: tuple[Callable[[Rows], Decided], ...] = (
+    almost_zero,
+    most_resistant,
+    above_linear_programs,
+    colours_alike,
+    linear_programs_violate,
+    stochastic_violates_less,
+    accurate_gradients,
+    cross_entropy_better,
+    mirroring_helps,
+    fewer_queries,
+    resizing_denoises,
+    homologous_small,
+    igeex_nearest_ig_small,
+    family_nearer_than_rise,
+    resizing_harms_small,
+    resizing_pays_large,
+    rise_nearer_large,
+    integration_amplifies,
+    family_above_rivals,
+    white_box_leads,
+    lime_last,
+    resizing_minor_small,
+    resizing_negative_fashion,
+    like_smoothgrad_small,
+    igeex_like_ig_small,
+    rise_similar_small,
+    rise_less_effective_large,
+    resizing_improves_large,
+    integration_drops_large,
+    more_samples_better,
+    growth_slows_small,
+    growth_goes_on_large,
+    converges,
+    samples_matter_more_small,
+    wider_improves,
+    width_bounded,
+    random_close_large,
+    ratio_peaks_large,
+    ratio_lower_small,
+    aise_reaches_rise,
+    aise_reaches_shap,
+    aise_above_gradients,
+    aise_mostly_ahead,
+    state_of_the_art,
+    adaptive_faster,
+    thirty_queries_enough,
+    narrow_harder,
+    narrow_needs_more,
+    unbiased_better,
+    coarse_precision_better,
+    other_kernels_useless,
+    unsure_meaningless,
+    several_widths_better,
+    wide_first_better,
+    responsible_pixels_near,
+    few_masks_detect,
+)
 DECIDE: dict[str, Callable[[Rows], Decided]] = {
-    decide.__name__: decide
-    for decide in (
-        almost_zero,
-        most_resistant,
-        above_linear_programs,
-        colours_alike,
-        linear_programs_violate,
-        stochastic_violates_less,
-        accurate_gradients,
-        cross_entropy_better,
-        mirroring_helps,
-        fewer_queries,
-        resizing_denoises,
-        homologous_small,
-        igeex_nearest_ig_small,
-        family_nearer_than_rise,
-        resizing_harms_small,
-        resizing_pays_large,
-        rise_nearer_large,
-        integration_amplifies,
-        family_above_rivals,
-        white_box_leads,
-        lime_last,
-        resizing_minor_small,
-        resizing_negative_fashion,
-        like_smoothgrad_small,
-        igeex_like_ig_small,
-        rise_similar_small,
-        rise_less_effective_large,
-        resizing_improves_large,
-        integration_drops_large,
-        more_samples_better,
-        growth_slows_small,
-        growth_goes_on_large,
-        converges,
-        samples_matter_more_small,
-        wider_improves,
-        width_bounded,
-        random_close_large,
-        ratio_peaks_large,
-        ratio_lower_small,
-        aise_reaches_rise,
-        aise_reaches_shap,
-        aise_above_gradients,
-        aise_mostly_ahead,
-        state_of_the_art,
-        adaptive_faster,
-        thirty_queries_enough,
-        narrow_harder,
-        narrow_needs_more,
-        unbiased_better,
-        coarse_precision_better,
-        other_kernels_useless,
-        unsure_meaningless,
-        several_widths_better,
-        wide_first_better,
-        responsible_pixels_near,
-        few_masks_detect,
-    )
+    **{decide.__name__: decide for decide in _BY_ROWS},
+    **{name: partial(_tried, name) for name in trials.TRIALS},
 }
-"""The functions that `claims.csv` names."""
+"""Who decides, by the names in `claims.csv`."""

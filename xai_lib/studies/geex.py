@@ -652,18 +652,21 @@ def maps(
     found: dict[Hashable, Tensor] = {}
     for label, one in cases.items():
         unit = _unit(one, model, data, image, explains)
-        path = _map_path(unit, folder)
-        if not (_is_shown(unit) and path.exists()):
-            images = load_images(data, [image], _size(model))
-            target = _blackbox(model, "probability")(images).argmax(dim=1)
-            attribution, _, _ = _explain([unit], images, target)
-            if not _is_shown(unit):
-                found[label] = attribution.sum(dim=1, keepdim=True)
-                continue
-            scores = attribution[0].sum(dim=0)
-            map_files.write(path, unit.key, map_files.in_steps(scores))
-        found[label] = map_files.read(path)[None, None]
+        if _is_shown(unit):
+            files = {_map_path(unit, folder): unit.key}
+            found[label] = map_files.kept(files, partial(_map_of, unit))
+        else:
+            found[label] = _map_of(unit)
     return found
+
+
+def _map_of(unit: Unit) -> Tensor:
+    """The map `[1, 1, H, W]` of the class that is predicted."""
+    model = unit.settings["model"]
+    images = load_images(unit.settings["data"], [unit.image], _size(model))
+    target = _blackbox(model, "probability")(images).argmax(dim=1)
+    attribution, _, _ = _explain([unit], images, target)
+    return attribution.sum(dim=1, keepdim=True)
 
 
 def _is_shown(unit: Unit) -> bool:

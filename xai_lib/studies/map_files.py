@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,16 @@ def read(path: Path) -> Tensor:
     with np.load(path) as stored:
         steps = torch.from_numpy(stored["steps"]).float()
         return steps / 127 * float(stored["largest"])
+
+
+def kept(files: Mapping[Path, str], make: Callable[[], Tensor]) -> Tensor:
+    """The maps `[k, 1, H, W]` in k files; if one is missing, all are made and stored.
+
+    Args:
+        files: by its path the key of each map.
+        make: computes all of them, `[k, 1, H, W]`.
+    """
+    if not all(path.exists() for path in files):
+        for (path, key), values in zip(files.items(), make(), strict=True):
+            write(path, key, in_steps(values[0]))
+    return torch.stack([read(path)[None] for path in files])

@@ -6,7 +6,16 @@ from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from xai_lib.studies import aise, aise_claims, aise_detection, geex, pertmap
+from torch import Tensor
+
+from xai_lib.studies import (
+    aise,
+    aise_claims,
+    aise_detection,
+    geex,
+    pertmap,
+    trials,
+)
 from xai_lib.studies.geex import FAMILY
 from xai_lib.studies.geex_claims import Found
 from xai_lib.studies.results import NotMeasured, Results
@@ -107,3 +116,7 @@ class Rows:
         every = aise_detection.cases()
         cases = {label: every[label] for label in labels}
         return aise_detection.read(cases, self._store("aise_detection"))
+
+    def trial(self, name: str) -> dict[str, Tensor]:
+        """The margins of a trial by the kind of instance."""
+        return trials.read(name, self._store("trials"))

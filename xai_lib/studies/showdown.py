@@ -612,9 +612,8 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
     The beds are this study's, with map × input for GRADIENT_LIKE. The others are those
     of `aise` and `aise_detection`, with the budgets of these studies and maps as they
-    are. A table holds the images that all of its methods share; methods with
-    less than half of the images of the others are left out, and so is what has not been
-    measured.
+    are. A table holds the images that all of its methods share. Left out are methods
+    with less than half of the images of the others, and what has not been measured.
 
     Args:
         folder: of the stores; None is the book's `data/results`.
