@@ -11,7 +11,7 @@ import pytest
 import scipy
 import torch
 
-from xai_lib.studies.results import Results, Unit, published
+from xai_lib.studies.results import Results, Unit, published, well_measured
 
 WORKER = """
 import sys, time
@@ -214,3 +214,16 @@ def test_the_books_own_rows_are_intact():
         rows = Results(path.stem).rows()
         assert rows
         assert all(row["result"] and row["settings"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("counts", "kept"),
+    [
+        ({"a": 20, "b": 10, "c": 9}, ["a", "b"]),
+        ({"a": 1, "b": 0}, ["a"]),
+        ({"a": 0, "b": 0}, []),
+        ({}, []),
+    ],
+)
+def test_what_has_too_few_images_is_left_out(counts, kept):
+    assert well_measured(counts) == kept

@@ -66,6 +66,7 @@ from xai_lib.studies.results import (
     Unit,
     published,
     rounded,
+    well_measured,
 )
 from xai_lib.zoo import coco, models, photos, scenes, torchray, voc
 from xai_lib.zoo.annotated import Annotated
@@ -838,10 +839,8 @@ def read(
 def most_measured(
     cases: Cases, data: str, results: Results, measures: str = "pointing"
 ) -> dict[Any, Case]:
-    """The cases without those that have less than half of the images of another one.
-
-    `read` takes the images that all cases have, so that a dear method with a few images
-    would cost the others theirs.
+    """The cases without those that have less than half of the images of another one;
+    see `well_measured`.
 
     Args:
         cases, data, results, measures: as for `run`.
@@ -852,10 +851,9 @@ def most_measured(
     counts = {}
     for label, unit in zip(cases, units(cases, data, [0], measures), strict=True):
         counts[label] = len(results.rows(**unit.settings))
-    most = max(counts.values())
-    if not most:
+    if not any(counts.values()):
         raise NotMeasured(f"{results.path.name} has no rows of {data}")
-    return {label: cases[label] for label, n in counts.items() if n >= most / 2}
+    return {label: cases[label] for label in well_measured(counts)}
 
 
 def read_convergence(

@@ -763,7 +763,7 @@ def few_masks_detect(rows: Rows) -> Decided:
 
 
 def in_most(where: str, statement: str, data: str, true: Tensor) -> Claim:
-    """The claim that something is true, bool `[N]`, in at least MOST of all cases.
+    """The claim that something is true, bool `[N]`, in more than MOST of all cases.
 
     The interval is the exact one of a share (Clopper and Pearson): where all cases are
     true, resampling would see no variance at all.

@@ -285,6 +285,16 @@ class Results:
             )
 
 
+def well_measured(counts: Mapping[_T, int]) -> list[_T]:
+    """The labels with at least half of the images of the one that has most.
+
+    What is compared on common images leaves the others out: a dear method with a few
+    images would cost all methods theirs.
+    """
+    most = max(counts.values(), default=0)
+    return [label for label, n in counts.items() if n and n >= most / 2]
+
+
 def one_by_one(
     work: Callable[[Unit], dict[str, Any]], units: list[Unit]
 ) -> list[dict[str, Any]]:

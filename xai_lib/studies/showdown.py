@@ -51,7 +51,14 @@ from xai_lib.metrics.intervals import shares_drawn
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.studies import aise, aise_detection, geex, hardware, pertmap
 from xai_lib.studies.geex_claims import FEWEST
-from xai_lib.studies.results import Case, NotMeasured, Results, Spread, Unit
+from xai_lib.studies.results import (
+    Case,
+    NotMeasured,
+    Results,
+    Spread,
+    Unit,
+    well_measured,
+)
 from xai_lib.zoo import models
 
 EXPLAINERS: dict[str, type[Attribution]] = {
@@ -551,7 +558,8 @@ def read(
 ) -> dict[Label, Tensor]:
     """One measure of the cases that have it, for the images that they all have.
 
-    Cases with less than half of the images of another one are left out.
+    Cases with less than half of the images of another one are left out, see
+    `well_measured`.
 
     Args:
         cases, data, results: as in `run`.
@@ -577,8 +585,8 @@ def read(
             row["image"]: row["result"][name] for row in rows if name in row["result"]
         }
         found[label] = of_images
-    most = max(map(len, found.values()), default=0)
-    found = {label: of for label, of in found.items() if len(of) >= max(1, most / 2)}
+    counts = {label: len(of_images) for label, of_images in found.items()}
+    found = {label: found[label] for label in well_measured(counts)}
     common = sorted(set.intersection(*map(set, found.values()))) if found else []
     if not common:
         raise NotMeasured(
