@@ -129,8 +129,8 @@ def test_the_constant_of_the_hills_from_their_formula():
 def test_a_bound_with_a_plain_distance_holds(monkeypatch):
     """So that the trial of the printed one can hold: in pixels it does."""
     found = [trials.printed_bound(i) for i in range(3)]
-    assert all(f["in the unit square"] < -0.1 for f in found)
-    assert all(f["in pixels"] > 0 for f in found)
+    assert all(f["the unit square"] < -0.1 for f in found)
+    assert all(f["pixels"] > 0 for f in found)
 
 
 def test_the_best_side_with_a_penalty():

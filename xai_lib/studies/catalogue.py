@@ -249,7 +249,7 @@ STUDIES: Mapping[str, Study] = {
         for data in showdown.DATA
     },
     "trials": Study(
-        "statements that no data set decides, on random instances; chapters 02 to 07",
+        "statements that no study decides, tried on instances; chapters 02 to 07",
         trials.units,
         partial(one_by_one, trials.measure),
     ),

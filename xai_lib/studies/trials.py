@@ -10,7 +10,7 @@ wrong beyond its condition, such as for models with jumps, is shown in the chapt
 A trial is a function from the number of an instance to its margins, by the kind of
 instance: above zero where the statement is true.
 
-    TRIALS["printed_bound"](0)  # {"in the unit square": -0.4, ...}: missed by 0.4
+    TRIALS["printed_bound"](0)  # {"the unit square": -0.4, ...}: missed by 0.4
 """
 
 from __future__ import annotations
@@ -683,7 +683,7 @@ def printed_bound(i: int) -> Margins:
     known = dense[order[:10].numpy()]
     squared = ((dense[:, None] - known) ** 2).sum(axis=2)
     found = {}
-    for kind, unit in (("in the unit square", 1), ("in pixels", size)):
+    for kind, unit in (("the unit square", 1), ("pixels", size)):
         bound = score(known) + _steepest(score) / unit * squared * unit**2
         found[kind] = float((bound.min(axis=1) - score(dense)).min()) + 1e-9
     return found
@@ -698,7 +698,10 @@ def slope_estimates_constant(i: int) -> Margins:
     search([lipo], 87, lambda _, points: score(points))
     random = _uniform(i, "places", 0, 1, 3000, 2).numpy()
     found = {}
-    for kind, places in (("87 of LIPO", lipo.points), ("3,000 random", random)):
+    for kind, places in (
+        ("LIPO's 87 places", lipo.points),
+        ("3,000 random places", random),
+    ):
         scores = score(places)
         apart = np.linalg.norm(places[:, None] - places, axis=2)
         slopes = np.abs(scores[:, None] - scores) / np.where(apart > 0, apart, np.inf)
