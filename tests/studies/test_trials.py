@@ -43,6 +43,7 @@ def test_the_store_has_all_instances(name):
     read = trials.read(name, Results("trials"))
     assert sum(map(len, read.values())) == sum(map(len, found.values()))
     for kind, margins in read.items():
+        assert len(kind) <= 20  # room in `claims.brief`
         assert len(margins) == (26 if kind == "photographs" else trials.N_INSTANCES)
         assert margins.tolist() == [
             r[kind] for _, r in sorted(found.items()) if kind in r

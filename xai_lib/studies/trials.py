@@ -388,7 +388,7 @@ def any_density(i: int) -> Margins:
     kink = gaps.pop("Laplace")
     return {
         "smooth densities": 1e-3 - max(gaps.values()),
-        "a density with a kink": 1e-3 - kink,
+        "a kinked density": 1e-3 - kink,
     }
 
 
@@ -498,9 +498,7 @@ def igeex_sensitive(i: int) -> Margins:
     c = (1 - math.cos(w)) * math.exp(-((w * SIGMA) ** 2) / 2)
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "tanh": lambda z: (k * z[:, :1]).tanh(),
-        "a difference that smoothing hides": lambda z: (
-            c * z[:, :1] + (w * z[:, :1]).cos()
-        ),
+        "hidden differences": lambda z: c * z[:, :1] + (w * z[:, :1]).cos(),
     }
     found = {}
     for kind, f in kinds.items():
@@ -666,7 +664,7 @@ def score_is_lipschitz(i: int) -> Margins:
     found = {}
     for kind, s in (
         ("a network", score),
-        ("answers of two decimals", score.round(decimals=2)),
+        ("rounded answers", score.round(decimals=2)),
     ):
         fine, coarse = s.diff() * 2000, s[::10].diff() * 200
         found[kind] = 1.5 - float(fine.abs().max() / coarse.abs().max())
