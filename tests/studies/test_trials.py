@@ -25,7 +25,7 @@ def store(name: str) -> dict[int, dict[str, float]]:
     return {row["image"]: row["result"] for row in rows}
 
 
-@pytest.mark.parametrize("name", sorted(set(trials.TRIALS) - SLOW))
+@pytest.mark.parametrize("name", sorted(set(trials.TRIALS) - SLOW - set(trials.FEWER)))
 def test_a_stored_row_belongs_to_this_code(name):
     i = PAST_PHOTOS
     (unit,) = [unit for unit in trials.units([name]) if unit.image == i]
@@ -39,7 +39,7 @@ def test_a_stored_row_belongs_to_this_code(name):
 @pytest.mark.parametrize("name", trials.TRIALS)
 def test_the_store_has_all_instances(name):
     found = store(name)
-    assert sorted(found) == list(range(trials.N_INSTANCES))
+    assert sorted(found) == [unit.image for unit in trials.units([name])]
     read = trials.read(name, Results("trials"))
     assert sum(map(len, read.values())) == sum(map(len, found.values()))
     for kind, margins in read.items():
