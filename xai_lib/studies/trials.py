@@ -679,13 +679,13 @@ def printed_bound(i: int) -> Margins:
     true constant and ten known places: in the unit square, or in pixels, of which two
     are at least 1 apart."""
     score, size = _hills(i), 100
-    dense = _grid(size)
+    constant, dense = _steepest(score), _grid(size)
     order = torch.randperm(len(dense), generator=generator(_seed(i, "places")))
     known = dense[order[:10].numpy()]
     squared = ((dense[:, None] - known) ** 2).sum(axis=2)
     found = {}
     for kind, unit in (("the unit square", 1), ("pixels", size)):
-        bound = score(known) + _steepest(score) / unit * squared * unit**2
+        bound = score(known) + constant / unit * squared * unit**2
         found[kind] = float((bound.min(axis=1) - score(dense)).min()) + 1e-9
     return found
 
