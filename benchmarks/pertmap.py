@@ -95,6 +95,36 @@ def per_iteration(name: str, device: str, repeats: int) -> None:
     ratio(title, times["solve"], times["bare"], goal)
 
 
+def jacobian(device: str, repeats: int) -> None:
+    """A part of the Jacobian on a photograph, and the same in one call of torch."""
+    model = models.load("efficientnet_lite0").to(device)
+    x = photos.load("chelsea").image.to(device)
+    n = batch_rows(x, x.device)
+
+    def model_of_some(x: Tensor) -> Tensor:
+        return model(x)[:, : 4 * n + 1]
+
+    explainer, target = LinearPertMap(model_of_some), torch.tensor([0])
+
+    def batched() -> None:
+        point = x.clone().requires_grad_()
+        scores = model_of_some(point)
+        for seeds in torch.eye(4 * n + 1, device=device)[:, None].split(n):
+            grads = torch.autograd.grad(
+                scores, point, seeds, retain_graph=True, is_grads_batched=True
+            )[0]
+            explainer._patch_sums(grads.clamp(min=0))
+            explainer._patch_sums((-grads).clamp(min=0))
+
+    times = timed(
+        repeats,
+        batched=batched,
+        copies=lambda: next(explainer._linearise(x, target, 4 * n + 1, False)),
+    )
+    title = f"Jacobian, is_grads_batched / copies of the image, {device}"
+    ratio(title, times["batched"], times["copies"], ">= 1")
+
+
 def exact_program(device: str, n_classes: int) -> None:
     lite = models.load("efficientnet_lite0").to(device)
 
@@ -176,6 +206,7 @@ def main() -> None:
         many_images(device, repeats=3 if quick else 9)
         per_iteration("cnn_mnist", device, repeats=5 if quick else 15)
         per_iteration("efficientnet_lite0", device, repeats=3 if quick else 7)
+        jacobian(device, repeats=3 if quick else 7)
         exact_program(device, n_classes=250 if quick else 1000)
 
 

@@ -242,25 +242,16 @@ def test_batches_and_company_do_not_matter(smooth_net, images, monkeypatch):
     assert torch.allclose(explainer.solve(images).w, together.w, atol=1e-9)
 
 
-def test_model_that_vmap_cannot_batch():
-    class Square(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x * x
-
-        @staticmethod
-        def backward(ctx, grad: Tensor) -> Tensor:
-            (x,) = ctx.saved_tensors
-            # A choice by value, which vmap refuses.
-            return 2 * x * grad if grad.sum().item() < 1e9 else grad
-
-    points = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+def test_class_gradients_from_copies_of_the_points():
+    points = torch.rand(2, 3, dtype=torch.float64)
     weight = torch.rand(5, 3, dtype=torch.float64)
-    scores = Square.apply(points) @ weight.T
-    got = class_gradients(scores, points, torch.tensor([0, 3, 4]))
-    expected = 2 * points.detach() * weight[[0, 3, 4], None]
-    assert torch.allclose(got, expected)
+    copies = points.repeat(4, 1).requires_grad_()
+    scores = copies**2 @ weight.T
+    classes = torch.tensor([0, 3, 4])
+    got = class_gradients(scores, copies, classes, n_points=2)
+    assert torch.allclose(got, 2 * points * weight[classes, None])
+    # The graph is kept for the next classes.
+    assert torch.equal(class_gradients(scores, copies, classes[1:], 2), got[1:])
 
 
 def test_model_and_gradient_mode_are_left_alone(smooth_net, images):

@@ -190,10 +190,11 @@ class LipoSampler(Sampler):
         U(p) = min_i S(p_i) + l |p - p_i|,
 
     and asks only where U exceeds the best score seen. (The paper's (6) prints a squared
-    distance, which is no bound: near p_i it allows less than the slope l does.) dlib
-    takes turns: one step maximises U over random points; the next fits a quadratic
-    around the best point and asks for its maximum, until that promises less than eps.
-    So many points lie near the optimum.
+    distance, which is no bound in the unit square: distances below 1 shrink when
+    squared. Between pixels, counted in pixels, it is one.) dlib takes turns: one step
+    maximises U over random points; the next fits a quadratic around the best point and
+    asks for its maximum, until that promises less than eps. So many points lie near the
+    optimum.
 
     Args:
         bounds: the search area.

@@ -19,7 +19,6 @@ Hara, Ikeno, Soma and Maehara, "Maximally invariant data perturbation as explana
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -192,17 +191,21 @@ class LinearPertMap(PertMap):
             others = torch.tensor([j for j in range(n_classes) if j != c])
             rows = []
             for offsets in parts:
+                n = len(offsets)
+                # A reverse pass serves as many classes as there are copies of a point.
+                n_copies = max(1, min(at_once // n, len(others)))
                 with gradients_enabled():
                     # A clone: inference-mode tensors cannot be differentiated.
                     points = inputs[image].clone().to(device) + offsets
+                    points = points.repeat(n_copies, *[1] * (points.ndim - 1))
                     scores = self.forward_func(points.requires_grad_())
                 check_differentiable(scores)
-                own = class_gradients(scores, points, torch.tensor([c]))[0]
-                passes = others.split(max(1, at_once // len(offsets)))
+                own = class_gradients(scores, points, torch.tensor([c]), n)[0]
+                passes = others.split(n_copies)
                 name = f"LinearPertMap, image {image + 1} of {len(inputs)}"
                 for classes in progress(passes, show_progress, len(passes), name):
-                    slopes = own - class_gradients(scores, points, classes)
-                    margins = (scores[:, [c]] - scores[:, classes.to(device)]).T
+                    slopes = own - class_gradients(scores, points, classes, n)
+                    margins = (scores[:n, [c]] - scores[:n, classes.to(device)]).T
                     limits = margins.detach() - (slopes * offsets).flatten(2).sum(dim=2)
                     halves = [slopes.clamp(min=0), (-slopes).clamp(min=0)]
                     rows.append((limits, *(self._patch_sums(half) for half in halves)))
@@ -287,31 +290,24 @@ def largest_box(
         w, slack = answer.x[:-1].clip(0, 1), max(0.0, answer.x[-1])
 
 
-def class_gradients(scores: Tensor, points: Tensor, classes: Tensor) -> Tensor:
-    """∂f_j / ∂points for each class j and each point: `[B, *points.shape]`.
+def class_gradients(
+    scores: Tensor, points: Tensor, classes: Tensor, n_points: int
+) -> Tensor:
+    """∂f_j / ∂points for each class j and each point: `[B, N, ...]`.
 
-    One batched reverse pass; one per class for a model with an operation that
-    `torch.vmap` cannot batch.
+    One reverse pass, in which every copy of the points has a class of its own. On a CPU
+    this takes a little more than half of the time of `is_grads_batched`, which splits
+    the batched convolutions.
 
     Args:
-        scores: `[N, K]`, computed from the points.
-        points: `[N, ...]`.
-        classes: `[B]`.
+        scores: `[R N, K]`, computed from the points.
+        points: R copies of the N points, one after the other, `[R N, ...]`.
+        classes: `[B]`, B <= R.
+        n_points: N.
     """
-    seeds = F.one_hot(classes, scores.shape[1]).to(scores)[:, None]
-    seeds = seeds.expand(-1, len(scores), -1)
-
-    def reverse(seed: Tensor, batched: bool) -> Tensor:
-        return torch.autograd.grad(
-            scores,
-            points,
-            seed,
-            retain_graph=True,
-            is_grads_batched=batched,
-            materialize_grads=True,
-        )[0]
-
-    if len(seeds) > 1:
-        with contextlib.suppress(RuntimeError):  # vmap's many ways to say no
-            return reverse(seeds, True)
-    return torch.stack([reverse(seed, False) for seed in seeds])
+    seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
+    seeds[torch.arange(len(classes)), :, classes] = 1
+    gradients = torch.autograd.grad(
+        scores, points, seeds.flatten(0, 1), retain_graph=True, materialize_grads=True
+    )[0]
+    return gradients.unflatten(0, (-1, n_points))[: len(classes)]
