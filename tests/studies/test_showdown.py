@@ -108,6 +108,23 @@ def test_measures_are_those_of_loops():
     assert found["stability"] == pytest.approx(-max(distances), abs=1e-4)
 
 
+def test_the_image_itself_is_explained_once(monkeypatch):
+    explained = []
+
+    class Counted(baselines.GradCAM):
+        def attribute(self, inputs, target=None, **settings):
+            explained.append(inputs)
+            return super().attribute(inputs, target, **settings)
+
+    monkeypatch.setitem(showdown.EXPLAINERS, "GradCAM", Counted)
+    assert showdown.measure(unit(Label("GradCAM", None), 3))["stability"] < 0
+    image, _ = showdown.load("mnist", 3)
+    assert [torch.equal(x, image) for x in explained] == [
+        True,
+        *[False] * showdown.N_NEAR,
+    ]
+
+
 @pytest.mark.parametrize("label", [label for label in BENCH if label.budget], ids=str)
 def test_no_case_asks_more_than_its_budget(label):
     spent = showdown.measure(unit(label, 30))["queries"]
