@@ -11,7 +11,7 @@ from torch import Tensor
 from xai_lib.baselines import whitebox
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap import LinearPertMap, worst_point
-from xai_lib.pertmap.linear import class_gradients, largest_box
+from xai_lib.pertmap.linear import largest_box, margin_gradients
 
 
 def whole_program(
@@ -242,16 +242,17 @@ def test_batches_and_company_do_not_matter(smooth_net, images, monkeypatch):
     assert torch.allclose(explainer.solve(images).w, together.w, atol=1e-9)
 
 
-def test_class_gradients_from_copies_of_the_points():
+def test_margin_gradients_from_copies_of_the_points():
     points = torch.rand(2, 3, dtype=torch.float64)
     weight = torch.rand(5, 3, dtype=torch.float64)
     copies = points.repeat(4, 1).requires_grad_()
     scores = copies**2 @ weight.T
-    classes = torch.tensor([0, 3, 4])
-    got = class_gradients(scores, copies, classes, n_points=2)
-    assert torch.allclose(got, 2 * points * weight[classes, None])
+    others = torch.tensor([0, 3, 4])
+    got = margin_gradients(scores, copies, 2, others, n_points=2)
+    assert torch.allclose(got, 2 * points * (weight[2] - weight[others, None]))
     # The graph is kept for the next classes.
-    assert torch.equal(class_gradients(scores, copies, classes[1:], 2), got[1:])
+    again = margin_gradients(scores, copies, 2, others[1:], n_points=2)
+    assert torch.equal(again, got[1:])
 
 
 def test_model_and_gradient_mode_are_left_alone(smooth_net, images):

@@ -191,10 +191,10 @@ class LipoSampler(Sampler):
 
     and asks only where U exceeds the best score seen. (The paper's (6) prints a squared
     distance, which is no bound in the unit square: distances below 1 shrink when
-    squared. Between pixels, counted in pixels, it is one.) dlib takes turns: one step
-    maximises U over random points; the next fits a quadratic around the best point and
-    asks for its maximum, until that promises less than eps. So many points lie near the
-    optimum.
+    squared. Between pixels they are at least 1, and it is a bound, though a loose one.)
+    dlib takes turns: one step maximises U over random points; the next fits a quadratic
+    around the best point and asks for its maximum, until that promises less than eps.
+    So many points lie near the optimum.
 
     Args:
         bounds: the search area.

@@ -75,7 +75,8 @@ class LinearPertMap(PertMap):
     for a linear model the box then keeps the decision everywhere.
 
     Args:
-        forward_func: model that maps inputs to scores `[N, K]`, in torch.
+        forward_func: model that maps inputs to scores `[N, K]`, in torch; each input by
+            itself, as in eval mode.
         delta: δ, the largest u_i and v_i, in input units.
         patch: side, in pixels, of the squares whose features share a score, channel
             by channel, from the top left; at the right and the bottom edge they may
@@ -193,18 +194,18 @@ class LinearPertMap(PertMap):
             for offsets in parts:
                 n = len(offsets)
                 # A reverse pass serves as many classes as there are copies of a point.
-                n_copies = max(1, min(at_once // n, len(others)))
+                n_passes = math.ceil(len(others) / max(1, at_once // n))
+                n_copies = math.ceil(len(others) / n_passes)
                 with gradients_enabled():
                     # A clone: inference-mode tensors cannot be differentiated.
                     points = inputs[image].clone().to(device) + offsets
                     points = points.repeat(n_copies, *[1] * (points.ndim - 1))
                     scores = self.forward_func(points.requires_grad_())
                 check_differentiable(scores)
-                own = class_gradients(scores, points, torch.tensor([c]), n)[0]
                 passes = others.split(n_copies)
                 name = f"LinearPertMap, image {image + 1} of {len(inputs)}"
                 for classes in progress(passes, show_progress, len(passes), name):
-                    slopes = own - class_gradients(scores, points, classes, n)
+                    slopes = margin_gradients(scores, points, c, classes, n)
                     margins = (scores[:n, [c]] - scores[:n, classes.to(device)]).T
                     limits = margins.detach() - (slopes * offsets).flatten(2).sum(dim=2)
                     halves = [slopes.clamp(min=0), (-slopes).clamp(min=0)]
@@ -290,24 +291,25 @@ def largest_box(
         w, slack = answer.x[:-1].clip(0, 1), max(0.0, answer.x[-1])
 
 
-def class_gradients(
-    scores: Tensor, points: Tensor, classes: Tensor, n_points: int
+def margin_gradients(
+    scores: Tensor, points: Tensor, target: int, others: Tensor, n_points: int
 ) -> Tensor:
-    """∂f_j / ∂points for each class j and each point: `[B, N, ...]`.
+    """∂(f_c - f_j) / ∂points for each other class j and each point: `[B, N, ...]`.
 
     One reverse pass, in which every copy of the points has a class of its own. On a CPU
-    this takes a little more than half of the time of `is_grads_batched`, which splits
-    the batched convolutions.
+    that is faster than the batched gradients of torch, see `benchmarks/pertmap.py`.
 
     Args:
         scores: `[R N, K]`, computed from the points.
         points: R copies of the N points, one after the other, `[R N, ...]`.
-        classes: `[B]`, B <= R.
+        target: c.
+        others: classes j, `[B]`, B <= R.
         n_points: N.
     """
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
-    seeds[torch.arange(len(classes)), :, classes] = 1
+    seeds[: len(others), :, target] = 1
+    seeds[torch.arange(len(others)), :, others] = -1
     gradients = torch.autograd.grad(
         scores, points, seeds.flatten(0, 1), retain_graph=True, materialize_grads=True
     )[0]
-    return gradients.unflatten(0, (-1, n_points))[: len(classes)]
+    return gradients.unflatten(0, (-1, n_points))[: len(others)]
