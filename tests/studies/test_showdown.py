@@ -152,7 +152,9 @@ def test_passes_are_counted():
     }
     for method, (arguments, expected) in few.items():
         one = unit(Label(method, None), 40, Case(method, arguments))
-        assert showdown.measure(one)["passes"] == expected, method
+        found = showdown.measure(one)
+        assert found["passes"] == expected, method
+        assert found["cost"] > 1
     # Their checks of themselves are passes, too.
     for method in ("GuidedBackprop", "LRP", "DeepLift", "GradCAM"):
         found = showdown.measure(unit(Label(method, None), 40))
