@@ -3,8 +3,9 @@
 A study is a list of `Unit`s and a pure function from a unit to its measurements.
 `Results.run` does the units that have no row yet and appends each row as it is
 finished, so that a run that is killed goes on where it stopped. Rows are lines of JSON
-in `data/results/<study>.jsonl`; they are added, never changed. One process writes to a
-study at a time, whoever measures (see `parallel`).
+in `data/results/<study>.jsonl`; they are added, never changed. Several processes may
+write to one study: each adds a group of rows under a lock, after it has read what the
+others added meanwhile, so that no row is lost, torn or repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from xai_lib.arguments import check_count
@@ -38,6 +41,12 @@ COMPUTING = (
     *("scikit-learn", "captum", "dlib-bin", "dlib"),
 )
 """The packages that a number may depend on."""
+
+
+_KINDS = {
+    **{"settings": dict, "image": int, "seed": int, "result": dict},
+    "seconds": (int, float),
+}
 
 
 class NotMeasured(ValueError):
@@ -98,31 +107,45 @@ class Results:
         study: the file's name, without its ending.
         folder: None is the book's `data/results`.
 
-    Raises:
-        ValueError: a damaged file; a last line cut short by a crash is no damage.
+    Warns:
+        UserWarning: a line is no row, or repeats one, by file and line; the other rows
+            are used. A last line that a crash cut short is measured again in silence.
     """
 
     def __init__(self, study: str, folder: str | Path | None = None) -> None:
         folder = data_path("results") if folder is None else Path(folder)
         self.path = folder / f"{study}.jsonl"
         self._rows: dict[str, dict[str, Any]] = {}
-        text = self.path.read_bytes() if self.path.exists() else b""
-        self._size = len(text)
-        # A line without an end was being written when the process died.
-        self._intact = text.rfind(b"\n") + 1
-        for number, line in enumerate(text[: self._intact].splitlines(), start=1):
+        self._lines = 0
+        self._intact = 0  # bytes, up to the end of the last whole line
+        self._read()
+
+    def _read(self) -> None:
+        """Take in the lines that have been added since the last look."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._intact)
+            text = file.read()
+        for line in text.splitlines(keepends=True):
+            if not line.strip():  # or the end of a line that was read without it
+                self._intact += len(line)
+                continue
+            self._lines += 1
+            where = f"{self.path}, line {self._lines},"
             try:
-                row = json.loads(line)
-                key = _key(row["settings"], row["image"], row["seed"])
+                row = _row(line)
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path}, line {number}, is no row: {error!r}; remove it"
-                ) from error
-            if key in self._rows:
-                raise ValueError(
-                    f"{self.path}, line {number}, repeats a row; remove one of them"
-                )
-            self._rows[key] = row
+                if not line.endswith(b"\n"):
+                    return  # a process died, or is still writing: not read yet
+                warnings.warn(f"{where} is no row: {error!r}; remove it", stacklevel=3)
+            else:
+                key = _key(row["settings"], row["image"], row["seed"])
+                if key in self._rows:
+                    fault = "repeats a row; remove one of them"
+                    warnings.warn(f"{where} {fault}", stacklevel=3)
+                self._rows.setdefault(key, row)
+            self._intact += len(line)
 
     def rows(self, **settings: Any) -> list[dict[str, Any]]:
         """All rows whose settings hold these values, in the order they were stored."""
@@ -191,8 +214,7 @@ class Results:
 
         Raises:
             TypeError, ValueError: settings or measurements that JSON would change, or
-                that are NaN or infinite.
-            RuntimeError: another process has written to the file meanwhile.
+                that are NaN or infinite; no measurements.
         """
         return self.run_together(
             units,
@@ -226,12 +248,9 @@ class Results:
 
         Raises:
             TypeError, ValueError: as `run`; other than one result per unit.
-            RuntimeError: as `run`.
         """
         check_count("size", size)
         todo = self.missing(units)
-        if todo:
-            self._check_size()
         found = spread(partial(_measure, work), _groups(todo, size))
         for _ in progress(
             self._store(found, keep), show_progress, len(todo), self.path.stem
@@ -257,32 +276,40 @@ class Results:
                 }
                 for unit, result in zip(units, results, strict=True)
             ]
-            self._append(rows)
-            self._rows |= {unit.key: row for unit, row in zip(units, rows, strict=True)}
+            self._append(units, rows)
             yield from units
 
-    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _append(self, units: Sequence[Unit], rows: Sequence[dict[str, Any]]) -> None:
         """Add a group's rows in one piece: a kill leaves all of them or none, but for
-        a crash of the machine."""
-        lines = b"".join(_json(row).encode() + b"\n" for row in rows)
-        self._check_size()
+        a crash of the machine. What another process has added meanwhile stays."""
+        texts = [_json(_checked(row)) for row in rows]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.truncate(self._intact)
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        self._intact += len(lines)
-        self._size = self._intact
+        # Beside the file, so that machines that share the folder share the lock.
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self._read()
+            new = [
+                (unit.key, row, text)
+                for unit, row, text in zip(units, rows, texts, strict=True)
+                if unit.key not in self._rows
+            ]
+            lines = "".join(f"{text}\n" for _, _, text in new).encode()
+            with self.path.open("ab") as file:
+                # What follows the last whole line was cut short: nobody writes now.
+                file.truncate(self._intact)
+                if self._intact and not self._ends_its_line():
+                    lines = b"\n" + lines
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            self._intact += len(lines)
+            self._lines += len(new)
+            self._rows |= {key: row for key, row, _ in new}
 
-    def _check_size(self) -> None:
-        """Whose rows would be cut off, if we wrote now?"""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size != self._size:
-            raise RuntimeError(
-                f"{self.path} has changed since it was read: another process writes "
-                "to it. Nothing is lost; wait for it to end, and run again"
-            )
+    def _ends_its_line(self) -> bool:
+        """An editor may have taken the last line's end away."""
+        with self.path.open("rb") as file:
+            file.seek(self._intact - 1)
+            return file.read() == b"\n"
 
 
 def well_measured(counts: Mapping[_T, int]) -> list[_T]:
@@ -361,6 +388,24 @@ def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
 
 def _key(settings: dict[str, Any], image: int, seed: int) -> str:
     return _json([settings, image, seed])
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """The row in a line, if it is one that is stored so."""
+    return _checked(json.loads(line, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no measurement")
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    for name, kind in _KINDS.items():
+        if not isinstance(row[name], kind) or isinstance(row[name], bool):
+            raise TypeError(f"{name} is {row[name]!r}")
+    if not row["result"]:
+        raise ValueError("result is empty")
+    return row
 
 
 def _json(value: Any) -> str:

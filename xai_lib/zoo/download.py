@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
+import lzma
 import re
+import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
-import uuid
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
+
+from xai_lib.files import replacing
+from xai_lib.paths import writable
+
+LARGEST = 32 * 2**30
+"""Bytes that an archive may unpack to: five times the largest that the book uses."""
 
 _BLOCK = 1 << 20
 # Not every OSError: a full disk is no lack of network.
@@ -24,14 +36,16 @@ _NETWORK_ERRORS = (
     ConnectionError,
     TimeoutError,
 )
+# What the modules of the standard library raise for archives that are none.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
 class OfflineError(RuntimeError):
     """A file needs the network and there is none; the message says what to do."""
 
 
-class CorruptDownload(RuntimeError):
-    """A download is not the file that was expected; nothing of it was kept."""
+class CorruptDownload(ValueError):
+    """A file or archive is not what was expected; nothing of it was kept."""
 
 
 def fetch(
@@ -48,13 +62,15 @@ def fetch(
         url: its last part is the file's name.
         sha256: the hash in hexadecimal, or a prefix of at least 8 digits (as torch
             hub's file names carry).
-        folder: made if needed. A file there with another hash is removed.
+        folder: made if needed. A file there with another hash is replaced once the
+            right one has come whole, and not before.
         instead: what a reader without network can use, for the error message.
 
     Raises:
         ValueError: a `sha256` that is no hash, or a `url` without a file name.
         CorruptDownload: truncated, or another file than expected.
         OfflineError: the server cannot be reached, or refuses.
+        PermissionError: the folder cannot be written to; says how to choose another.
     """
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
         raise ValueError(f"sha256 must be 8 to 64 hexadecimal digits, got {sha256!r}")
@@ -62,44 +78,37 @@ def fetch(
     if not name:
         raise ValueError(f"url must end in a file name, got {url!r}")
     target = Path(folder) / name
-    if target.is_file():
-        if _sha256(target).startswith(sha256.lower()):
-            return target
-        target.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own in the same folder: a reader never meets half a file, two
-    # processes never write into one, and the move at the end is atomic.
-    part = target.with_name(f"{name}.{uuid.uuid4().hex}.part")
+    if target.is_file() and _sha256(target).startswith(sha256.lower()):
+        return target
     try:
-        with part.open("xb") as file:
-            expected = _download(url, file, show_progress)
-        size = part.stat().st_size
-        if expected is not None and size != expected:
-            raise CorruptDownload(
-                f"{url} was truncated: {size} of {expected} bytes came; try again"
-            )
-        found = _sha256(part)
-        if not found.startswith(sha256.lower()):
-            raise CorruptDownload(
-                f"{url} has SHA-256 {found}, expected {sha256}; the file was removed"
-            )
-        part.replace(target)
+        with writable(target.parent), replacing(target) as part:
+            with part.open("xb") as file:
+                expected = _download(url, file, show_progress)
+            size = part.stat().st_size
+            if expected is not None and size != expected:
+                raise CorruptDownload(
+                    f"{url} was truncated: {size} of {expected} bytes came; try again"
+                )
+            found = _sha256(part)
+            if not found.startswith(sha256.lower()):
+                raise CorruptDownload(
+                    f"{url} has SHA-256 {found}, expected {sha256}; it was not kept"
+                )
     except _NETWORK_ERRORS as error:
         raise OfflineError(
             f"cannot download {url} ({error}). Where there is network, get this file "
             f"and put it into {target.parent.resolve()}"
             + (f"; or use {instead} instead, which works offline" if instead else "")
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
 def _download(url: str, file: IO[bytes], show_progress: bool) -> int | None:
     """Write the answer into `file`; return the length the server announced."""
     with urllib.request.urlopen(url, timeout=30) as answer:
-        length = answer.headers.get("Content-Length")
-        total = int(length) if length else None
+        length = answer.headers.get("Content-Length") or ""
+        # A header that is no number announces nothing; the hash decides.
+        total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         bar = tqdm(
             total=total,
             unit="B",
@@ -122,40 +131,101 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def unpack(archive: str | Path, folder: str | Path) -> Path:
-    """Unpack a zip or (compressed) tar file into `folder`, and nowhere else.
+def unpack(
+    archive: str | Path, folder: str | Path | None = None, at_most: int = LARGEST
+) -> Path:
+    """Unpack a zip or (compressed) tar file into a folder of its own.
 
-    All names are checked before anything is written.
+    The folder appears when everything is in it, so that one that is there is whole,
+    and is returned as it is. All names are checked before anything is written.
+
+    Args:
+        folder: None is beside the archive, by its name without the ending.
+        at_most: bytes that it may unpack to.
 
     Raises:
         FileNotFoundError: no such archive.
-        ValueError: not a zip or tar file, damaged, or a member that would be written
-            outside `folder` or is a device.
+        CorruptDownload: not a zip or tar file, damaged, larger than `at_most`, or with
+            a member that is no plain file or folder or would lie outside `folder`.
+        OSError: no space, or a folder that cannot be written to.
     """
-    archive, folder = Path(archive), Path(folder)
+    archive = Path(archive)
+    folder = _beside(archive) if folder is None else Path(folder)
+    if folder.is_dir():
+        return folder
     if not archive.is_file():
         raise FileNotFoundError(f"archive {archive} does not exist")
-    try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, folder)
-        else:
-            _unpack_tar(archive, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"cannot unpack {archive}: {error}") from error
+    with writable(folder.parent), replacing(folder) as part:
+        part.mkdir()
+        try:
+            with _opened(archive) as members:
+                _check(members, archive, part, at_most)
+                members.extract(part)
+        except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
+            raise CorruptDownload(f"cannot unpack {archive}: {error}") from error
     return folder
 
 
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as file:
-        for name in file.namelist():
-            # zipfile itself would quietly rename such a member.
-            if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{archive}: member {name!r} lies outside the folder")
-        file.extractall(folder)
+def _beside(archive: Path) -> Path:
+    """Where an archive unpacks to: "a/voc.tar.gz" to "a/voc"."""
+    name = re.sub(r"(\.tar)?\.\w+$", "", archive.name, flags=re.ASCII)
+    return archive.with_name(name if name != archive.name else f"{name}_unpacked")
 
 
-def _unpack_tar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as file:
-        for member in file.getmembers():
-            tarfile.data_filter(member, str(folder))
-        file.extractall(folder, filter="data")
+class _Member(NamedTuple):
+    name: str
+    size: int
+    plain: bool
+    """A file or a folder: no link, no device."""
+
+
+class _Archive(NamedTuple):
+    members: list[_Member]
+    extract: Callable[[Path], None]
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[_Archive]:
+    """What zip and tar files have in common."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            members = [
+                # The upper half holds Unix's mode; 0 where the archive has none.
+                _Member(m.filename, m.file_size, _is_plain(m.external_attr >> 16))
+                for m in zipped.infolist()
+            ]
+            yield _Archive(members, lambda folder: zipped.extractall(folder))
+    else:
+        with tarfile.open(archive) as tarred:
+            members = [
+                _Member(m.name, m.size, m.isfile() or m.isdir())
+                for m in tarred.getmembers()
+            ]
+            yield _Archive(members, lambda folder: _extract_tar(tarred, folder))
+
+
+def _extract_tar(tarred: tarfile.TarFile, folder: Path) -> None:
+    tarred.extractall(folder, filter="data")
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+
+
+def _check(archive: _Archive, path: Path, folder: Path, at_most: int) -> None:
+    """Before anything is written."""
+    for member in archive.members:
+        if not member.plain:
+            raise CorruptDownload(f"{path}: member {member.name!r} is a link or device")
+        if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+            raise CorruptDownload(
+                f"{path}: member {member.name!r} lies outside the folder"
+            )
+    size = sum(member.size for member in archive.members)
+    if size > at_most:
+        raise CorruptDownload(
+            f"{path} unpacks to {size:,} bytes, more than the {at_most:,} allowed"
+        )
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(errno.ENOSPC, f"{size:,} bytes needed, {free:,} free", folder)
