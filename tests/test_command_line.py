@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from xai_lib.__main__ import NOTEBOOKS, main
@@ -103,6 +104,86 @@ def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, jobs):
     # that had ended and was not stored yet.
     again = sum(n - 1 for n in Counter(noted(tmp_path, "start")).values())
     assert again <= kills * 2 * (jobs + 1)
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """Killed alone: nobody would store what they go on to measure."""
+    script = tmp_path / "toy.py"
+    script.write_text(TOY)
+    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not noted(tmp_path, "end"):
+        assert process.poll() is None
+        time.sleep(0.005)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+
+
+def test_a_worker_that_dies_is_reported(tmp_path):
+    script = tmp_path / "toy.py"
+    script.write_text(TOY.replace("time.sleep(0.02)", "os.kill(os.getpid(), 9)"))
+    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "toy: a worker process died" in ran.stderr
+    assert "Traceback" not in ran.stderr.splitlines()[0]
+    assert "Traceback" not in ran.stderr
+
+
+def command_line(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "xai_lib", *arguments],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def test_a_closed_pipe_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    ran = command_line("list", stdout=write)
+    os.close(write)
+    assert ran.returncode == 141
+    assert ran.stderr == b""
+
+
+def test_statements_survive_any_code_page(tmp_path):
+    ran = command_line("claims", env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert ran.returncode == 0, ran.stderr
+    assert "ε" in ran.stdout.decode() or "λ" in ran.stdout.decode()
+
+
+def test_what_is_not_there_is_said_in_a_line(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_a.ipynb").write_text("[]")
+    for arguments, message in (
+        (["list", "--results", str(tmp_path / "none")], "none is no folder"),
+        (["claims", "--results", str(file)], "file is no folder"),
+        (["figures", "--notebooks", str(tmp_path / "notebooks")], "is no notebook"),
+        (["figures", "--out", str(file / "out")], "Not a directory"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_damaged_store_leaves_the_others(tmp_path, capsys):
+    for name in ("toy", "good"):
+        main(["run", name, "--results", str(tmp_path)], {name: toy(3)})
+    with (tmp_path / "toy.jsonl").open("a") as file:
+        file.write("damage\n")
+    capsys.readouterr()
+    both = {"toy": toy(3), "good": toy(3)}
+    assert main(["list", "--results", str(tmp_path)], both) == 0
+    out, err = capsys.readouterr()
+    assert out.count("3 of 3") == 2
+    assert err.startswith(f"warning: {tmp_path / 'toy.jsonl'}, line 4, is no row")
+    assert len(err.splitlines()) == 1
 
 
 def toy(count: int = 3, **changes: object) -> Study:

@@ -13,15 +13,18 @@ kept in _build/execution.json, for the site.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import difflib
 import io
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections import defaultdict
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -69,10 +72,21 @@ class Run:
     problems: list[str] = field(default_factory=list)
 
 
+class Stopped(Exception):
+    """Somebody has sent this process a signal to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
 def execute(notebook: NotebookNode, folder: Path, bar: tqdm[Any]) -> str:
     """Run all cells in place in a new kernel of this very Python, in `folder`.
 
     Returns "" or what stopped the run; cells after that one are left without outputs.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM has come; the kernel has ended.
     """
     started = ["before the first cell"]
     names = {cell.id: where for where, cell in numbered(notebook)}
@@ -89,11 +103,30 @@ def execute(notebook: NotebookNode, folder: Path, bar: tqdm[Any]) -> str:
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
         startup_timeout=300,
+        on_notebook_start=lambda notebook: take_signals(),
         store_widget_state=False,
         record_timing=False,
         on_cell_execute=on_start,
         on_cell_executed=lambda **_: bar.update(),
     )
+    signals: list[int] = []
+
+    def take_signals() -> None:
+        # nbclient's own handlers end the kernel, and the next chapter would begin.
+        loop = asyncio.get_running_loop()
+        with suppress(NotImplementedError):  # on Windows
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop, number)
+
+    def stop(number: int) -> None:
+        signals.append(number)
+        endings.append(asyncio.ensure_future(end_kernel()))
+
+    async def end_kernel() -> None:
+        assert isinstance(client.km, ThisPython)
+        await client.km.shutdown_kernel(now=True)
+
+    endings: list[asyncio.Future[None]] = []  # a task that nobody holds may vanish
     failure = ""
     try:
         client.execute()
@@ -101,6 +134,8 @@ def execute(notebook: NotebookNode, folder: Path, bar: tqdm[Any]) -> str:
         failure = f"{started[0]} raised {error.ename}: {error.evalue}"
     except RuntimeError as error:  # among them DeadKernelError
         failure = f"{started[0]}: {error}"
+    if signals:
+        raise Stopped(signals[0])
     normalise(notebook)
     return failure
 
@@ -216,8 +251,11 @@ def _same_picture(old: str, new: str) -> bool:
     )
 
 
-def build(paths: list[Path], out: Path, write: bool) -> list[Run]:
-    """Execute the notebooks one after the other; whatever one does, the rest run."""
+def build(paths: list[Path], out: Path, write: bool, runs: list[Run]) -> None:
+    """Execute the notebooks one after the other; whatever one does, the rest run.
+
+    Each is added to `runs` when it has ended, so that `Stopped` loses none of them.
+    """
     notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
     cells = sum(
         bool(cell.source.strip())
@@ -225,7 +263,6 @@ def build(paths: list[Path], out: Path, write: bool) -> list[Run]:
         for _, cell in numbered(notebook)
     )
     comparing = os.environ["XAI_PROFILE"] == "quick"
-    runs = []
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     with tqdm(total=cells, unit="cell", file=sys.stderr) as bar:
         for place, (path, committed) in enumerate(notebooks.items(), start=1):
@@ -245,7 +282,6 @@ def build(paths: list[Path], out: Path, write: bool) -> list[Run]:
                     keep_unchanged_pictures(committed, notebook)
                     nbformat.write(notebook, path)
             runs.append(run)
-    return runs
 
 
 def table(runs: list[Run]) -> str:
@@ -318,13 +354,20 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     os.environ.setdefault("XAI_PROFILE", "quick")
     if options.write and os.environ["XAI_PROFILE"] != "quick":
         parser.error("--write saves outputs of the quick profile; unset XAI_PROFILE")
-    runs = build(paths, out, options.write)
+    runs: list[Run] = []
+    status = 0
+    try:
+        build(paths, out, options.write, runs)
+    except Stopped as stopped:
+        rest = ", ".join(path.stem for path in paths[len(runs) :])
+        print(f"{stopped}; not run: {rest}", file=sys.stderr)
+        status = 128 + stopped.number
     print(table(runs))
     record(runs, out / "execution.json")
     for run in runs:
         for problem in run.problems:
             print(f"FAILED {run.name}.ipynb, {problem}", file=sys.stderr)
-    return 1 if any(run.problems for run in runs) else 0
+    return status or any(run.problems for run in runs)
 
 
 if __name__ == "__main__":

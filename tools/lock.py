@@ -1,7 +1,7 @@
 """Write the versions that the book is run with, and the oldest that it promises.
 
-    python tools/lock.py           writes constraints/book.txt and constraints/floors.txt
-    python tools/lock.py --check   fails if a requirement of the project is not met there
+    python tools/lock.py           writes constraints/book.txt and floors.txt
+    python tools/lock.py --check   fails if a requirement is not met there
 
 book.txt holds the newest versions on the day it is made, for every Python and system
 that the project supports: `make book` and `make test` install these. floors.txt holds

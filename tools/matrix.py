@@ -23,6 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from processors import PROCESSORS
+
 from sync_notebooks import ROOT
 
 VERSIONS = ("floors", "colab", "newest")
@@ -36,12 +37,11 @@ def environment(name: str, root: Path = ROOT) -> Path:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     uv = (sys.executable, "-m", "uv")
     if not python.exists():
-        subprocess.run(
-            [*uv, "venv", "-q", "--python", sys.executable, folder], check=True
-        )
+        make = [*uv, "venv", "-q", "--python", sys.executable, str(folder)]
+        subprocess.run(make, check=True)
     pins = [] if name == "newest" else ["-c", f"constraints/{name}.txt"]
-    install = [*uv, "pip", "install", "-q", "--python", python, *pins, "-e", ".[dev]"]
-    subprocess.run(install, cwd=root, check=True)
+    install = [*uv, "pip", "install", "-q", "--python", str(python), *pins]
+    subprocess.run([*install, "-e", ".[dev]"], cwd=root, check=True)
     return python
 
 

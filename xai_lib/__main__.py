@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
+import os
 import sys
+import warnings
 from collections.abc import Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from xai_lib.studies import claims
@@ -98,6 +102,7 @@ def figures(notebooks: Path, out: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: no notebooks, as a plain install has none.
+        Misuse: a file that is no notebook.
     """
     chapters = sorted(notebooks.glob("*.ipynb"))
     if not chapters:
@@ -109,40 +114,27 @@ def figures(notebooks: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     found = []
     for chapter in chapters:
-        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
-        outputs = [o for cell in cells for o in cell.get("outputs", [])]
-        pictures = [o["data"]["image/png"] for o in outputs if _has_picture(o)]
+        try:
+            pictures = _pictures(chapter)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Misuse(f"{chapter} is no notebook: {error!r}") from error
         for n, picture in enumerate(pictures, start=1):
             found.append(out / f"{chapter.stem}-{n:02d}.png")
-            found[-1].write_bytes(base64.b64decode("".join(picture)))
+            found[-1].write_bytes(picture)
     return found
 
 
-def _has_picture(output: dict) -> bool:
-    return "image/png" in output.get("data", {})
+def _pictures(notebook: Path) -> list[bytes]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    data = [o.get("data", {}) for cell in cells for o in cell.get("outputs", [])]
+    coded = [d["image/png"] for d in data if "image/png" in d]
+    return [base64.b64decode("".join(picture)) for picture in coded]
 
 
-def main(
-    arguments: list[str] | None = None, studies: Mapping[str, Study] = STUDIES
-) -> int:
-    """Command line; returns the exit status."""
-    asked = parser(studies)
-    options = asked.parse_args(arguments)
-    if options.command == "list":
-        print(listing(studies, options.results))
-        return 0
-    if options.command == "claims":
-        print(claims.table(claims.rulings(rows=Rows(options.results))))
-        return 0
-    if options.command == "figures":
-        try:
-            saved = figures(options.notebooks, options.out)
-        except FileNotFoundError as error:
-            asked.error(str(error))
-        print(f"{len(saved)} figures in {options.out}")
-        return 0
+def run(options: argparse.Namespace, studies: Mapping[str, Study]) -> int:
+    """Measure what the stores of some studies lack; returns the exit status."""
     if options.scheduler and options.jobs != 1:
-        asked.error("--jobs is for this machine, --scheduler for a cluster: give one")
+        raise Misuse("--jobs is for this machine, --scheduler for a cluster: give one")
     try:
         spread = (
             cluster(options.scheduler, options.threads or 1)
@@ -150,7 +142,7 @@ def main(
             else processes(options.jobs, options.threads)
         )
     except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
-        asked.error(str(error))
+        raise Misuse(str(error)) from error
     for name in options.studies:
         results = Results(name, options.results)
         try:
@@ -158,8 +150,63 @@ def main(
         except KeyboardInterrupt:
             print("stopped; what is finished is stored, and `run` goes on from there")
             return 130
+        except BrokenProcessPool as error:
+            print(
+                f"{name}: a worker process died ({error}). What is finished is "
+                "stored, and `run` goes on from there; too little memory is the usual "
+                "reason: give fewer --jobs",
+                file=sys.stderr,
+            )
+            return 1
         print(f"{name}: {count:,} rows measured; all are in {results.path}")
     return 0
+
+
+def answer(options: argparse.Namespace, studies: Mapping[str, Study]) -> int:
+    """Do what was asked; returns the exit status."""
+    if options.command == "run":
+        return run(options, studies)
+    if options.command == "figures":
+        saved = figures(options.notebooks, options.out)
+        print(f"{len(saved)} figures in {options.out}")
+        return 0
+    if options.results is not None and not options.results.is_dir():
+        raise Misuse(f"--results: {options.results} is no folder")
+    if options.command == "list":
+        print(listing(studies, options.results))
+    else:
+        print(claims.table(claims.rulings(rows=Rows(options.results))))
+    return 0
+
+
+class Misuse(Exception):
+    """What was asked cannot be done; the message says why."""
+
+
+def main(
+    arguments: list[str] | None = None, studies: Mapping[str, Study] = STUDIES
+) -> int:
+    """Command line; returns the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Statements hold Greek letters, which not every code page has.
+        sys.stdout.reconfigure(encoding="utf-8")
+    asked = parser(studies)
+    options = asked.parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            # A damaged line of a store, without the line of code that read it.
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: print(
+                f"warning: {message}", file=sys.stderr
+            )
+            return answer(options, studies)
+    except BrokenPipeError:
+        # Whoever read has closed the pipe, as `head` does; Python would complain
+        # again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except (Misuse, OSError) as error:
+        asked.error(str(error))
 
 
 if __name__ == "__main__":

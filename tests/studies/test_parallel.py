@@ -15,7 +15,7 @@ from xai_lib.studies.catalogue import Study
 from xai_lib.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
-PROCESSORS = len(os.sched_getaffinity(0))
+PROCESSORS = parallel.processors()
 
 
 def threads(unit: Unit) -> dict:

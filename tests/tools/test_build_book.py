@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib.image
@@ -86,6 +88,45 @@ def test_all_notebooks_run_and_each_failure_is_named(
     assert "+as of now" in err
     assert {path.stem for path in (book / "_build/notebooks").iterdir()} == set(BOOKS)
     assert committed == {p: p.read_bytes() for p in (book / "notebooks").iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_build(tmp_path: Path, number: signal.Signals) -> None:
+    """The chapter before is kept, the kernel ends, and no further chapter runs."""
+    (tmp_path / "notebooks").mkdir()
+    running = tmp_path / "running"
+    sources = {
+        "00_done": "print('done')",
+        "01_long": f"import time\nopen({str(running)!r}, 'w')\ntime.sleep(600)",
+        "02_next": f"open({str(tmp_path / 'next')!r}, 'w')",
+    }
+    for name, source in sources.items():
+        cells = [new_markdown_cell("# T"), new_code_cell(source)]
+        nbformat.write(new_notebook(cells=cells), at(tmp_path, name))
+    root = f"pathlib.Path({str(tmp_path)!r})"
+    code = f"import build_book, pathlib; exit(build_book.main([], {root}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(build_book.__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not running.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}; not run: 01_long, 02_next" in err
+    assert "00_done" in out
+    assert list(json.loads((tmp_path / "_build/execution.json").read_text())) == [
+        "00_done"
+    ]
+    assert not (tmp_path / "next").exists()
+    _, alive = psutil.wait_procs(kernels, timeout=60)
+    assert not alive
 
 
 def test_what_became_of_each_chapter_is_recorded(book: Path) -> None:

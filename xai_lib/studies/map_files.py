@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xai_lib.files import replacing
 from xai_lib.studies.results import provenance
+
+# What NumPy and the standard library raise for a file that is no archive of arrays.
+_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def map_path(folder: Path, name: str, key: str) -> Path:
@@ -32,20 +38,38 @@ def in_steps(values: Tensor) -> dict[str, Any]:
 
 
 def write(path: Path, key: str, contents: dict[str, Any]) -> None:
-    """Store arrays with the key of their settings: the whole file, or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    """Store arrays with the key of their settings: the whole file, or nothing.
+
+    Raises:
+        ValueError: a number that is NaN or infinite.
+    """
+    for name, values in contents.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
+    with replacing(path) as part, part.open("wb") as file:
         record = json.dumps(provenance())
         np.savez_compressed(file, **contents, key=key, provenance=record)
-    part.replace(path)
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Some of what was stored with `write`.
+
+    Raises:
+        ValueError: a damaged file, by its path.
+    """
+    try:
+        with np.load(path) as stored:
+            return [stored[name] for name in names]
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path} is no stored map ({error!r}); remove it, and it is made again"
+        ) from error
 
 
 def read(path: Path) -> Tensor:
-    """The map `[H, W]` that was stored as `in_steps`."""
-    with np.load(path) as stored:
-        steps = torch.from_numpy(stored["steps"]).float()
-        return steps / 127 * float(stored["largest"])
+    """The map `[H, W]` that was stored as `in_steps`; errors as `read_arrays`."""
+    steps, largest = read_arrays(path, "steps", "largest")
+    return torch.from_numpy(steps).float() / 127 * float(largest)
 
 
 def kept(files: Mapping[Path, str], make: Callable[[], Tensor]) -> Tensor:

@@ -9,8 +9,11 @@ order in which it is finished, and only that process writes to the store.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +40,7 @@ def processes(jobs: int, threads: int | None = None) -> Spread:
     if threads is not None:
         check_count("threads", threads)
     elif jobs > 1:
-        threads = max(1, _processors() // jobs)
+        threads = max(1, processors() // jobs)
     if jobs == 1:
         return lambda function, groups: map(
             partial(_limited, function, threads), groups
@@ -88,14 +91,15 @@ def _in_processes(
     jobs: int, threads: int | None, function: _Function, groups: list[list[Unit]]
 ) -> Iterable[Measured]:
     run = Parallel(jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-    return run(delayed(_limited)(function, threads, group) for group in groups)
+    work = delayed(_orphan_ends)
+    return run(work(os.getpid(), function, threads, group) for group in groups)
 
 
 def _on_cluster(
     client: Client, threads: int, function: _Function, groups: list[list[Unit]]
 ) -> Iterator[Measured]:
     # Not joblib's backend for Dask: a task lost with its workers never calls back.
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     tasks = [
         client.submit(_limited, function, threads, group, pure=False)
@@ -105,8 +109,32 @@ def _on_cluster(
         for task in as_completed(tasks, loop=client.loop):
             yield task.result()
             task.release()
+    except KilledWorker as error:
+        raise BrokenProcessPool(str(error)) from error
     finally:
         client.cancel(tasks)
+
+
+def _orphan_ends(
+    parent: int, function: _Function, threads: int | None, group: list[Unit]
+) -> Measured:
+    """In a worker process: measure, and end with the process that asked.
+
+    Where that one is killed nobody would store what is measured.
+    """
+    _watch(parent)
+    return _limited(function, threads, group)
+
+
+@cache
+def _watch(parent: int) -> None:
+    def watch() -> None:
+        # Windows keeps the number of a parent that is gone; there nothing ends.
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _limited(function: _Function, threads: int | None, group: list[Unit]) -> Measured:
@@ -116,7 +144,7 @@ def _limited(function: _Function, threads: int | None, group: list[Unit]) -> Mea
     return function(group)
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may use, which a batch system may have limited."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -382,8 +381,8 @@ def box_map(
         w = -explainer.attribute(image, show_progress=show_progress)
         steps = (w / bound * 255).round().to(torch.uint8).numpy()
         map_files.write(path, wanted, {"steps": steps})
-    with np.load(path) as stored:
-        return -torch.from_numpy(stored["steps"]).float() / 255 * bound
+    (stored,) = map_files.read_arrays(path, "steps")
+    return -torch.from_numpy(stored).float() / 255 * bound
 
 
 def keep_top(image: Tensor, attribution: Tensor, quantile: float = 80) -> Tensor:

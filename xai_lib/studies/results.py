@@ -43,8 +43,11 @@ COMPUTING = (
 """The packages that a number may depend on."""
 
 
-_KINDS = {
-    **{"settings": dict, "image": int, "seed": int, "result": dict},
+_KINDS: dict[str, tuple[type, ...]] = {
+    "settings": (dict,),
+    "image": (int,),
+    "seed": (int,),
+    "result": (dict,),
     "seconds": (int, float),
 }
 
