@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export XAI_PROFILE ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab figures outputs bench site student browser colab clean
+.PHONY: help book test lint lab figures outputs bench site student browser colab matrix fuzz lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -28,6 +28,7 @@ lint: $(READY)  ## ruff, types, and whether generated files are in sync
 	$(PY) -m mypy
 	$(PY) tools/sync_environment.py --check
 	$(PY) tools/sync_notebooks.py --check
+	$(PY) tools/lock.py --check
 
 lab: $(READY)  ## open the book in JupyterLab
 	$(PY) -m jupyter lab --notebook-dir=notebooks
@@ -54,13 +55,22 @@ browser: $(READY)  ## open every page and move every widget in Chromium (half an
 colab: $(READY)  ## install the library as Colab would, in an environment of its own
 	XAI_COLAB=1 $(PY) -m pytest tests/tools/test_colab.py
 
+matrix: $(READY)  ## tests and chapters on floors, Colab's versions, newest, other processors
+	$(PY) tools/matrix.py
+
+fuzz: $(READY)  ## 10,000 random calls, and many writers and threads at once
+	XAI_FUZZ=10000 XAI_WRITERS=720 $(PY) -m pytest tests/fuzz tests/studies/test_results.py
+
+lock: $(READY)  ## write constraints/ anew, with today's versions
+	$(PY) tools/lock.py
+
 clean:  ## remove what the other targets made, but not .venv
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# Installs again only when pyproject.toml has changed.
-$(READY): pyproject.toml
+# Installs again only when pyproject.toml or the locked versions have changed.
+$(READY): pyproject.toml constraints/book.txt
 	@echo "Setting up .venv; the first time this downloads several GB (torch, CUDA)."
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -e '.[dev]'
+	$(PY) -m pip install -q -c constraints/book.txt -e '.[dev]'
 	@touch $@

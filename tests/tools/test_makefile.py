@@ -25,6 +25,7 @@ def copy(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
     (tmp_path / "benchmarks").mkdir()
     for name in ("a", "b"):
         (tmp_path / "benchmarks" / f"{name}.py").touch()
@@ -51,15 +52,16 @@ def run(copy: Path, *command: str, failing: str = "none") -> tuple[int, list[str
     return done.returncode, [call.split(" | ")[0] for call in calls]
 
 
-SETUP = ["-m venv .venv", "-m pip install -q -e .[dev]"]
+SETUP = ["-m venv .venv", "-m pip install -q -c constraints/book.txt -e .[dev]"]
 NBVAL = "-m pytest --nbval --nbval-current-env notebooks"
 
 
-def test_set_up_once_until_pyproject_changes(copy: Path) -> None:
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints/book.txt"])
+def test_set_up_once_until_requirements_change(copy: Path, file: str) -> None:
     assert run(copy, "make", "book") == (0, [*SETUP, "tools/build_book.py"])
     assert run(copy, "make", "book") == (0, ["tools/build_book.py"])
     ready = (copy / ".venv" / "ready").stat().st_mtime
-    os.utime(copy / "pyproject.toml", (ready + 1, ready + 1))
+    os.utime(copy / file, (ready + 1, ready + 1))
     assert run(copy, "make", "book") == (0, [*SETUP, "tools/build_book.py"])
 
 
@@ -78,6 +80,7 @@ def test_ci_runs_every_check(copy: Path) -> None:
         "-m mypy",
         "tools/sync_environment.py --check",
         "tools/sync_notebooks.py --check",
+        "tools/lock.py --check",
         "-m pytest",
         NBVAL,
     ]
@@ -102,6 +105,9 @@ def test_bench_runs_every_script_and_stops_at_a_failure(copy: Path) -> None:
         ("student", "tools/make_student.py"),
         ("browser", "-m pytest tests/browser"),
         ("colab", "-m pytest tests/tools/test_colab.py"),
+        ("matrix", "tools/matrix.py"),
+        ("fuzz", "-m pytest tests/fuzz tests/studies/test_results.py"),
+        ("lock", "tools/lock.py"),
     ],
 )
 def test_a_target_is_one_call(copy: Path, target: str, call: str) -> None:
