@@ -22,7 +22,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from xai_lib.metrics.intervals import image_mean, places, sign
+from xai_lib.metrics.intervals import TIE, image_mean, places, sign
 from xai_lib.studies import (
     aise,
     aise_claims,
@@ -644,7 +644,8 @@ def aise_mostly_ahead(rows: Rows) -> Decided:
 def _most(claims: Sequence[Claim]) -> list[Claim]:
     """The just over half of the claims that fare best. Most of all hold if each of
     these does, and cannot if one of them fails."""
-    return worst_first(claims)[(len(claims) - 1) // 2 :]
+    best_first = worst_first(claims[::-1])[::-1]
+    return best_first[: len(claims) // 2 + 1]
 
 
 def state_of_the_art(rows: Rows) -> Decided:
@@ -901,10 +902,18 @@ def table(found: Iterable[Ruling]) -> str:
             c = deciding(claims)
             add(
                 8,
-                f"{data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
-                f"[{c.low:+.3f}, {c.high:+.3f}], n = {c.images}",
+                f"{data}: {on_data(claims)}; {c.statement}: {_numbers(c)}, "
+                f"n = {c.images}",
             )
     return "\n".join(lines[1:])
+
+
+def _numbers(claim: Claim) -> str:
+    """The mean and its interval to three digits. Halves of the last one go up, and
+    zero is positive, on whichever side of them the last bit lies."""
+    numbers = (claim.value, claim.low, claim.high)
+    value, low, high = (f"{round(x + TIE, 3) + 0.0:+.3f}" for x in numbers)
+    return f"{value} [{low}, {high}]"
 
 
 def brief(found: Iterable[Ruling]) -> str:
@@ -922,8 +931,7 @@ def brief(found: Iterable[Ruling]) -> str:
             c = deciding(of.values())
             data = next(data for data in of if of[data] is c)
             where = data.replace(" (map × input)", " × input")
-            interval = f"{c.value:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"
-            lines.append(f"{name:<36} {verdict:<5} {interval} {where}")
+            lines.append(f"{name:<36} {verdict:<5} {_numbers(c)} {where}")
             name = ""
     return "\n".join(lines)
 
