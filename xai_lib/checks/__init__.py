@@ -18,7 +18,6 @@ from torch import Tensor
 
 from xai_lib.checks.explainer import ExplainerFailed, Report, check_explainer
 
-
 CERTAIN = 1e-6
 """The share of a number that another machine may change."""
 
