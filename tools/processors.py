@@ -42,6 +42,7 @@ PROCESSORS: dict[str, dict[str, str]] = {
         "OPENBLAS_CORETYPE": "Haswell",
         "NPY_DISABLE_CPU_FEATURES": numpy_features("X86_V3", "AVX2", "FMA3"),
         "OMP_NUM_THREADS": "4",
+        "MKL_DYNAMIC": "FALSE",  # else no more threads than cores
     },
 }
 """One without vector instructions beyond SSE and with one thread; one of 2013 with
