@@ -68,8 +68,8 @@ def bootstrap_mean(
 ) -> tuple[Tensor, Tensor]:
     """The percentile bootstrap interval of the mean over images.
 
-    Its ends are exactly the value where all images have the same, and means of whole
-    numbers are rounded once, after they are added up.
+    Its ends are exactly the value where all images have the same, and resamples of
+    whole numbers are added up exactly.
 
     Args:
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
