@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -46,6 +47,7 @@ def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> Non
         [max(0.0, m - float(low)) for m, (low, _) in zip(means, ends, strict=True)],
         [max(0.0, float(high) - m) for m, (_, high) in zip(means, ends, strict=True)],
     ]
-    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor="black", capsize=3)
+    ink = rcParams["axes.edgecolor"]  # seen on the ground of whatever style is set
+    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor=ink, capsize=3)
     ax.yaxis.set_inverted(True)
     ax.set(xlabel=f"{xlabel} (mean, 95 % interval)", title=title)
