@@ -909,10 +909,11 @@ def table(found: Iterable[Ruling]) -> str:
 
 
 def _numbers(claim: Claim) -> str:
-    """The mean and its interval to three digits. Halves of the last one go up, and
-    zero is positive, on whichever side of them the last bit lies."""
+    """The mean and its interval to three digits. With TIE added, halves of the last one
+    go up and a tie with zero is positive, on whichever side of them the last bit lies.
+    """
     numbers = (claim.value, claim.low, claim.high)
-    value, low, high = (f"{round(x + TIE, 3) + 0.0:+.3f}" for x in numbers)
+    value, low, high = (f"{x + TIE:+.3f}" for x in numbers)
     return f"{value} [{low}, {high}]"
 
 
