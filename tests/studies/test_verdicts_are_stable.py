@@ -69,11 +69,10 @@ def statements(folder: Path | None) -> list[str]:
         ]
     for data, measure, scores in showdown.tables(folder):
         of = f"{data}, {measure}"
-        found = {name: place.rank for name, place in showdown.ranking(scores).items()}
         budgets = {name: name.budget for name in scores if name.budget is not None}
         means = {name: float(scores[name].mean()) for name in budgets}
         said += [
-            f"{of}, ranks: {found}",
+            f"{of}, ranks: {showdown.ranking(scores)}",
             f"{of}, ties: {showdown.ties(scores)}",
             f"{of}, front: {showdown.pareto(budgets, means)}",
             f"{of}, any method: {showdown.decide(scores, None, gradients=True)}",
