@@ -1,5 +1,7 @@
 """The statements that notebooks check, and the words they print."""
 
+import math
+
 import pytest
 import torch
 
@@ -28,6 +30,36 @@ def test_close_does_not_round_through_float32():
     check_close("share", 0.71, 0.71, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("expected", "atol", "shown"),
+    [
+        (0.523793, 0.05, "0.524 ± 0.05"),
+        (0.523794, 0.05, "0.524 ± 0.05"),
+        (-1.417568, 1e-5, "-1.4176 ± 1e-05"),
+        (math.log(10), 1e-6, "2.3026 ± 1e-06"),
+        (0.1225, 1e-4, "0.1225 ± 0.0001"),
+        (1 / 27, 0.0112661, "0.037 ± 0.0113"),
+        (4987, 200, "4990 ± 200"),
+        (-1e-9, 0.1, "0 ± 0.1"),
+        (123456, 0, "123456 ± 0"),
+        (0.0625, 0.01, "0.063 ± 0.01"),
+        (math.nextafter(0.0625, 0), 0.01, "0.063 ± 0.01"),
+    ],
+)
+def test_close_prints_the_digits_that_machines_share(capsys, expected, atol, shown):
+    check_close("it", expected, expected, atol)
+    assert capsys.readouterr().out == f"it = {shown}: ok\n"
+
+
+def test_a_tolerance_that_is_just_met_is_met():
+    """0.65 - 0.5 is 0.15000000000000002 in floats."""
+    check_close("share", 0.65, 0.5, atol=0.15)
+    with pytest.raises(CheckFailed, match=r"share is 0.651, expected 0.5 ± 0.15"):
+        check_close("share", 0.651, 0.5, atol=0.15)
+    with pytest.raises(CheckFailed):
+        check_close("exact", math.nextafter(1, 2), 1, atol=0)
+
+
 def test_close_refuses_to_broadcast():
     with pytest.raises(ValueError, match=r"shape \[2\], expected \[3\]"):
         check_close("maps", torch.zeros(2), torch.zeros(3), atol=1)
@@ -47,6 +79,11 @@ def test_order(capsys):
         check_order("AOPC", {"a": 3, "b": 1, "c": 2})
     with pytest.raises(CheckFailed):
         check_order("ties", {"a": 1, "b": 1})
+    with pytest.raises(CheckFailed):  # the same sum in two orders
+        check_order("ties", {"a": 0.1 + 0.2 + 0.3, "b": 0.3 + 0.2 + 0.1})
+    with pytest.raises(CheckFailed):
+        check_order("as far as the margin", {"a": 0.8, "b": 0.1}, margin=0.7)
+    check_order("small ones", {"a": 2e-12, "b": 1e-12})
     with pytest.raises(CheckFailed):
         check_order("not a number", {"a": float("nan"), "b": 1})
     with pytest.raises(ValueError, match="at least two"):

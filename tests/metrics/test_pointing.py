@@ -228,6 +228,14 @@ def test_the_interval_covers_the_score_as_often_as_it_says() -> None:
     assert 248 <= covered <= 290
 
 
+@pytest.mark.parametrize("hit", [1.0, 0.4, 1 / 3])
+def test_equal_hits_are_their_accuracy_and_have_no_width(hit: float) -> None:
+    game = a_game()
+    game = game._replace(hits=torch.full_like(game.hits.double(), hit))
+    assert game.accuracy == hit
+    assert game.interval() == (hit, hit)
+
+
 def test_two_methods_share_their_resamples() -> None:
     """Hits that are 0.1 higher give scores that are 0.1 higher, in each resample."""
     game = a_game()

@@ -47,6 +47,18 @@ def test_larger(mean, verdict):
     assert claim.high - claim.low == pytest.approx(2 * half, rel=0.1)
 
 
+def test_a_tie_is_open():
+    """Differences that add up to nothing in all but the last bit, or just touch."""
+    assert 0.1 + 0.2 - 0.3 > 0
+    zero = torch.full((N,), 0.1 + 0.2 - 0.3, dtype=torch.float64)
+    for touching, margin in ((zero, 0), (zero - 0.01, 0.01), (-zero, 0)):
+        assert claims.larger("", "", "", touching, margin).verdict == "open"
+    for touching in (zero + 0.01, zero - 0.01):
+        assert claims.alike("", "", "", touching, margin=0.01).verdict == "open"
+    assert claims.alike("", "", "", zero, margin=0.01).verdict == "holds"
+    assert claims.apart("", "", "", zero + 0.3, -zero + 0.3).verdict == "open"
+
+
 def test_larger_with_a_margin():
     for mean, verdict in ((-0.005, "holds"), (-0.015, "fails"), (-0.01, "open")):
         found = claims.larger("", "", "", around(mean, 0.005), margin=0.01)

@@ -374,6 +374,26 @@ def test_equal_means_share_a_rank():
     assert [found[n].rank for n in "abc"] == [1.5, 1.5, 3]
 
 
+def test_ties_are_ties_in_the_last_bit():
+    """Sums in another order: equal in decimals, not in floats."""
+    one, other = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    a, b = scores(a=one, b=other).values()
+    assert a.sum() / 3 != b.sum() / 3 or sum(one) != sum(other)
+    for names in ("ab", "ba"):
+        pair = {name: {"a": a, "b": b}[name] for name in names}
+        assert [p.rank for p in showdown.ranking(pair).values()] == [1.5, 1.5]
+        assert list(showdown.ranking(pair)) == list(names)  # in their own order
+    assert not showdown.told(a.repeat(9) + 1e-15, b.repeat(9).sort().values[:27])
+    means = {name: sum(v) / 3 for name, v in (("a", one), ("b", other))}
+    for costs in ({"a": 500.0, "b": 500.0000004}, {"a": 500.0000004, "b": 500.0}):
+        assert showdown.pareto(costs, means) == ["a"]
+    dear = {"cheap": 1.0, "dear": 2.0}
+    assert showdown.pareto(dear, {"cheap": sum(other), "dear": sum(one)}) == ["cheap"]
+    third = [scores(a=[1.0, 0.5], b=[0.5, 1.0], c=[0.0, 0.0])] * 3
+    first, second, _ = showdown.mean_rank(third).values()
+    assert first.mean() == second.mean()
+
+
 def test_pairs_are_told_by_their_differences():
     """Images differ a lot, the two methods on the same image little but surely."""
     images = RNG.normal(0, 10, 40)

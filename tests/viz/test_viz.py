@@ -54,6 +54,40 @@ def test_style_sets_every_line_apart():
     assert len({line.get_marker() for line in lines}) == 7
 
 
+def test_a_dark_style_of_the_readers_changes_no_figure():
+    """Drawn in black, as the chapters do."""
+
+    def picture() -> np.ndarray:
+        viz.use_style()
+        fig, ax = plt.subplots(figsize=(2, 1))
+        ax.plot([0, 1], color="black", label="here")
+        ax.set(title="there", xlabel="everywhere")
+        ax.legend()
+        fig.canvas.draw()
+        return np.asarray(fig.canvas.buffer_rgba())
+
+    with mpl.rc_context():
+        plain = picture()
+    with mpl.rc_context():
+        plt.style.use("dark_background")
+        plt.rcParams.update({"font.size": 20, "axes.titlecolor": "white"})
+        dark = picture()
+    assert np.array_equal(plain, dark)
+    assert plain.min() == 0
+    assert plain.max() == 255
+
+
+def test_bars_show_their_intervals_in_a_dark_style():
+    with mpl.rc_context():
+        plt.style.use("dark_background")
+        fig, ax = plt.subplots()
+        viz.bars(ax, {"m": torch.rand(9)}, "x", "title")
+        _, bars = ax.containers[::-1]
+        (intervals,) = bars.lines[2]
+        assert intervals.get_color()[0].tolist() == [1, 1, 1, 1]
+        assert ax.get_facecolor()[:3] == (0, 0, 0)
+
+
 def test_signed_map_is_centred_at_zero():
     _, ax = plt.subplots()
     drawn = viz.heatmap(ax, torch.tensor([[[-1.0, 0.0, 3.0]]]))

@@ -10,7 +10,7 @@ from xai_lib.metrics.grids import (
     grid_pointing_game,
     photo_grids,
 )
-from xai_lib.metrics.intervals import bootstrap_mean
+from xai_lib.metrics.intervals import bootstrap_mean, sign
 from xai_lib.metrics.pointing import (
     PointingGame,
     box_masks,
@@ -37,4 +37,5 @@ __all__ = [
     "max_sensitivity",
     "photo_grids",
     "pointing_hits",
+    "sign",
 ]

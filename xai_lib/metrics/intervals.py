@@ -1,4 +1,9 @@
-"""Confidence intervals for means over images."""
+"""Means over images, their confidence intervals, and what counts as a difference.
+
+Another processor adds a sum in another order, and its last digits change. Nothing here
+may hang on them: equal values have exactly their value as mean and as interval, and
+`sign`, by which all verdicts and rankings go, takes a tie for a tie.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,56 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_number
+
+TIE = 3.82e-6
+"""Scores that differ by no more are equal, and an interval that ends no farther from a
+limit touches it. Rows keep five decimals: this is less than half of the last one, more
+than rounding can do to a mean, and no difference of two means over a few hundred images
+falls on it, as that is a multiple of 1e-5 / N."""
+
+
+def sign(differences: ArrayLike) -> np.ndarray:
+    """-1, 0 or 1 for below, equal to and above zero, where less than TIE is equal.
+
+    Args:
+        differences: of scores of order one, in any shape.
+
+    Returns:
+        Float64, of the same shape; NaN where the difference is.
+    """
+    found = np.asarray(differences, dtype=np.float64)
+    return np.sign(np.where(np.abs(found) <= TIE, 0.0, found))
+
+
+def places(scores: ArrayLike) -> np.ndarray:
+    """The ranks of names by their scores: 1 is the highest, and equals share a rank.
+
+    Args:
+        scores: `[names]`, or `[names, columns]` of which each column is ranked.
+
+    Returns:
+        Float64, of the same shape.
+    """
+    found = np.asarray(scores, dtype=np.float64)
+    # Above counts whole, equal half; among the equals is the name itself.
+    return np.stack([0.5 + (1 + sign(found - own)).sum(axis=0) / 2 for own in found])
+
+
+def image_mean(values: Tensor) -> Tensor:
+    """The mean over images, exactly the value where all images have the same.
+
+    Args:
+        values: `[N, ...]`, one row per image.
+
+    Returns:
+        Float64 `[...]`.
+    """
+    first, rest = _centred(values)
+    return first + rest.mean(dim=0)
 
 
 def bootstrap_mean(
@@ -16,34 +68,43 @@ def bootstrap_mean(
 ) -> tuple[Tensor, Tensor]:
     """The percentile bootstrap interval of the mean over images.
 
+    Its ends are exactly the value where all images have the same, and resamples of
+    whole numbers are added up exactly.
+
     Args:
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
             curve's points stay together.
         level: coverage.
 
     Returns:
-        The lower and upper ends, each `[...]`.
+        The lower and upper ends, each float64 `[...]`.
     """
-    check_number("level", level, 0, 1)
-    check_count("n_resamples", n_resamples)
-    rows = (
-        values.detach().cpu().double().flatten(1)
-        if values.ndim > 1
-        else (values.detach().cpu().double()[:, None])
-    )
-    n = check_count("the number of images", len(rows))
-    means = shares_drawn(n, n_resamples, seed) @ rows
-    tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
-    return low.view(values.shape[1:]), high.view(values.shape[1:])
+    tail = (1 - check_number("level", level, 0, 1)) / 2
+    first, rest = _centred(values)
+    counts = times_drawn(len(rest), n_resamples, seed)
+    means = counts @ rest.reshape(len(rest), -1) / len(rest)
+    ends = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
+    low, high = first + ends.view(2, *first.shape)
+    return low, high
+
+
+def _centred(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The first row, and all rows less the first, in float64: sums of what is left are
+    small, and exactly zero where nothing is left."""
+    rows = values.detach().cpu().double()
+    check_count("the number of images", len(rows))
+    return rows[0], rows - rows[0]
 
 
 @lru_cache(maxsize=16)
-def shares_drawn(n: int, n_resamples: int, seed: int) -> Tensor:
-    """Which share of each resample every one of n images is, float64
-    `[n_resamples, n]`; the mean of a resample is then a matrix product.
+def times_drawn(n: int, n_resamples: int, seed: int) -> Tensor:
+    """How often each resample has drawn every one of n images: whole numbers, float64
+    `[n_resamples, n]`. The sum over a resample is then a matrix product, which is exact
+    for whole numbers; divide by n afterwards.
 
     Kept, as comparisons of many methods draw the same images again; do not change it.
     """
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    return torch.from_numpy(draws / n)
+    check_count("n_resamples", n_resamples)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(n, np.full(n, 1 / n), n_resamples)
+    return torch.from_numpy(draws).double()

@@ -27,7 +27,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_inputs, check_number
-from xai_lib.metrics.intervals import shares_drawn
+from xai_lib.metrics.intervals import image_mean, times_drawn
 
 
 def pointing_hits(attributions: Tensor, masks: Tensor, tolerance: float = 15) -> Tensor:
@@ -101,15 +101,16 @@ class PointingGame(NamedTuple):
     def per_class(self) -> dict[int, float]:
         """The share of hits of each class that occurs, by class."""
         return {
-            int(c): float(self.hits[self.target == c].double().mean())
+            int(c): float(image_mean(self.hits[self.target == c]))
             for c in self.target.unique()
         }
 
     @property
     def accuracy(self) -> float:
         """The mean of `per_class`."""
-        shares = self.per_class.values()
-        return sum(shares) / check_count("the number of pairs", len(shares))
+        check_count("the number of pairs", len(self.hits))
+        shares = list(self.per_class.values())
+        return float(image_mean(torch.tensor(shares, dtype=torch.float64)))
 
     def subset(self, keep: Tensor) -> PointingGame:
         """The pairs that a bool `[M]` selects, such as the difficult ones.
@@ -125,16 +126,16 @@ class PointingGame(NamedTuple):
         All pairs of an image are drawn together. A class that a resample misses does
         not enter its mean.
         """
-        check_count("n_resamples", n_resamples)
         images, row = self.image.unique(return_inverse=True)
         classes, column = self.target.unique(return_inverse=True)
         n = check_count("the number of pairs", len(images))
+        hits = self.hits.double()
         empty = torch.zeros(n, len(classes), dtype=torch.float64)
-        ones = torch.ones(len(row), dtype=torch.float64)
-        hits = empty.index_put((row, column), self.hits.double(), accumulate=True)
-        pairs = empty.index_put((row, column), ones, accumulate=True)
-        drawn = shares_drawn(n, n_resamples, seed)
-        return ((drawn @ hits) / (drawn @ pairs)).nanmean(dim=1)
+        # Less the first, so that equal hits are exactly their mean.
+        more = empty.index_put((row, column), hits - hits[0], accumulate=True)
+        pairs = empty.index_put((row, column), torch.ones_like(hits), accumulate=True)
+        times = times_drawn(n, n_resamples, seed)
+        return hits[0] + ((times @ more) / (times @ pairs)).nanmean(dim=1)
 
     def interval(
         self, level: float = 0.95, n_resamples: int = 2000, seed: int = 0

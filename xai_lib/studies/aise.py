@@ -50,12 +50,12 @@ from xai_lib.baselines.extremal import blurred
 from xai_lib.blackbox import BlackBox
 from xai_lib.metrics import (
     PointingGame,
-    bootstrap_mean,
     box_masks,
     energy_inside,
     grids,
     max_sensitivity,
 )
+from xai_lib.metrics.intervals import bootstrap_mean, image_mean
 from xai_lib.paths import cache_path, data_path
 from xai_lib.studies import hardware, map_files
 from xai_lib.studies.results import (
@@ -667,7 +667,9 @@ def _shares(distances: Tensor) -> list[list[float]]:
 
 def _hits(maxima: Sequence[Sequence[float]], tolerance: float) -> float:
     """The share of the maxima that `metrics.pointing_hits` counts as hits."""
-    return sum(share for away, share in maxima if away == 0 or away < tolerance)
+    # In hundredths of a pixel, as rows hold them; on the object is always a hit.
+    limit = max(1, round(100 * tolerance))
+    return sum(share for away, share in maxima if round(100 * away) < limit)
 
 
 def _floor(method: str, height: int, width: int) -> Tensor:
@@ -998,7 +1000,7 @@ def scores(
             difficult=hard,
             difficult_low=hard_low,
             difficult_high=hard_high,
-            energy=float(energy.mean()),
+            energy=float(image_mean(energy)),
             energy_low=energy_low,
             energy_high=energy_high,
             pairs=len(whole.hits),

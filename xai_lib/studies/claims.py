@@ -16,11 +16,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from xai_lib.metrics.intervals import TIE, image_mean, places, sign
 from xai_lib.studies import (
     aise,
     aise_claims,
@@ -50,6 +52,7 @@ ALMOST_ZERO = 0.05
 MOST = 0.9
 """The share of cases in which a statement is true that is called true."""
 
+_T = TypeVar("_T")
 Decided = dict[str, list[Claim]]
 """By the data set, as it is named to a reader."""
 
@@ -71,6 +74,17 @@ def _ranked(names: Iterable[str], decide: Callable[..., list[Claim]]) -> Decided
         if claims != found[data]:
             found[f"{data} (map × input)"] = claims
     return found
+
+
+def _above(differences: Tensor) -> Tensor:
+    """Where differences are above zero, and no ties: bool, of the same shape."""
+    return torch.from_numpy(sign(differences) > 0)
+
+
+def _best(scores: Mapping[_T, Tensor]) -> _T:
+    """The name with the highest mean score over images; of equals the first."""
+    ranks = places([float(image_mean(values)) for values in scores.values()])
+    return list(scores)[int(ranks.argmin())]
 
 
 # Ikeno and Hara, on the rows of `pertmap.figure1`.
@@ -139,9 +153,9 @@ def colours_alike(rows: Rows) -> Decided:
             if grey.verdict == "open":
                 unclear.append(grey)
                 continue
-            sign, word = (1, "more") if grey.verdict == "holds" else (-1, "less")
+            side, word = (1, "more") if grey.verdict == "holds" else (-1, "less")
             claims += [
-                larger("footnote 6", f"{rival} changes {word}, {c}", data, sign * m)
+                larger("footnote 6", f"{rival} changes {word}, {c}", data, side * m)
                 for c, m in more.items()
             ]
         return claims or unclear
@@ -159,7 +173,7 @@ _TESTS = {
 def _violations(found: Mapping[str, pertmap.Curves], method: str, test: str) -> Tensor:
     """The share of points that break the constraint, or whether the worst does."""
     values = found[method].boxes[test]
-    return (values > 0).double() if test == "worst" else values.double()
+    return _above(values).double() if test == "worst" else values.double()
 
 
 def linear_programs_violate(rows: Rows) -> Decided:
@@ -390,7 +404,7 @@ def white_box_leads(rows: Rows) -> Decided:
         others = ("RISE", "LIME", *FAMILY)
         found = rows.table1(data, *geex.WHITE_BOX, *others)
         aopc = {method: score(found[method], ranking) for method in found}
-        best = max(geex.WHITE_BOX, key=lambda m: float(aopc[m].mean()))
+        best = _best({method: aopc[method] for method in geex.WHITE_BOX})
         return [
             larger("Table 1", f"{best} above {m}", data, aopc[best] - aopc[m])
             for m in others
@@ -539,7 +553,7 @@ def random_close_large(rows: Rows) -> Decided:
 
 def _best_size(found: Found, ranking: str) -> int:
     sizes = [size for size in found if isinstance(size, int)]
-    return max(sizes, key=lambda size: float(score(found[size], ranking).mean()))
+    return _best({size: score(found[size], ranking) for size in sizes})
 
 
 def ratio_peaks_large(rows: Rows) -> Decided:
@@ -630,7 +644,8 @@ def aise_mostly_ahead(rows: Rows) -> Decided:
 def _most(claims: Sequence[Claim]) -> list[Claim]:
     """The just over half of the claims that fare best. Most of all hold if each of
     these does, and cannot if one of them fails."""
-    return sorted(claims, key=_standing, reverse=True)[: len(claims) // 2 + 1]
+    best_first = worst_first(claims[::-1])[::-1]
+    return best_first[: len(claims) // 2 + 1]
 
 
 def state_of_the_art(rows: Rows) -> Decided:
@@ -730,7 +745,7 @@ def responsible_pixels_near(rows: Rows) -> Decided:
     def decide(data: str) -> list[Claim]:
         hits = rows.detection("D-RISE-5000")["D-RISE-5000"]["hit_box"]
         said = "D-RISE's maxima in the boxes"
-        return [in_most("section 9", said, data, hits > 1 - 1e-6)]
+        return [in_most("section 9", said, data, ~_above(1 - hits))]
 
     return _on(("scenes",), decide)
 
@@ -851,11 +866,19 @@ def overall(verdicts: Mapping[str, str]) -> str:
 def deciding(claims: Iterable[Claim]) -> Claim:
     """The comparison that decides: one that fails before an open one before others,
     and of these the one with the lowest value."""
-    return min(claims, key=_standing)
+    return worst_first(claims)[0]
 
 
-def _standing(claim: Claim) -> tuple[int, float]:
-    return ("fails", "open", "holds").index(claim.verdict), claim.value
+def worst_first(claims: Iterable[Claim]) -> list[Claim]:
+    """Comparisons that fail, then open ones, then those that hold; each by their
+    values, of which equal ones keep their order."""
+    said = list(claims)
+    ranks = places([claim.value for claim in said])
+    verdicts = ("fails", "open", "holds")
+    order = sorted(
+        range(len(said)), key=lambda i: (verdicts.index(said[i].verdict), -ranks[i])
+    )
+    return [said[i] for i in order]
 
 
 def table(found: Iterable[Ruling]) -> str:
@@ -879,10 +902,19 @@ def table(found: Iterable[Ruling]) -> str:
             c = deciding(claims)
             add(
                 8,
-                f"{data}: {on_data(claims)}; {c.statement}: {c.value:+.3f} "
-                f"[{c.low:+.3f}, {c.high:+.3f}], n = {c.images}",
+                f"{data}: {on_data(claims)}; {c.statement}: {_numbers(c)}, "
+                f"n = {c.images}",
             )
     return "\n".join(lines[1:])
+
+
+def _numbers(claim: Claim) -> str:
+    """The mean and its interval to three digits. With TIE added, halves of the last one
+    go up and a tie with zero is positive, on whichever side of them the last bit lies.
+    """
+    numbers = (claim.value, claim.low, claim.high)
+    value, low, high = (f"{x + TIE:+.3f}" for x in numbers)
+    return f"{value} [{low}, {high}]"
 
 
 def brief(found: Iterable[Ruling]) -> str:
@@ -897,10 +929,10 @@ def brief(found: Iterable[Ruling]) -> str:
             of = {data: c for data, c in decisive.items() if c.verdict == verdict}
             if not of:
                 continue
-            data = min(of, key=lambda data: of[data].value)
-            c, where = of[data], data.replace(" (map × input)", " × input")
-            interval = f"{c.value:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"
-            lines.append(f"{name:<36} {verdict:<5} {interval} {where}")
+            c = deciding(of.values())
+            data = next(data for data in of if of[data] is c)
+            where = data.replace(" (map × input)", " × input")
+            lines.append(f"{name:<36} {verdict:<5} {_numbers(c)} {where}")
             name = ""
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from xai_lib.metrics import bootstrap_mean
+from xai_lib.metrics.intervals import bootstrap_mean, image_mean, sign
 from xai_lib.studies.geex import FAMILY, FLOOR, WHITE_BOX, score
 
 MARGIN = 0.01
@@ -35,7 +35,8 @@ class Claim(NamedTuple):
     high: float
     """Its 95 % bootstrap interval over images."""
     verdict: str
-    """"holds" or "fails" if the whole interval says so, else "open"."""
+    """"holds" or "fails" if the whole interval says so, else "open"; an interval that
+    touches the limit (`metrics.intervals.sign`) says nothing."""
     images: int
     """How many the mean is of; with fewer than FEWEST the claim is open."""
 
@@ -45,7 +46,7 @@ def larger(
 ) -> Claim:
     """The claim that differences `[N]` have a mean above -margin."""
     low, high = (float(end) for end in bootstrap_mean(difference))
-    mean, images = float(difference.double().mean()), len(difference)
+    mean, images = float(image_mean(difference)), len(difference)
     return positive(where, statement, data, mean, (low, high), images, margin)
 
 
@@ -54,10 +55,10 @@ def alike(
 ) -> Claim:
     """The claim that differences `[N]` have a mean within a margin of zero."""
     low, high = (float(end) for end in bootstrap_mean(difference))
-    inside = low > -margin and high < margin
-    outside = low > margin or high < -margin
+    inside = sign(low + margin) > 0 and sign(high - margin) < 0
+    outside = sign(low - margin) > 0 or sign(high + margin) < 0
     verdict = "holds" if inside else "fails" if outside else "open"
-    mean, images = float(difference.double().mean()), len(difference)
+    mean, images = float(image_mean(difference)), len(difference)
     return _claim(where, statement, data, mean, (low, high), images, verdict)
 
 
@@ -66,7 +67,7 @@ def apart(where: str, statement: str, data: str, more: Tensor, less: Tensor) -> 
     of other images: the interval is that of two means apart, at least 95 %."""
     ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
     low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    value = float(more.double().mean() - less.double().mean())
+    value = float(image_mean(more) - image_mean(less))
     images = min(len(more), len(less))
     return positive(where, statement, data, value, (low, high), images)
 
@@ -81,7 +82,7 @@ def positive(
     margin: float = 0,
 ) -> Claim:
     """The claim that a value with this 95 % interval is above -margin."""
-    low, high = (end + margin for end in interval)
+    low, high = (sign(end + margin) for end in interval)
     verdict = "holds" if low > 0 else "fails" if high < 0 else "open"
     return _claim(where, statement, data, value, interval, images, verdict)
 

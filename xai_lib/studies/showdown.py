@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from xai_lib import baselines
@@ -37,7 +37,6 @@ from xai_lib.attribution import Attribution
 from xai_lib.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.metrics import (
-    bootstrap_mean,
     box_masks,
     deletion,
     energy_inside,
@@ -47,7 +46,12 @@ from xai_lib.metrics import (
     max_sensitivity,
     pointing_hits,
 )
-from xai_lib.metrics.intervals import shares_drawn
+from xai_lib.metrics.intervals import (
+    bootstrap_mean,
+    places,
+    sign,
+    times_drawn,
+)
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.studies import aise, aise_detection, geex, hardware, pertmap
 from xai_lib.studies.geex_claims import FEWEST
@@ -734,16 +738,15 @@ def ranking(
     """The names by mean score, best first, each with the interval of its rank.
 
     Every resample draws images, the same for all names, and ranks the means again;
-    equal means share a rank.
+    equal means share a rank, and keep their order.
     """
     names, values = _table(scores)
-    means = values.mean(axis=1)
-    resampled = rankdata(-_resampled(values, n_resamples, seed), axis=0)
+    resampled = places(_resampled(values, n_resamples, seed))
     ends = np.quantile(resampled, [0.025, 0.975], axis=1)
-    ranks = rankdata(-means)
+    ranks = places(values.mean(axis=1))
     return {
         names[i]: Place(float(ranks[i]), *map(float, ends[:, i]))
-        for i in np.argsort(-means, kind="stable")
+        for i in np.argsort(ranks, kind="stable")
     }
 
 
@@ -751,7 +754,7 @@ def told(better: Tensor, worse: Tensor) -> bool:
     """Whether images tell two apart: the 95 % bootstrap interval of the mean paired
     difference lies above zero."""
     low, _ = bootstrap_mean(better - worse)
-    return bool(low > 0)
+    return bool(sign(low) > 0)
 
 
 def ties(scores: Scores[T]) -> list[tuple[T, T]]:
@@ -794,7 +797,7 @@ def agreement(
 def _kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """τ_b of the columns of two tables `[names, columns]`."""
     i, j = np.triu_indices(len(first), 1)
-    a, b = (np.sign(t[i] - t[j]) for t in (first, second))
+    a, b = (sign(t[i] - t[j]) for t in (first, second))
     norm = np.sqrt((a != 0).sum(axis=0) * (b != 0).sum(axis=0))
     return (a * b).sum(axis=0) / np.maximum(norm, 1)
 
@@ -808,18 +811,27 @@ def mean_rank(measures: Sequence[Scores[T]]) -> dict[T, Tensor]:
     total = np.zeros((len(names), len(measures[0][names[0]])))
     for scores in measures:
         _, values = _table({name: scores[name] for name in names})
-        total -= rankdata(-values, axis=0) / len(measures)
-    return {name: torch.from_numpy(row) for name, row in zip(names, total, strict=True)}
+        total += places(values)  # halves of whole numbers, so that equal sums are equal
+    means = torch.from_numpy(-total / len(measures))
+    return dict(zip(names, means, strict=True))
 
 
 def pareto(costs: Mapping[T, float], quality: Mapping[T, float]) -> list[T]:
-    """The names that no other one beats at a cost as low, cheapest first."""
+    """The names that no other one beats at a cost as low, cheapest first.
+
+    Costs may have any unit; they are equal if `places` finds them so as shares of the
+    highest one.
+    """
+    names = list(quality)
+    spent = np.array([costs[name] for name in names], dtype=np.float64)
+    dear = places(-spent / (np.abs(spent).max(initial=0) or 1))
+    good = places([quality[name] for name in names])
     front: list[T] = []
     best = -math.inf
-    for name in sorted(quality, key=lambda n: (costs[n], -quality[n])):
-        if quality[name] > best:
-            front.append(name)
-            best = quality[name]
+    for i in np.lexsort((good, dear)):
+        if sign(quality[names[i]] - best) > 0:
+            front.append(names[i])
+            best = quality[names[i]]
     return front
 
 
@@ -893,4 +905,5 @@ def _table(scores: Scores[T]) -> tuple[list[T], np.ndarray]:
 
 def _resampled(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Means over drawn images, `[names, n_resamples]`."""
-    return values @ shares_drawn(values.shape[1], n_resamples, seed).numpy().T
+    n = values.shape[1]
+    return values @ times_drawn(n, n_resamples, seed).numpy().T / n

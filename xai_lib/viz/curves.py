@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from xai_lib.metrics.intervals import bootstrap_mean
+from xai_lib.metrics.intervals import bootstrap_mean, image_mean
 from xai_lib.viz.style import COLORS
 
 
@@ -29,7 +30,7 @@ def curves(
     """
     at = x.cpu().numpy()
     for name, values in series.items():
-        mean = values.double().mean(dim=0).cpu().numpy()
+        mean = image_mean(values).numpy()
         low, high = (end.numpy() for end in bootstrap_mean(values))
         (line,) = ax.plot(at, mean, label=name, markevery=max(1, len(x) // 8))
         ax.fill_between(at, low, high, color=line.get_color(), alpha=0.2, lw=0)
@@ -40,12 +41,13 @@ def curves(
 def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> None:
     """One bar per method: the mean over images `[N]` and its 95 % interval."""
     names = list(values)
-    means = [float(v.double().mean()) for v in values.values()]
+    means = [float(image_mean(v)) for v in values.values()]
     ends = [bootstrap_mean(v) for v in values.values()]
     errors = [
         [max(0.0, m - float(low)) for m, (low, _) in zip(means, ends, strict=True)],
         [max(0.0, float(high) - m) for m, (_, high) in zip(means, ends, strict=True)],
     ]
-    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor="black", capsize=3)
+    ink = rcParams["axes.edgecolor"]  # seen on the ground of whatever style is set
+    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor=ink, capsize=3)
     ax.yaxis.set_inverted(True)
     ax.set(xlabel=f"{xlabel} (mean, 95 % interval)", title=title)

@@ -8,6 +8,7 @@ in colour (the palette of Okabe and Ito, 2008).
 from __future__ import annotations
 
 import matplotlib as mpl
+import matplotlib.style
 from cycler import cycler
 
 SIGNED = "cividis"
@@ -21,7 +22,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def use_style() -> None:
-    """Set Matplotlib's defaults to the book's; call it once at the top of a chapter."""
+    """Set Matplotlib's defaults to the book's; call it once at the top of a chapter.
+
+    A style that the reader or the editor has set is left first: the chapters draw
+    black lines, which a dark one would hide.
+    """
+    mpl.style.use("default")
     mpl.rcParams.update(
         {
             "figure.dpi": 90,

@@ -1,0 +1,100 @@
+"""No verdict hangs on the last digits of the stored rows.
+
+Another processor adds sums in another order: a re-run changes the last bits of a
+score, and the sixth digit of a probability. So all stored numbers are changed by as
+much, at random, and every statement that the book draws from them must stay the same,
+to the letter. `XAI_REPEATS=100 pytest tests/studies/test_verdicts_are_stable.py` does
+it more often than a quick test can.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xai_lib.paths import data_path
+from xai_lib.studies import claims, pertmap, showdown
+from xai_lib.studies.rows import Rows
+
+REPEATS = int(os.environ.get("XAI_REPEATS", "2"))
+RELATIVE = 1e-9
+ABSOLUTE = 1e-6
+
+
+def changed(value: Any, rng: np.random.Generator, absolute: float) -> Any:
+    """All fractions in a row, each a little different; whole numbers are counts.
+
+    What lies between 0 and 1 is a probability or made of some, and changes by up to
+    `absolute` more.
+    """
+    if isinstance(value, float):
+        by = value * RELATIVE + (absolute if 0 <= value <= 1 else 0)
+        return value + by * rng.uniform(-1, 1)
+    if isinstance(value, list):
+        return [changed(one, rng, absolute) for one in value]
+    if isinstance(value, dict):
+        return {name: changed(one, rng, absolute) for name, one in value.items()}
+    return value
+
+
+def write_changed(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for path in sorted(data_path("results").glob("*.jsonl")):
+        # Margins of trials have units of their own, of which 1e-6 may be a lot.
+        absolute = 0 if path.stem == "trials" else ABSOLUTE
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        lines = [
+            json.dumps({**row, "result": changed(row["result"], rng, absolute)}) + "\n"
+            for row in rows
+        ]
+        (folder / path.name).write_text("".join(lines), encoding="utf-8")
+
+
+def statements(folder: Path | None) -> list[str]:
+    """What the book says about the rows in a folder: verdicts, with the numbers that
+    are printed beside them, orders, ties, fronts and recommendations."""
+    rows = Rows(folder)
+    rulings = claims.rulings(rows=rows)
+    said = [claims.table(rulings), claims.brief(rulings)]
+    for data in ("mnist", "fashion_mnist", "photos"):
+        curves = rows.figure1(data, *pertmap.METHODS)
+        said += [
+            f"{data}, {colour}: {pertmap.verdict(curves, colour)}"
+            for colour in pertmap.COLOURS
+        ]
+    for data, measure, scores in showdown.tables(folder):
+        of = f"{data}, {measure}"
+        budgets = {name: name.budget for name in scores if name.budget is not None}
+        means = {name: float(scores[name].mean()) for name in budgets}
+        said += [
+            f"{of}, ranks: {showdown.ranking(scores)}",
+            f"{of}, ties: {showdown.ties(scores)}",
+            f"{of}, front: {showdown.pareto(budgets, means)}",
+            f"{of}, any method: {showdown.decide(scores, None, gradients=True)}",
+            f"{of}, 500 queries: {showdown.decide(scores, 500, gradients=False)}",
+        ]
+    return [line for text in said for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def as_stored() -> list[str]:
+    return statements(None)
+
+
+def test_the_statements_depend_on_the_rows(as_stored: list[str]) -> None:
+    assert len(as_stored) > 500
+    assert sum("surely_better=('" in line for line in as_stored) >= 3
+    assert sum(": holds" in line for line in as_stored) > 50
+
+
+@pytest.mark.parametrize("seed", range(REPEATS))
+def test_no_statement_hangs_on_the_last_digits(
+    as_stored: list[str], tmp_path: Path, seed: int
+) -> None:
+    write_changed(tmp_path, seed)
+    assert statements(tmp_path) == as_stored
