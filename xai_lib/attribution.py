@@ -74,8 +74,8 @@ class Attribution(captum.attr.Attribution, ABC):
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         maps = (
-            self._attribute(*group, show_progress).detach()
-            for group in groups(inputs, classes)
+            self._attribute(x, c, show_progress).detach()
+            for x, c in groups(inputs, classes)
         )
         return joined(len(inputs), maps)
 

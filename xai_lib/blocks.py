@@ -37,16 +37,18 @@ def joined(n: int, parts: Iterable[Tensor]) -> Tensor:
             whole = part.new_empty(n, *part.shape[1:])
         whole[start : start + len(part)] = part
         start += len(part)
-    assert whole is not None and start == n, (start, n)
+    assert whole is not None
     return whole
 
 
-def of_target(target: Tensor) -> Callable[[slice, Tensor], Tensor]:
+def of_target(target: Tensor | None) -> Callable[[slice, Tensor], Tensor]:
     """What `BlackBox.versions` is to keep: from scores `[n, m, K]` those of target
-    classes `[N]`, as `[n, m]`."""
+    classes `[N]`, as `[n, m, 1]`; of all classes, for None."""
 
     def keep(images: slice, scores: Tensor) -> Tensor:
+        if target is None:
+            return scores
         classes = target[images].repeat_interleave(scores.shape[1])
-        return pick(scores.flatten(0, 1), classes).view(scores.shape[:2])
+        return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
 
     return keep

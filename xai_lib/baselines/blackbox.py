@@ -87,7 +87,7 @@ class Occlusion(BlackBoxAttribution):
 
             drops = whole - self.blackbox.versions(n, len(some), hidden, keep)
             for drop, square in zip(drops.unbind(1), some, strict=True):
-                total[:, 0][square] += drop[:, None, None]
+                total[square] += drop[:, :, None, None]
                 seen[square] += 1
         return total.div_(seen).to(inputs)
 
@@ -152,7 +152,7 @@ class LIME(BlackBoxAttribution):
         distance = 1 - seen.mean(dim=1).sqrt()
         weights = (-(distance**2) / (2 * 0.25**2)).exp()
         ridge = Ridge(alpha=1.0)
-        ridge.fit(seen.numpy(), scores[0].float().cpu().numpy(), weights.numpy())
+        ridge.fit(seen.numpy(), scores[0, :, 0].float().cpu().numpy(), weights.numpy())
         return torch.from_numpy(ridge.coef_).to(image)[segments][None]
 
 

@@ -31,10 +31,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, expand_baselines, pick
+from xai_lib.arguments import check_count, check_inputs, expand_baselines
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
 from xai_lib.baselines.blackbox import partly_shown, superpixels
-from xai_lib.blocks import groups, joined
+from xai_lib.blocks import groups, joined, of_target
 
 CHUNK = 256  # samples drawn at once, an even number
 
@@ -74,14 +74,16 @@ class KernelSHAP(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        maps = (
-            self._maps(x, [None] * len(x), show_progress)
-            for (x,) in groups(inputs.detach())
+        return joined(
+            len(inputs),
+            (
+                self._maps(x, [None] * len(x), show_progress)
+                for (x,) in groups(inputs.detach())
+            ),
         )
-        return joined(len(inputs), maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        return self._maps(inputs, list(target), show_progress)
+        return self._maps(inputs, target.split(1), show_progress)
 
     def _maps(
         self, inputs: Tensor, targets: Sequence[Tensor | None], show_progress: bool
@@ -104,10 +106,8 @@ class KernelSHAP(BlackBoxAttribution):
 
         def play(z: Tensor) -> Tensor:
             shown = partly_shown(image, baseline, segments, z)
-            scores = self.blackbox.versions(1, len(z), shown)[0].double().cpu()
-            if target is None:
-                return scores
-            return pick(scores, target.expand(len(z)))[:, None]
+            scores = self.blackbox.versions(1, len(z), shown, of_target(target))
+            return scores[0].double().cpu()
 
         return play
 

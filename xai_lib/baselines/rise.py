@@ -64,17 +64,16 @@ class RISE(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        maps = (
-            self._average(x, lambda _, scores: scores, show_progress)
-            for (x,) in groups(inputs.detach())
+        return joined(
+            len(inputs),
+            (
+                self._average(x, of_target(None), show_progress)
+                for (x,) in groups(inputs.detach())
+            ),
         )
-        return joined(len(inputs), maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        chosen = of_target(target)
-        return self._average(
-            inputs, lambda i, s: chosen(i, s)[..., None], show_progress
-        )
+        return self._average(inputs, of_target(target), show_progress)
 
     def _average(
         self,
@@ -120,12 +119,11 @@ class RISE(BlackBoxAttribution):
             # All shifts are drawn, the last valid one included.
             y = torch.randint(len(rows) - height + 1, (m, 1), generator=rng)
             x = torch.randint(len(columns) - width + 1, (m, 1), generator=rng)
-            for c, y_c, x_c in zip(
-                *(t.split(size) for t in (cells, y, x)), strict=True
-            ):
-                top = rows[y_c + torch.arange(height)]
-                left = columns[x_c + torch.arange(width)]
-                yield top @ c @ left.transpose(1, 2)
+            for start in range(0, m, size):
+                part = slice(start, start + size)
+                top = rows[y[part] + torch.arange(height)]
+                left = columns[x[part] + torch.arange(width)]
+                yield top @ cells[part] @ left.transpose(1, 2)
 
 
 def upsampling(grid: int, size: int) -> Tensor:
