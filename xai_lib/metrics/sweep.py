@@ -9,7 +9,6 @@ from torch import Tensor
 
 from xai_lib.arguments import check_inputs
 from xai_lib.blackbox import BlackBox
-from xai_lib.blocks import of_target
 
 
 def ranks(attributions: Tensor, descending: bool) -> Tensor:
@@ -39,7 +38,7 @@ def sweep(
     end: Tensor,
     rank: Tensor,
     counts: Tensor,
-    keep: Callable[[slice, Tensor], Tensor] = of_target(None),
+    keep: Callable[[slice, Tensor], Tensor] = lambda _, scores: scores,
 ) -> Tensor:
     """Ask the model after the first `counts[t]` features went from start to end.
 
