@@ -170,9 +170,11 @@ CASES: dict[str, Run] = {
     "violation rates": lambda x, n, b: violation_rates(
         BlackBox(model, b), x, box(x), 0, n // 2
     ),
-    "worst point": lambda x, n, b: worst_point(
-        net(), x, box(x), 0, n_steps=max(1, n // 16), n_starts=2
-    ).perturbation,
+    "worst point": lambda x, n, b: (
+        worst_point(
+            net(), x, box(x), 0, n_steps=max(1, n // 16), n_starts=2
+        ).perturbation
+    ),
     "deletion": measured(lambda f, x, maps, n: metrics.deletion(f, x, maps, 0, n)),
     "insertion": measured(lambda f, x, maps, n: metrics.insertion(f, x, maps, 0, n), 3),
     "flipping": measured(

@@ -30,6 +30,7 @@ from xai_lib.baselines.whitebox import (
     gradients_enabled,
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
+from xai_lib.blocks import at_once
 
 CHUNK = 64  # perturbations drawn at once
 
@@ -142,8 +143,9 @@ def violation_rates(
     n_samples = check_count("n_samples", n_samples)
     rng = generator(seed)
     broken = torch.zeros(2, len(inputs), device=inputs.device)
-    for size in chunks(n_samples, CHUNK):
-        t = torch.rand(size, *inputs.shape[1:], generator=rng).to(inputs) * 2 - 1
+    for size in chunks(n_samples, min(CHUNK, at_once(inputs[0].numel()))):
+        t = torch.rand(size, *inputs.shape[1:], generator=rng).to(inputs)
+        t.mul_(2).sub_(1)
         both = torch.cat([t, torch.where(t < 0, -1.0, 1.0).to(t)])
 
         def perturbed(i: slice, j: slice, t: Tensor = both) -> Tensor:
