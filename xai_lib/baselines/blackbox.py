@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -169,6 +170,17 @@ def partly_shown(
     return make
 
 
+class _Doubled:
+    """An image in double precision, made when SLIC asks: it works on its own copy, and
+    an array in the caller's hands would lie there all the time."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.image, self.ndim, self.shape = image, image.ndim, image.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.image.cpu().double().numpy()
+
+
 def superpixels(image: Tensor, n_segments: int) -> Tensor:
     """Which of about `n_segments` regions each pixel is in: int64 `[1, 1, H, W]`.
 
@@ -179,7 +191,6 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     """
     if len(image) != 3:
         image = image.mean(dim=0).expand(3, -1, -1)
-    pixels = image.permute(1, 2, 0).cpu().double().numpy()
-    found = slic(pixels, n_segments=n_segments, start_label=0)
+    found = slic(_Doubled(image.permute(1, 2, 0)), n_segments, start_label=0)
     numbered = np.unique(found, return_inverse=True)[1].reshape(found.shape)
     return torch.from_numpy(numbered).to(image.device)[None, None]

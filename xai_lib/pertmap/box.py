@@ -213,10 +213,9 @@ def worst_point(
                 lead, slope = _ascent(blackbox.forward_func, x, sides, c, t)
                 better = (lead > found[part].to(device)).to(inputs.device)
                 found[part] = torch.where(better, lead.to(found), found[part])
-                r = sides.at(t).to(best)
-                best[part][better] = r[better]
+                best[part][better] = sides.at(t).to(best)[better]
                 if step < n_steps:
-                    t = (t + 2.5 / n_steps * slope.sign()).clamp(-1, 1)
+                    t = slope.sign_().mul_(2.5 / n_steps).add_(t).clamp_(-1, 1)
     return WorstPoint(found, best)
 
 
