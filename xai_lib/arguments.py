@@ -137,7 +137,7 @@ def expand_baselines(baselines: float | Tensor, inputs: Tensor) -> Tensor:
     """
     if not isinstance(baselines, Tensor):
         number = check_number("baselines", baselines, -float("inf"))
-        return torch.full_like(inputs, number)
+        return inputs.new_full((), number).expand_as(inputs)
     if not baselines.is_floating_point():
         raise TypeError(f"baselines must be floating point, got {baselines.dtype}")
     if baselines.shape != inputs.shape[1:]:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from xai_lib.arguments import Target, check_count, check_inputs, resolve_target
 from xai_lib.blackbox import BlackBox, as_blackbox
+from xai_lib.blocks import groups, joined
 
 T = TypeVar("T")
 
@@ -72,7 +73,11 @@ class Attribution(captum.attr.Attribution, ABC):
         check_inputs(inputs, dims=self.input_dims)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
-        return self._attribute(inputs, classes, show_progress).detach()
+        maps = (
+            self._attribute(x, c, show_progress).detach()
+            for x, c in groups(inputs, classes)
+        )
+        return joined(len(inputs), maps)
 
     @abstractmethod
     def _scores(self, inputs: Tensor) -> Tensor:
@@ -80,7 +85,10 @@ class Attribution(captum.attr.Attribution, ABC):
 
     @abstractmethod
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        """The method itself: checked inputs, target classes `[N]` on the CPU."""
+        """The method itself: checked inputs, target classes `[N]` on the CPU.
+
+        More images than a block holds come in several calls, see `blocks`.
+        """
 
 
 class BlackBoxAttribution(Attribution):

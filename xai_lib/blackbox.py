@@ -45,8 +45,9 @@ class BlackBox:
         forward_func: an `nn.Module`, a function on tensors or on NumPy arrays, an
             sklearn `predict_proba`, a call to a remote service. It maps a batch of
             inputs to scores `[N, K]`, or `[N]` which is read as `[N, 1]`.
-        batch_size: queries per call of the model; "auto" times the first batches of
-            the real work at growing sizes and keeps the fastest.
+        batch_size: queries per call of the model, at most a block of numbers (64 MiB)
+            or one query; "auto" times the first batches of the real work at growing
+            sizes and keeps the fastest.
         device: where a torch model lives; None is the module's own device, or that
             of the inputs.
         budget: the most queries to answer; None is no limit.
@@ -106,9 +107,11 @@ class BlackBox:
             )
         inputs = inputs.detach()
         self._settle_backend(inputs)
+        # A larger batch would only take more memory: for its copy, and in the model.
+        most = max(1, BLOCK // inputs[0].numel())
         answers, start = [], 0
         while start < len(inputs):
-            size = self.batch_size.next(len(inputs) - start)
+            size = self.batch_size.next(min(most, len(inputs) - start))
             batch = inputs[start : start + size]
             began = time.perf_counter()
             try:
@@ -126,7 +129,11 @@ class BlackBox:
         return torch.cat(answers)
 
     def versions(
-        self, n: int, m: int, make: Callable[[slice, slice], Tensor]
+        self,
+        n: int,
+        m: int,
+        make: Callable[[slice, slice], Tensor],
+        keep: Callable[[slice, Tensor], Tensor] = lambda _, scores: scores,
     ) -> Tensor:
         """Answer m perturbed versions of each of n inputs, in shared batches.
 
@@ -135,23 +142,29 @@ class BlackBox:
             make: `make(i, j)` returns versions `j` of inputs `i`, two slices, as
                 `[n', m', ...]`. They are made block by block, so that memory does
                 not grow with n or m.
+            keep: `keep(i, scores)` returns what stays of the block's `[n', m', K]`,
+                as `[n', m', ...]`: all, unless it says less, see `blocks.of_target`.
 
         Returns:
-            Scores `[n, m, K]`.
+            Scores `[n, m, K]`, or what is kept of them.
         """
         size = make(slice(0, 1), slice(0, 1))[0, 0].numel()
         per_block = max(1, BLOCK // size)
         columns = min(m, per_block)
         rows = max(1, per_block // columns)
-        parts = []
-        for i in range(0, n, rows):
-            for j in range(0, m, columns):
-                block = make(slice(i, i + rows), slice(j, j + columns))
-                scores = self(block.flatten(0, 1))
-                parts.append(scores.unflatten(0, block.shape[:2]))
-        if columns == m:
-            return torch.cat(parts)
-        return torch.cat(parts, dim=1).unflatten(1, (n, m))[0]
+        kept = torch.empty(0)
+        for start in range(0, n, rows):
+            i = slice(start, min(start + rows, n))
+            for left in range(0, m, columns):
+                j = slice(left, min(left + columns, m))
+                shape = (i.stop - i.start, j.stop - j.start)
+                # No name holds a block, which would outlive its answers.
+                scores = self(make(i, j).flatten(0, 1)).unflatten(0, shape)
+                part = keep(i, scores)
+                if start == left == 0:
+                    kept = part.new_empty(n, m, *part.shape[2:])
+                kept[i, j] = part
+        return kept
 
     def __repr__(self) -> str:
         name = getattr(self.forward_func, "__name__", type(self.forward_func).__name__)

@@ -1,22 +1,21 @@
-"""Black-box baselines from Captum: what the score loses when a part is hidden."""
+"""Black-box baselines: what the score loses when a part of the image is hidden."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import captum.attr
 import numpy as np
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
 from skimage.segmentation import slic
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from xai_lib.arguments import check_count, expand_baselines, pick
+from xai_lib.arguments import check_count, expand_baselines
 from xai_lib.attribution import BlackBoxAttribution, generator, progress
+from xai_lib.blocks import of_target
 
-# Queries handed to the black box at once; it splits them as the hardware likes.
-QUERIES_PER_CALL = 64
+QUERIES_PER_CALL = 64  # squares whose answers are kept before they enter the map
 
 
 class Occlusion(BlackBoxAttribution):
@@ -59,35 +58,39 @@ class Occlusion(BlackBoxAttribution):
         self.baselines = baselines
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        channels, height, width = inputs.shape[1:]
+        height, width = inputs.shape[2:]
         if self.window > min(height, width):
             raise ValueError(
                 f"window must be at most the image's side, got {self.window} for "
                 f"images of {height} x {width} pixels"
             )
 
-        def score(images: Tensor, classes: Tensor) -> Tensor:
-            return pick(self.blackbox(images), classes)
-
-        # As many images at once as one call holds, with as many squares as fit.
-        together = inputs.split(QUERIES_PER_CALL)
-        classes = target.split(QUERIES_PER_CALL)
-        pairs = list(zip(together, classes, strict=True))
-        maps = [
-            captum.attr.Occlusion(score).attribute(
-                images,
-                sliding_window_shapes=(channels, self.window, self.window),
-                strides=(channels, self.stride, self.stride),
-                baselines=expand_baselines(self.baselines, images),
-                additional_forward_args=chosen,
-                perturbations_per_eval=max(1, QUERIES_PER_CALL // len(images)),
-                show_progress=False,
-            )[:, :1]
-            for images, chosen in progress(
-                pairs, show_progress, len(pairs), "Occlusion"
-            )
+        shown = expand_baselines(self.baselines, inputs)
+        keep, n = of_target(target), len(inputs)
+        # Rows and columns of each square; slices end where the image does.
+        squares = [
+            (..., slice(y, y + self.window), slice(x, x + self.window))
+            for y in range(0, height - self.window + self.stride, self.stride)
+            for x in range(0, width - self.window + self.stride, self.stride)
         ]
-        return torch.cat(maps).to(inputs)  # Captum ends in float32
+        whole = self.blackbox.versions(n, 1, lambda i, _: inputs[i, None], keep)
+        total = whole.new_zeros(n, 1, height, width)
+        seen = whole.new_zeros(height, width)
+        parts = range(0, len(squares), QUERIES_PER_CALL)
+        for start in progress(parts, show_progress, len(parts), "Occlusion"):
+            some = squares[start : start + QUERIES_PER_CALL]
+
+            def hidden(i: slice, j: slice, some: list = some) -> Tensor:
+                images = inputs[i, None].repeat(1, len(some[j]), 1, 1, 1)
+                for k, square in enumerate(some[j]):
+                    images[:, k][square] = shown[i][square]
+                return images
+
+            drops = whole - self.blackbox.versions(n, len(some), hidden, keep)
+            for drop, square in zip(drops.unbind(1), some, strict=True):
+                total[square] += drop[:, :, None, None]
+                seen[square] += 1
+        return total.div_(seen).to(inputs)
 
 
 class LIME(BlackBoxAttribution):
@@ -136,33 +139,46 @@ class LIME(BlackBoxAttribution):
     def _of_one(self, image: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
         """The map `[1, H, W]` of one image `[C, H, W]`."""
 
-        def score(images: Tensor) -> Tensor:
-            return pick(self.blackbox(images), target.expand(len(images)))
+        segments = superpixels(image, self.n_segments)[0, 0]
+        shape, source = (self.n_samples, int(segments.max()) + 1), generator(self.seed)
+        z = torch.ones(shape, dtype=torch.bool)
+        z[1:] = torch.rand(shape[0] - 1, shape[1], generator=source) < 0.5
+        scores = self.blackbox.versions(
+            1,
+            len(z),
+            partly_shown(image, baseline, segments, z),
+            of_target(target[None]),
+        )
+        seen = z.float()
+        distance = 1 - seen.mean(dim=1).sqrt()
+        weights = (-(distance**2) / (2 * 0.25**2)).exp()
+        ridge = Ridge(alpha=1.0)
+        ridge.fit(seen.numpy(), scores[0, :, 0].float().cpu().numpy(), weights.numpy())
+        return torch.from_numpy(ridge.coef_).to(image)[segments][None]
 
-        source = generator(self.seed)
 
-        def samples(_: Tensor, num_interp_features: int, **__: Any) -> Iterator[Tensor]:
-            yield torch.ones(1, num_interp_features, device=image.device)
-            while True:
-                seen = torch.rand(1, num_interp_features, generator=source) < 0.5
-                yield seen.to(image.device, torch.float32)
+def partly_shown(
+    image: Tensor, baseline: Tensor, segments: Tensor, z: Tensor
+) -> Callable[[slice, slice], Tensor]:
+    """For `BlackBox.versions`: an image `[C, H, W]` whose part p, of those numbered in
+    segments `[H, W]`, sample j shows if bool z[j, p] says so, else its baseline."""
+    z = z.to(image.device)
 
-        def weight(_: Tensor, __: Tensor, seen: Tensor, **___: Any) -> Tensor:
-            distance = 1 - seen.mean().sqrt()
-            return (-(distance**2) / (2 * 0.25**2)).exp()
+    def make(_: slice, j: slice) -> Tensor:
+        return torch.where(z[j, segments][:, None], image, baseline)[None]
 
-        # Captum's data loader draws a number that nothing depends on.
-        with torch.random.fork_rng(devices=[]):
-            drawn = captum.attr.Lime(
-                score, SkLearnRidge(alpha=1.0), weight, samples
-            ).attribute(
-                image[None],
-                baselines=baseline[None],
-                feature_mask=superpixels(image, self.n_segments),
-                n_samples=self.n_samples,
-                perturbations_per_eval=QUERIES_PER_CALL,
-            )
-        return drawn[0, :1].to(image)
+    return make
+
+
+class _Doubled:
+    """An image in double precision, made when SLIC asks: it works on its own copy, and
+    an array in the caller's hands would lie there all the time."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.image, self.ndim, self.shape = image, image.ndim, image.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.image.cpu().double().numpy()
 
 
 def superpixels(image: Tensor, n_segments: int) -> Tensor:
@@ -175,7 +191,6 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     """
     if len(image) != 3:
         image = image.mean(dim=0).expand(3, -1, -1)
-    pixels = image.permute(1, 2, 0).cpu().double().numpy()
-    found = slic(pixels, n_segments=n_segments, start_label=0)
+    found = slic(_Doubled(image.permute(1, 2, 0)), n_segments, start_label=0)
     numbered = np.unique(found, return_inverse=True)[1].reshape(found.shape)
     return torch.from_numpy(numbered).to(image.device)[None, None]

@@ -47,6 +47,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from xai_lib.arguments import (
     Target,
@@ -64,6 +65,7 @@ from xai_lib.baselines.whitebox import (
     target_gradient,
 )
 from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.blocks import at_once
 
 CELLS = 32  # along the shorter side: cells of 7 × 7 pixels at 224 × 224
 SIGMA = 3  # width of k, in cells
@@ -147,19 +149,37 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         self, x: Tensor, target: Tensor, show_progress: bool = False
     ) -> Tensor:
         """The masks of a few images. Nothing in the loop waits for the device."""
-        n, _, height, width = x.shape
+        height, width = x.shape[2:]
         step = max(1, round(min(height, width) / CELLS))
         cells = (math.ceil(height / step), math.ceil(width / step))
         levels = pyramid(x, self.perturbation)
         counts = self._counts(math.prod(cells)).to(x.device)
-        classes = target.repeat_interleave(len(self.areas))[:, None]
+        # Areas do not know of each other; of large images each has passes of its own.
+        parts = [
+            self._ascend(levels, target, some, cells, step, show_progress)
+            for some in counts.split(batch_rows(x, x.device))
+        ]
+        return torch.cat(parts, dim=1)
 
-        p = torch.ones(n, len(self.areas), *cells).to(x).requires_grad_()
+    def _ascend(
+        self,
+        levels: Tensor,
+        target: Tensor,
+        counts: Tensor,
+        cells: tuple[int, int],
+        step: int,
+        show_progress: bool,
+    ) -> Tensor:
+        """The masks of the areas that have so many cells."""
+        height, width = levels.shape[3:]
+        classes = target.repeat_interleave(len(counts))[:, None]
+        p = torch.ones(len(levels), len(counts), *cells).to(levels).requires_grad_()
         optimizer = torch.optim.SGD([p], lr=self.lr, momentum=0.9, dampening=0.9)
         steps = range(self.n_iterations)
         for t in progress(steps, show_progress, len(steps), "ExtremalPerturbation"):
             m = smooth_masks(p)
-            images = perturbed(levels, upsampled(m, step, height, width)).flatten(0, 1)
+            masks = upsampled(m, step, height, width)
+            images = perturbed_in_strips(levels, masks).flatten(0, 1)
             scores = self.forward_func(images).reshape(len(images), -1)
             distances = (m - nearest_allowed(m.detach(), counts)).square().mean((2, 3))
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
@@ -220,7 +240,10 @@ def pyramid(images: Tensor, perturbation: str) -> Tensor:
         return torch.stack([torch.zeros_like(images), images], dim=1)
     largest = BLUR * min(images.shape[2:])
     sigmas = torch.linspace(largest, 0, LEVELS).tolist()
-    return torch.stack([blurred(images, s, mode="nearest") for s in sigmas], dim=1)
+    levels = images.new_empty(len(images), LEVELS, *images.shape[1:])
+    for level, sigma in enumerate(sigmas):
+        levels[:, level] = blurred(images, sigma, mode="nearest")
+    return levels
 
 
 def perturbed(levels: Tensor, masks: Tensor) -> Tensor:
@@ -233,6 +256,19 @@ def perturbed(levels: Tensor, masks: Tensor) -> Tensor:
     # A value between two levels is a mixture of the two.
     return torch.lerp(
         levels.gather(1, index), levels.gather(1, index + 1), position - below
+    )
+
+
+def perturbed_in_strips(levels: Tensor, masks: Tensor) -> Tensor:
+    """`perturbed`, whose parts are made again for the gradient if images are large."""
+    row = masks.shape[0] * masks.shape[1] * levels[0, 0, :, 0].numel()
+    height = levels.shape[3]
+    if height <= at_once(row):
+        return perturbed(levels, masks)
+    rows = at_once(8 * row)  # as many numbers are held of each
+    strips = zip(levels.split(rows, dim=3), masks.split(rows, dim=2), strict=True)
+    return torch.cat(
+        [checkpoint(perturbed, *strip, use_reentrant=False) for strip in strips], dim=3
     )
 
 

@@ -31,9 +31,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, expand_baselines, pick
+from xai_lib.arguments import check_count, check_inputs, expand_baselines
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
-from xai_lib.baselines.blackbox import superpixels
+from xai_lib.baselines.blackbox import partly_shown, superpixels
+from xai_lib.blocks import groups, joined, of_target
 
 CHUNK = 256  # samples drawn at once, an even number
 
@@ -73,10 +74,16 @@ class KernelSHAP(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        return self._maps(inputs.detach(), [None] * len(inputs), show_progress)
+        return joined(
+            len(inputs),
+            (
+                self._maps(x, [None] * len(x), show_progress)
+                for (x,) in groups(inputs.detach())
+            ),
+        )
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        return self._maps(inputs, list(target), show_progress)
+        return self._maps(inputs, target.split(1), show_progress)
 
     def _maps(
         self, inputs: Tensor, targets: Sequence[Tensor | None], show_progress: bool
@@ -98,15 +105,9 @@ class KernelSHAP(BlackBoxAttribution):
         """v: bool z `[n, M]` -> float64 `[n, K]`, or `[n, 1]` for one target."""
 
         def play(z: Tensor) -> Tensor:
-            z = z.to(image.device)
-
-            def shown(_: slice, j: slice) -> Tensor:
-                return torch.where(z[j, segments][:, None], image, baseline)[None]
-
-            scores = self.blackbox.versions(1, len(z), shown)[0].double().cpu()
-            if target is None:
-                return scores
-            return pick(scores, target.expand(len(z)))[:, None]
+            shown = partly_shown(image, baseline, segments, z)
+            scores = self.blackbox.versions(1, len(z), shown, of_target(target))
+            return scores[0].double().cpu()
 
         return play
 

@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number, pick
+from xai_lib.arguments import check_count, check_inputs, check_number
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+from xai_lib.blocks import at_once, groups, joined, of_target
 
 CHUNK = 64  # masks drawn at once
 
@@ -63,22 +64,29 @@ class RISE(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        return self._average(inputs.detach(), lambda scores: scores, show_progress)
+        return joined(
+            len(inputs),
+            (
+                self._average(x, of_target(None), show_progress)
+                for (x,) in groups(inputs.detach())
+            ),
+        )
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        def of_target(scores: Tensor) -> Tensor:
-            classes = target.repeat_interleave(scores.shape[1])
-            return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
-
-        return self._average(inputs, of_target, show_progress)
+        return self._average(inputs, of_target(target), show_progress)
 
     def _average(
-        self, inputs: Tensor, keep: Callable[[Tensor], Tensor], show_progress: bool
+        self,
+        inputs: Tensor,
+        keep: Callable[[slice, Tensor], Tensor],
+        show_progress: bool,
     ) -> Tensor:
         """Propose masks, query the model, aggregate the answers."""
         n, _, height, width = inputs.shape
-        total = coverage = inputs.new_zeros(())
-        blocks = math.ceil(self.n_samples / CHUNK)
+        total, coverage = inputs.new_zeros(0), inputs.new_zeros(height, width)
+        rows = at_once(height * width)
+        counts = chunks(self.n_samples, CHUNK)
+        blocks = sum(math.ceil(count / rows) for count in counts)
         masks_of = self.masks(height, width)
         for masks in progress(masks_of, show_progress, blocks, "RISE"):
             masks = masks.to(inputs)
@@ -86,11 +94,15 @@ class RISE(BlackBoxAttribution):
             def masked(i: slice, j: slice, masks: Tensor = masks) -> Tensor:
                 return inputs[i, None] * masks[None, j, None]
 
-            scores = keep(self.blackbox.versions(n, len(masks), masked)).to(masks)
-            total = total + torch.einsum("nmk,mhw->nkhw", scores, masks)
-            coverage = coverage + masks.sum(dim=0)
+            scores = self.blackbox.versions(n, len(masks), masked, keep).to(masks)
+            if not len(total):
+                total = inputs.new_zeros(n, scores.shape[2], height, width)
+            weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
+            for part, w in zip(total.flatten(0, 1).split(rows), weights, strict=True):
+                part += (w @ masks.flatten(1)).view_as(part)
+            coverage += masks.sum(dim=0)
         # A pixel that no mask showed has no evidence: 0 / tiny = 0.
-        return total / coverage.clamp_min(torch.finfo(coverage.dtype).tiny)
+        return total.div_(coverage.clamp_min(torch.finfo(coverage.dtype).tiny))
 
     def masks(self, height: int, width: int) -> Iterator[Tensor]:
         """Yield the masks in chunks `[m, height, width]`, values in [0, 1].
@@ -99,6 +111,7 @@ class RISE(BlackBoxAttribution):
         """
         rng = generator(self.seed)
         rows, columns = (upsampling(self.grid, size) for size in (height, width))
+        size = at_once(height * width)
         for m in chunks(self.n_samples, CHUNK):
             cells = (
                 torch.rand(m, self.grid, self.grid, generator=rng) < self.p
@@ -106,9 +119,11 @@ class RISE(BlackBoxAttribution):
             # All shifts are drawn, the last valid one included.
             y = torch.randint(len(rows) - height + 1, (m, 1), generator=rng)
             x = torch.randint(len(columns) - width + 1, (m, 1), generator=rng)
-            top = rows[y + torch.arange(height)]
-            left = columns[x + torch.arange(width)]
-            yield top @ cells @ left.transpose(1, 2)
+            for start in range(0, m, size):
+                part = slice(start, start + size)
+                top = rows[y[part] + torch.arange(height)]
+                left = columns[x[part] + torch.arange(width)]
+                yield top @ cells[part] @ left.transpose(1, 2)
 
 
 def upsampling(grid: int, size: int) -> Tensor:

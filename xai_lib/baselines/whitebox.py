@@ -120,15 +120,14 @@ class SmoothGrad(WhiteBoxAttribution):
         total = torch.zeros_like(inputs)
         counts = list(chunks(self.n_samples, copies))
         for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
-            # One draw per copy: the same numbers however many go into one pass.
-            draws = [
-                torch.randn(inputs.shape[1:], generator=source) for _ in range(count)
-            ]
-            noise = self.stdev * torch.stack(draws).to(inputs)
-            noisy = (inputs + noise[:, None]).flatten(0, 1)
+            noise = inputs.new_empty(count, 1, *inputs.shape[1:])
+            for copy in noise:
+                # One draw per copy: the same numbers however many go into one pass.
+                copy[0] = torch.randn(inputs.shape[1:], generator=source)
+            noisy = (inputs + noise.mul_(self.stdev)).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
             total += maps.view(count, *inputs.shape).sum(dim=0)
-        return total / self.n_samples
+        return total.div_(self.n_samples)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         return target_gradient(self.forward_func, inputs, target)

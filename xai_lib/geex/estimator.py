@@ -66,11 +66,21 @@ class ScoreFunctionMean:
         self.search, self.with_error = search, with_error
         several = search.n_directions > search.block
         self.unit = search.block if with_error and several else 1
-        self.done = 0  # directions
+        self.seen = self.done = 0  # directions whose scores, and that, are in the mean
         self.score_sum: Tensor | float = 0.0
 
     def add(self, scores: Tensor, noise: Tensor) -> None:
         """Scores `[N, m, K]` of all inputs at a chunk of noise `[m, *shape]`."""
+        self.see(scores)
+        self.accumulate(scores, noise)
+
+    def see(self, scores: Tensor) -> None:
+        """Scores that take part in b_i, before those of their group are accumulated."""
+        self.seen += scores.shape[1] // (2 if self.search.mirrored else 1)
+        self.score_sum = self.score_sum + scores.sum(dim=1, keepdim=True)
+
+    def accumulate(self, scores: Tensor, noise: Tensor) -> None:
+        """As `add`, for scores that have been seen."""
         weights = self._weights(scores).to(noise).transpose(1, 2)
         w, e = weights.flatten(0, 1), noise[: weights.shape[2]].flatten(1)
         if self.done == 0:
@@ -92,8 +102,7 @@ class ScoreFunctionMean:
         if self.search.mirrored:
             plus, minus = scores.chunk(2, dim=1)
             return (plus - minus) / 2
-        self.score_sum = self.score_sum + scores.sum(dim=1, keepdim=True)
-        n = self.done + scores.shape[1]
+        n = self.seen
         # f_i − b_i with b_i = (score_sum − f_i) / (n − 1).
         return (scores - self.score_sum / n) * (n / (n - 1))
 

@@ -27,10 +27,10 @@ from xai_lib.arguments import (
     check_inputs,
     check_number,
     expand_baselines,
-    pick,
     resolve_target,
 )
 from xai_lib.attribution import BlackBoxAttribution, progress
+from xai_lib.blocks import groups, joined, of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
 
@@ -38,6 +38,8 @@ LOSSES = ("score", "non-informative")
 
 Make = Callable[[slice, slice], Tensor]
 """Queries `[n', m', ...]` for a slice of the images and one of the noise."""
+Loss = Callable[[slice, Tensor], Tensor]
+"""From scores `[n', m', K]` of a slice of the images to what is explained."""
 
 
 class EstimatedGradient(BlackBoxAttribution):
@@ -71,7 +73,7 @@ class EstimatedGradient(BlackBoxAttribution):
         check_inputs(inputs, dims=self.input_dims)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
-        mean = self._mean(inputs, self._of_target(classes), True, show_progress)
+        mean = self._mean(inputs, self._loss(classes), True, show_progress)
         factor = self._factor(inputs)
         return Estimate(
             factor * mean.gradient(self.stdevs)[:, 0],
@@ -90,29 +92,27 @@ class EstimatedGradient(BlackBoxAttribution):
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "
                 "the same for all classes"
             )
-        inputs = inputs.detach()
-        mean = self._mean(inputs, lambda scores: scores, False, show_progress)
-        return self._factor(inputs)[:, None] * mean.gradient(self.stdevs)
+
+        def maps(x: Tensor) -> Tensor:
+            mean = self._mean(x, of_target(None), False, show_progress)
+            return self._factor(x)[:, None] * mean.gradient(self.stdevs)
+
+        return joined(len(inputs), (maps(x) for (x,) in groups(inputs.detach())))
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        mean = self._mean(inputs, self._of_target(target), False, show_progress)
+        mean = self._mean(inputs, self._loss(target), False, show_progress)
         return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
-    def _of_target(self, target: Tensor) -> Callable[[Tensor], Tensor]:
-        """The loss, from scores `[N, m, K]` to `[N, m, 1]`."""
+    def _loss(self, target: Tensor) -> Loss:
+        """The loss, from scores `[n, m, K]` to `[n, m, 1]`."""
         if self.loss == "non-informative":
-            return divergence_from_uniform
-
-        def score(scores: Tensor) -> Tensor:
-            classes = target.repeat_interleave(scores.shape[1])
-            return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
-
-        return score
+            return lambda _, scores: divergence_from_uniform(scores)
+        return of_target(target)
 
     def _mean(
         self,
         inputs: Tensor,
-        loss: Callable[[Tensor], Tensor],
+        loss: Loss,
         with_error: bool,
         show_progress: bool,
     ) -> ScoreFunctionMean:
@@ -122,12 +122,17 @@ class EstimatedGradient(BlackBoxAttribution):
             self.noise, shape, self.n_samples, self.seed, self.mask_size
         )
         mean, memory = ScoreFunctionMean(search, with_error), Memory()
-        bar = progress(search, show_progress, len(search), type(self).__name__)
-        for noise in bar:
-            noise = noise.to(inputs)
-            make = self._queries(inputs, noise, mean, memory)
-            scores = self.blackbox.versions(len(inputs), len(noise), make)
-            mean.add(loss(scores), noise)
+        chunks = search.groups(inputs)
+        bar = progress(chunks, show_progress, len(search), type(self).__name__)
+        for group in bar:
+            answers = []
+            for noise in group:
+                make = self._queries(inputs, noise, mean, memory)
+                scores = self.blackbox.versions(len(inputs), len(noise), make, loss)
+                mean.see(scores)
+                answers.append(scores)
+            for scores, noise in zip(answers, group, strict=True):
+                mean.accumulate(scores, noise)
         return mean
 
     def _queries(
@@ -261,12 +266,12 @@ class IGEEX(EstimatedGradient):
         """x' + α (x − x') + σ ε, direction i at α = (⌊i k / n⌋ + ½) / k."""
         n, pair = mean.search.n_directions, 2 if mean.search.mirrored else 1
         steps = n if self.n_steps is None else self.n_steps
-        i = torch.arange(mean.done, mean.done + len(noise) // pair)
+        i = torch.arange(mean.seen, mean.seen + len(noise) // pair)
         middle = ((i * steps) // n + 0.5) / steps
         alpha = middle.repeat(pair).to(inputs).view(-1, *[1] * (inputs.ndim - 1))
         # What all images share is summed once: (1 − α) x' + σ ε.
         root = expand_baselines(self.baselines, inputs)[0]
-        shared = torch.add((1 - alpha) * root, noise, alpha=self.stdevs)
+        shared = ((1 - alpha) * root).add_(noise, alpha=self.stdevs)
 
         def make(i: slice, j: slice) -> Tensor:
             x, e = inputs[i, None], shared[None, j]

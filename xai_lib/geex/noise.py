@@ -34,8 +34,9 @@ converges to U Uᵀ ∇f_U, where f_U is f smoothed by this noise (see `estimato
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,7 @@ from torch import Tensor
 
 from xai_lib.arguments import check_choice, check_count
 from xai_lib.attribution import chunks, generator
+from xai_lib.blocks import at_once
 
 NOISES = ("independent", "mirrored", "orthogonal", "low-frequency")
 
@@ -133,33 +135,72 @@ class SearchNoise:
         return math.prod(self.shape[1:]) / self.mask_size**2
 
     def __len__(self) -> int:
-        """The number of chunks."""
-        return sum(-(-rows // self._per_chunk) for rows in self._draws())
+        """The number of groups."""
+        if not self.mirrored:
+            return len(list(self._draws()))
+        return sum(
+            -(-rows // self._per_chunk)
+            for count in self._draws()
+            for rows in chunks(count, self._blocks_at_once)
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
+        plain = torch.empty(0, dtype=torch.float32, device="cpu")
+        return (chunk for group in self.groups(plain) for chunk in group)
+
+    def groups(self, like: Tensor) -> Iterator[Iterable[Tensor]]:
+        """The chunks whose answers are needed together, on the device of `like`.
+
+        A mirrored chunk is a group by itself, and so is one of all that an independent
+        estimate takes a mean of. Where these are too many to be held, they come in
+        parts, and are drawn again each time the group is iterated.
+        """
         rng = generator(self.seed)
-        rows, columns = self._basis()
         for count in self._draws():
-            z = torch.randn(count, self.dimension, generator=rng)
+            draw = partial(self._chunks, count, rng, like)
+            if self.mirrored:
+                yield from ((chunk,) for chunk in draw())
+            elif count <= self._per_chunk:
+                yield tuple(draw())
+            else:
+                yield Redrawn(draw, rng)
+
+    def _chunks(
+        self, count: int, rng: torch.Generator, like: Tensor
+    ) -> Iterator[Tensor]:
+        """Of the next `count` directions."""
+        rows, columns = self._basis()
+        for z in normals(count, self.dimension, self._blocks_at_once, rng):
             if self.block > 1:
                 z = orthogonalised(z, self.block)
-            for part in z.split(self._per_chunk):
+            for e in z.split(self._per_chunk):
                 if self.mask_size is None:
-                    e = part.view(-1, *self.shape)
+                    e = e.view(-1, *self.shape)
                 else:
                     size = (self.mask_size, self.mask_size)
-                    e = rows @ part.view(-1, self.shape[0], *size) @ columns.T
-                yield torch.cat([e, -e]) if self.mirrored else e
+                    e = rows @ e.view(-1, self.shape[0], *size) @ columns.T
+                yield (torch.cat([e, -e]) if self.mirrored else e).to(like)
 
     @property
-    def _per_chunk(self) -> int:
-        """Directions in a chunk. As any size here, it depends on the shape alone."""
+    def _asked_at_once(self) -> int:
+        """Directions that share a mean. As any size here, it depends on the shape."""
         queries = min(MOST, max(FEWEST, CHUNK // math.prod(self.shape)))
         return queries // 2 if self.mirrored else queries
 
+    @property
+    def _per_chunk(self) -> int:
+        """Directions in a chunk: fewer, if memory demands it."""
+        held = at_once(math.prod(self.shape) * (2 if self.mirrored else 1))
+        return min(self._asked_at_once, held)
+
+    @property
+    def _blocks_at_once(self) -> int:
+        """Directions that are drawn and made orthogonal at once."""
+        return self.block * max(1, at_once(self.dimension) // self.block)
+
     def _draws(self) -> Iterator[int]:
-        """How many directions are drawn at once: whole blocks, about a chunk."""
-        whole = self.block * max(1, self._per_chunk // self.block)
+        """How many directions are drawn in one go: whole blocks, about a chunk."""
+        whole = self.block * max(1, self._asked_at_once // self.block)
         return chunks(self.n_directions, whole)
 
     def _basis(self) -> tuple[Tensor, Tensor]:
@@ -168,6 +209,42 @@ class SearchNoise:
             return torch.empty(0), torch.empty(0)
         of = cosines if self.noise == "low-frequency" else interpolation
         return of(self.mask_size, self.shape[1]), of(self.mask_size, self.shape[2])
+
+
+class Redrawn:
+    """Chunks that are drawn each time they are iterated, and are the same each time.
+
+    They have to be iterated before the generator is used again.
+    """
+
+    def __init__(
+        self, draw: Callable[[], Iterator[Tensor]], rng: torch.Generator
+    ) -> None:
+        self.draw, self.rng, self.state = draw, rng, rng.get_state()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.rng.set_state(self.state)
+        return self.draw()
+
+
+def normals(count: int, d: int, rows: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """The rows of `torch.randn(count, d)`, to the bit, at most `rows` at a time.
+
+    torch makes normal numbers of 16 uniform ones at a time, and the last 16 anew if
+    fewer are left: so 16 is what can be drawn apart, and the last few wait for more.
+    """
+    left, rest = count * d, torch.empty(0, dtype=torch.float32)
+    for n in chunks(count, rows):
+        missing = n * d - len(rest)
+        fresh = missing + -missing % 16
+        if left - fresh < 16:
+            fresh = left
+        numbers = torch.empty(len(rest) + fresh, dtype=torch.float32)
+        numbers[: len(rest)] = rest
+        numbers[len(rest) :].normal_(generator=rng)
+        left -= fresh
+        rest = numbers[n * d :].clone()
+        yield numbers[: n * d].view(n, d)
 
 
 def check_search(noise: str, n_samples: int, seed: int, mask_size: int | None) -> None:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import Target, check_count, check_number, pick, resolve_target
+from xai_lib.arguments import Target, check_count, check_number, resolve_target
 from xai_lib.blackbox import as_blackbox
+from xai_lib.blocks import groups, joined, of_target
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 
@@ -106,17 +107,29 @@ def _curve(
         raise ValueError(f"n_steps must be at most {n_pixels} pixels, got {n_steps}")
     blackbox = as_blackbox(forward_func)
     classes = resolve_target(blackbox, inputs, target)
-    rank = ranks(attributions.sum(dim=1, keepdim=True), descending=True)
     counts = torch.arange(steps + 1) * n_pixels // steps
-    empty = torch.full_like(inputs, baseline)
-    start, end = (inputs, empty) if delete else (empty, inputs)
-    scores = sweep(blackbox, start, end, rank, counts)
+
+    def curves(images: Tensor, maps: Tensor, target: Tensor) -> Tensor:
+        rank = ranks(maps.sum(dim=1, keepdim=True), descending=True)
+        empty = images.new_full((), baseline).expand_as(images)
+        start, end = (images, empty) if delete else (empty, images)
+        chosen = of_target(target)
+
+        def keep(i: slice, scores: Tensor) -> Tensor:
+            _check_probabilities(scores)
+            return chosen(i, scores)[..., 0]
+
+        return sweep(blackbox, start, end, rank, counts, keep)
+
+    parts = groups(inputs, attributions, classes)
+    scores = joined(len(inputs), (curves(*part) for part in parts))
+    return PerturbationCurve(counts.to(scores) / n_pixels, scores)
+
+
+def _check_probabilities(scores: Tensor) -> None:
     if float(scores.min()) < -1e-6 or float(scores.max()) > 1 + 1e-6:
         raise ValueError(
             "forward_func must return probabilities for deletion and insertion, got "
             f"scores from {float(scores.min()):.3g} to {float(scores.max()):.3g}; add "
             "a softmax, e.g. zoo.models.probabilities(model)"
         )
-    every_step = classes.repeat_interleave(steps + 1)
-    of_target = pick(scores.flatten(0, 1), every_step).view(len(inputs), -1)
-    return PerturbationCurve(counts.to(of_target) / n_pixels, of_target)

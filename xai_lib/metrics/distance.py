@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import check_inputs
+from xai_lib.blocks import groups, joined
 
 
 def map_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -37,9 +38,13 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
             "first and second must be maps of the same images, got shapes "
             f"{list(first.shape)} and {list(second.shape)}"
         )
-    difference = _scaled(first) - _scaled(second.to(first))
-    columns = torch.linalg.vector_norm(difference, dim=1)
-    return columns.sum(dim=1) / difference[0].numel()
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        difference = _scaled(a) - _scaled(b.to(a))
+        columns = torch.linalg.vector_norm(difference, dim=1)
+        return columns.sum(dim=1) / difference[0].numel()
+
+    return joined(len(first), (distances(*part) for part in groups(first, second)))
 
 
 def _scaled(maps: Tensor) -> Tensor:

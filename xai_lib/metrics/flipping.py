@@ -17,6 +17,7 @@ from torch import Tensor
 
 from xai_lib.arguments import check_number
 from xai_lib.blackbox import as_blackbox
+from xai_lib.blocks import groups, joined
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 
@@ -66,7 +67,16 @@ def flipping(
     decision = blackbox(inputs).argmax(dim=1)
     # In whole numbers of features; floor(55 * 0.01 * 100) would be 54 in floats.
     counts = (taus * attributions[0].numel() / 100 + 1e-9).floor().long()
-    flipped = torch.full_like(inputs, value)
-    rank = ranks(attributions, descending=False)
-    scores = sweep(blackbox, inputs, flipped, rank, counts)
-    return FlipCurve(taus, (scores.argmax(dim=2) != decision[:, None]).cpu())
+
+    def changes(images: Tensor, maps: Tensor, before: Tensor) -> Tensor:
+        rank = ranks(maps, descending=False)
+        flipped = images.new_full((), value).expand_as(images)
+
+        def keep(i: slice, scores: Tensor) -> Tensor:
+            return scores.argmax(dim=2) != before[i, None]
+
+        return sweep(blackbox, images, flipped, rank, counts, keep)
+
+    parts = groups(inputs, attributions, decision)
+    changed = joined(len(inputs), (changes(*part) for part in parts))
+    return FlipCurve(taus, changed.cpu())

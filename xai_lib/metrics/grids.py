@@ -25,6 +25,7 @@ from xai_lib.arguments import (
     pick,
 )
 from xai_lib.blackbox import as_blackbox
+from xai_lib.blocks import groups
 from xai_lib.metrics.pointing import energy_inside, pointing_hits
 
 
@@ -110,8 +111,12 @@ def photo_grids(
         drawn = rng.choice(present, side**2, replace=False).tolist()
         chosen.append([int(rng.choice(members[c])) for c in drawn])
     photos = torch.tensor(chosen)
-    rows = images[photos].unflatten(1, (side, side))  # [G, row, column, C, H, W]
-    canvas = rows.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
+    channels, height, width = images.shape[1:]
+    canvas = images.new_empty(n_grids, channels, side * height, side * width)
+    cells = canvas.unflatten(3, (side, width)).unflatten(2, (side, height))
+    for grid, row in zip(cells, chosen, strict=True):
+        for c, photo in enumerate(row):
+            grid[:, c // side, :, c % side] = images[photo]
     return Grids(canvas, classes[photos], photos)
 
 
@@ -140,8 +145,9 @@ def grid_pointing_game(attributions: Tensor, cell: Tensor, side: int = 2) -> Gri
     numbers = torch.arange(side**2).view(side, side)
     where = numbers.repeat_interleave(height // side, dim=0)
     where = where.repeat_interleave(width // side, dim=1)
-    masks = where == cells[:, None, None]
-    return GridGame(
-        pointing_hits(attributions, masks, tolerance=0),
-        energy_inside(attributions, masks),
-    )
+    games = []
+    for maps, own in groups(attributions, cells):
+        masks = where == own[:, None, None]
+        hits = pointing_hits(maps, masks, tolerance=0)
+        games.append((hits, energy_inside(maps, masks)))
+    return GridGame(*(torch.cat(scores) for scores in zip(*games, strict=True)))

@@ -27,6 +27,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.blocks import groups, joined
 from xai_lib.metrics.intervals import image_mean, times_drawn
 
 
@@ -75,12 +76,17 @@ def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
         TypeError, ValueError: as `pointing_hits`.
     """
     _check_regions(attributions, masks)
-    mass = attributions[:, 0].cpu().double().clamp_min(0).flatten(1)
-    mass[mass.amax(dim=1) == 0] = 1
-    # Divided by the maximum first: sums of tiny or huge values stay finite.
-    mass = mass / mass.amax(dim=1, keepdim=True)
-    inside = masks.cpu().double().flatten(1)
-    return (mass * inside).sum(dim=1) / mass.sum(dim=1)
+
+    def shares(maps: Tensor, inside: Tensor) -> Tensor:
+        mass = maps[:, 0].cpu().double().clamp_min(0).flatten(1)
+        mass[mass.amax(dim=1) == 0] = 1
+        # Divided by the maximum first: sums of tiny or huge values stay finite.
+        mass /= mass.amax(dim=1, keepdim=True)
+        whole = mass.sum(dim=1)
+        return mass.mul_(inside.cpu().flatten(1)).sum(dim=1) / whole
+
+    parts = groups(attributions, masks)
+    return joined(len(masks), (shares(*part) for part in parts))
 
 
 class PointingGame(NamedTuple):

@@ -26,6 +26,7 @@ from xai_lib.arguments import (
     check_target,
 )
 from xai_lib.attribution import generator
+from xai_lib.blocks import groups, joined
 
 
 def max_sensitivity(
@@ -60,8 +61,7 @@ def max_sensitivity(
         TypeError, ValueError: a wrong argument, by name.
     """
     check_inputs(inputs)
-    n = len(inputs)
-    classes = check_target(target, n)
+    classes = check_target(target, len(inputs))
     if classes is None:
         raise TypeError(
             "target must be an int or a tensor [N], got None; fix it, e.g. to "
@@ -69,28 +69,35 @@ def max_sensitivity(
         )
     check_number("radius", radius, 0)
     check_count("n_samples", n_samples)
-    source = generator(seed)
 
-    def perturbed(images: Tensor) -> Tensor:
-        # Captum asks for one δ at a time, see below.
-        uniform = torch.rand(images.shape[1:], generator=source, dtype=torch.float64)
-        return images + ((2 * uniform - 1) * radius).to(images)
+    def of_group(group: Tensor, target: Tensor) -> Tensor:
+        source = generator(seed)
 
-    def explained(images: Tensor) -> Tensor:
-        with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(seed)
-            return attribute(images, target=classes).detach()
+        def perturbed(images: Tensor) -> Tensor:
+            # Captum asks for one δ at a time, see below.
+            delta = torch.rand(images.shape[1:], generator=source, dtype=torch.float64)
+            return images + delta.mul_(2).sub_(1).mul_(radius).to(images)
 
-    def wrapped_alike(images: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
-        # Captum passes the inputs in a tuple, and would take a bare map of N images
-        # for N maps.
-        return (explained(*images),) if isinstance(images, tuple) else explained(images)
+        def explained(images: Tensor) -> Tensor:
+            with torch.random.fork_rng(), torch.enable_grad():
+                torch.manual_seed(seed)
+                return attribute(images, target=target).detach()
 
-    return captum.metrics.sensitivity_max(
-        wrapped_alike,
-        inputs.detach(),
-        perturbed,
-        perturb_radius=radius,
-        n_perturb_samples=n_samples,
-        max_examples_per_batch=n,
-    )
+        def wrapped_alike(images: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
+            # Captum passes the inputs in a tuple, and would take a bare map of N
+            # images for N maps.
+            if isinstance(images, tuple):
+                return (explained(*images),)
+            return explained(images)
+
+        return captum.metrics.sensitivity_max(
+            wrapped_alike,
+            group,
+            perturbed,
+            perturb_radius=radius,
+            n_perturb_samples=n_samples,
+            max_examples_per_batch=len(group),
+        )
+
+    parts = groups(inputs.detach(), classes)
+    return joined(len(inputs), (of_group(*part) for part in parts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,15 +33,24 @@ def ranks(attributions: Tensor, descending: bool) -> Tensor:
 
 
 def sweep(
-    blackbox: BlackBox, start: Tensor, end: Tensor, rank: Tensor, counts: Tensor
+    blackbox: BlackBox,
+    start: Tensor,
+    end: Tensor,
+    rank: Tensor,
+    counts: Tensor,
+    keep: Callable[[slice, Tensor], Tensor] = lambda _, scores: scores,
 ) -> Tensor:
-    """Scores `[N, T, K]` after the first `counts[t]` features went from start to end.
+    """Ask the model after the first `counts[t]` features went from start to end.
 
     Args:
         blackbox: the model; it is asked N x T times.
         start, end: images `[N, C, H, W]`.
         rank: `[N, C, H, W]` or, to change whole pixels, `[N, 1, H, W]`.
         counts: int64 `[T]`.
+        keep: what of the scores, as in `BlackBox.versions`.
+
+    Returns:
+        What is kept, `[N, T, ...]`.
     """
     counts = counts.to(rank.device)
 
@@ -47,7 +58,7 @@ def sweep(
         gone = rank[i, None] < counts[None, j, None, None, None]
         return torch.where(gone, end[i, None], start[i, None])
 
-    return blackbox.versions(len(rank), len(counts), changed)
+    return blackbox.versions(len(rank), len(counts), changed, keep)
 
 
 def check_maps(attributions: Tensor, inputs: Tensor) -> None:

@@ -30,6 +30,7 @@ from xai_lib.baselines.whitebox import (
     gradients_enabled,
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
+from xai_lib.blocks import at_once
 
 CHUNK = 64  # perturbations drawn at once
 
@@ -142,8 +143,9 @@ def violation_rates(
     n_samples = check_count("n_samples", n_samples)
     rng = generator(seed)
     broken = torch.zeros(2, len(inputs), device=inputs.device)
-    for size in chunks(n_samples, CHUNK):
-        t = torch.rand(size, *inputs.shape[1:], generator=rng).to(inputs) * 2 - 1
+    for size in chunks(n_samples, min(CHUNK, at_once(inputs[0].numel()))):
+        t = torch.rand(size, *inputs.shape[1:], generator=rng).to(inputs)
+        t.mul_(2).sub_(1)
         both = torch.cat([t, torch.where(t < 0, -1.0, 1.0).to(t)])
 
         def perturbed(i: slice, j: slice, t: Tensor = both) -> Tensor:
@@ -211,10 +213,9 @@ def worst_point(
                 lead, slope = _ascent(blackbox.forward_func, x, sides, c, t)
                 better = (lead > found[part].to(device)).to(inputs.device)
                 found[part] = torch.where(better, lead.to(found), found[part])
-                r = sides.at(t).to(best)
-                best[part][better] = r[better]
+                best[part][better] = sides.at(t).to(best)[better]
                 if step < n_steps:
-                    t = (t + 2.5 / n_steps * slope.sign()).clamp(-1, 1)
+                    t = slope.sign_().mul_(2.5 / n_steps).add_(t).clamp_(-1, 1)
     return WorstPoint(found, best)
 
 

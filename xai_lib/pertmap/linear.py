@@ -20,7 +20,7 @@ Hara, Ikeno, Soma and Maehara, "Maximally invariant data perturbation as explana
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,20 +179,12 @@ class LinearPertMap(PertMap):
         g itself has 150,528.
         """
         device = self._queried.device or inputs.device
-        rng = generator(self.seed)
-        # One draw per copy: the first copies stay the same when n_smooth grows.
-        draws = [
-            self.noise * torch.randn(inputs.shape[1:], generator=rng)
-            for _ in range(self.n_smooth)
-        ]
-        noise = torch.stack([torch.zeros(inputs.shape[1:]), *draws])
         at_once = batch_rows(inputs, device)
-        parts = noise.to(device, inputs.dtype).split(at_once)
         for image, c in enumerate(target.tolist()):
             others = torch.tensor([j for j in range(n_classes) if j != c])
             rows = []
-            for offsets in parts:
-                n = len(offsets)
+            for noise in self._noise(inputs.shape[1:], at_once):
+                offsets, n = noise.to(device, inputs.dtype), len(noise)
                 # A reverse pass serves as many classes as there are copies of a point.
                 n_passes = math.ceil(len(others) / max(1, at_once // n))
                 n_copies = math.ceil(len(others) / n_passes)
@@ -220,6 +212,21 @@ class LinearPertMap(PertMap):
                     f"image {image} or its noisy copies"
                 )
             yield limits, falls, rises
+
+    def _noise(self, shape: Sequence[int], at_once: int) -> Iterator[Tensor]:
+        """0 and ε of each noisy copy, in parts `[n, *shape]`."""
+        rng = generator(self.seed)
+        for first in range(0, self.n_smooth + 1, at_once):
+            copies = range(first, min(first + at_once, self.n_smooth + 1))
+            # One draw per copy: the first copies stay the same when n_smooth grows.
+            yield torch.stack(
+                [
+                    self.noise * torch.randn(shape, generator=rng)
+                    if k
+                    else torch.zeros(shape)
+                    for k in copies
+                ]
+            )
 
     def _patch_sums(self, values: Tensor) -> Tensor:
         """Sums over patches: `[..., C, H, W]` -> `[..., P]`; `[..., d]` as it is."""

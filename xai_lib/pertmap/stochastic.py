@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number
-from xai_lib.attribution import progress
+from xai_lib.attribution import chunks, progress
 from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.blocks import at_once
 from xai_lib.pertmap.box import (
     Box,
     PertMap,
@@ -142,30 +143,43 @@ class StochasticPertMap(PertMap):
         """
         penalty = 0.1 * inputs[0].numel() if self.penalty is None else self.penalty
         rng = torch.Generator(inputs.device).manual_seed(self.seed)
-        passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
         w = torch.zeros_like(inputs)
         # A parameter per image: one image's step never depends on another's.
         optimizer = self.optimizer(each := list(w.unbind()), lr=self.lr)
         history = torch.empty(3, self.n_iterations, len(inputs)).to(inputs)
         for k in iterations:
-            t = torch.empty(self.n_samples, *inputs.shape[1:]).to(inputs)
-            t.uniform_(-1, 1, generator=rng)
-            hinge, slope = torch.zeros_like(history[0, 0]), torch.zeros_like(w)
-            for draws in t.chunk(passes):
-                v = w.clone().requires_grad_()
+            hinge, slope = self._penalty(inputs, target, w, rng)
+            size = w.flatten(1).sum(dim=1)
+            history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
+            # Optimisers minimise: they get the gradient of minus (3.3).
+            gradients = slope.mul_(penalty).sub_(1)
+            for parameter, gradient in zip(each, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad()
+            w.clamp_(0, self.bound)
+        return w, history
+
+    def _penalty(
+        self, inputs: Tensor, target: Tensor, w: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The sample of the penalty in (3.3), `[N]`, and its gradient by w."""
+        passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
+        per_pass = -(-self.n_samples // passes)
+        drawn = per_pass * at_once(per_pass * inputs[0].numel())
+        hinge, slope = inputs.new_zeros(len(inputs)), torch.zeros_like(w)
+        for count in chunks(self.n_samples, drawn):
+            t = inputs.new_empty(count, *inputs.shape[1:]).uniform_(
+                -1, 1, generator=rng
+            )
+            for draws in t.split(per_pass):
+                v = w.detach().requires_grad_()
                 share = len(draws) / self.n_samples
                 loss = share * mean_hinge(self.forward_func, inputs, target, v, draws)
                 check_differentiable(loss)
                 slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
                 hinge += loss.detach()
-            size = w.flatten(1).sum(dim=1)
-            history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
-            # Optimisers minimise: they get the gradient of minus (3.3).
-            for parameter, gradient in zip(each, penalty * slope - 1, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
-            w.clamp_(0, self.bound)
-        return w, history
+        return hinge, slope
 
 
 def mean_hinge(
