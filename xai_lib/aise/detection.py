@@ -90,7 +90,8 @@ def _check_labels(labels: Tensor) -> Tensor:
     return labels.long()
 
 
-Detector = Callable[[Tensor], Sequence[Detection | Mapping[str, Any]]]
+Answer = Sequence[Detection | Mapping[str, Any]]
+Detector = Callable[[Tensor], Answer]
 """A batch of images `[N, C, H, W]` -> N detections; no module is needed. torchvision's
 dictionaries of "boxes", "scores" and "labels" are taken too."""
 
@@ -123,7 +124,7 @@ def _from_dictionary(found: Any) -> Detection:
         ) from None
 
 
-def detection_score(detections: Sequence[Detection], box: Any, label: int) -> Tensor:
+def detection_score(detections: Answer, box: Any, label: int) -> Tensor:
     """max IoU(box, found) · score over what was found with the label: `[N]`.
 
     An image in which nothing with the label was found scores 0.
