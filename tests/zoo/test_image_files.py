@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms, features
 
@@ -224,26 +225,13 @@ def png(array: np.ndarray, colours: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def tiff(array: np.ndarray, order: str) -> bytes:
+def tiff(array: np.ndarray, **settings: str) -> bytes:
     """A TIFF of 16 bits in RGB, which Pillow cannot write either."""
-    strip = array.astype(f"{order}u2").tobytes()
-    height, width = array.shape[:2]
-    entries = [
-        (256, 3, 1, width),
-        (257, 3, 1, height),
-        (258, 3, 3, 8 + 2 + 8 * 12 + 4),  # where the three depths are
-        (259, 3, 1, 1),
-        (262, 3, 1, 2),
-        (273, 4, 1, 8 + 2 + 8 * 12 + 4 + 6),
-        (277, 3, 1, 3),
-        (279, 4, 1, len(strip)),
-    ]
-    mark = {"<": b"II", ">": b"MM"}[order]
-    content = mark + struct.pack(f"{order}HIH", 42, 8, len(entries))
-    for tag, kind, count, value in entries:
-        packed = "H2x" if kind == 3 and count == 1 else "I"
-        content += struct.pack(f"{order}HHI{packed}", tag, kind, count, value)
-    return content + struct.pack(f"{order}I3H", 0, 16, 16, 16) + strip
+    content = io.BytesIO()
+    if settings.get("planarconfig") == "separate":
+        array = array.transpose(2, 0, 1)
+    tifffile.imwrite(content, array, photometric="rgb", **settings)
+    return content.getvalue()
 
 
 def sgi(array: np.ndarray) -> bytes:
@@ -269,8 +257,10 @@ def deep(pixels: np.ndarray) -> dict[str, bytes]:
         "rgb.png": png(wide, 2),
         "la.png": png(np.stack([wide[:, :, 0], wide[:, :, 0] * 0 + 65535], 2), 4),
         "rgba.png": png(np.concatenate([wide, wide[:, :, :1] * 0 + 65535], 2), 6),
-        "rgb_little.tif": tiff(wide, "<"),
-        "rgb_big.tif": tiff(wide, ">"),
+        "rgb_little.tif": tiff(wide, byteorder="<"),
+        "rgb_big.tif": tiff(wide, byteorder=">"),
+        "rgb_packed.tif": tiff(wide, compression="zlib"),
+        "rgb_planes.tif": tiff(wide, planarconfig="separate"),
         "grey.tif": grey.getvalue(),
         "float.tif": real.getvalue(),
         "rgb.ppm": b"P6 %d %d 65535\n" % (width, height) + wide.astype(">u2").tobytes(),
@@ -322,6 +312,9 @@ def test_fewer_bits_are_no_loss(pixels: np.ndarray, tmp_path: Path) -> None:
         image.save(tmp_path / name)
         expected = np.array(Image.open(tmp_path / name).convert("RGB"))
         assert np.array_equal(read(tmp_path / name), expected)
+    for planes in ("contig", "separate"):
+        (tmp_path / "a.tif").write_bytes(tiff(pixels, planarconfig=planes))
+        assert np.array_equal(read(tmp_path / "a.tif"), pixels)
     Image.fromarray(pixels).save(tmp_path / "a.jp2", quality_mode="dB")
     assert np.array_equal(read(tmp_path / "a.jp2"), pixels)
 

@@ -6,7 +6,7 @@ import re
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 # The modes of 8 bits per channel, with the colour space of a profile that fits.
@@ -129,10 +129,12 @@ def _depth(image: Image.Image, path: Path) -> str:
         content = path.read_bytes()
         at = content.find(mark)
         cut = at >= 0 and content[at + distance] & 127 > eight
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        cut = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
     elif image.format == "PPM":  # the largest value
         cut = any(isinstance(number, int) and number > 255 for number in told)
     else:  # "RGB;16B"; but "BGR;16" are 5, 6 and 5 bits
-        cut = any(re.match(r"(?!BGR)\w+;(12|16|32)|SGI16", str(mode)) for mode in told)
+        cut = any(re.match(r"(?!BGR)\w+;16|SGI16", str(mode)) for mode in told)
     if image.mode in _SPACES and not cut:
         return ""
     return (
