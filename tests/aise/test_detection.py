@@ -337,8 +337,22 @@ def test_detectors_that_misbehave(images) -> None:
     with pytest.raises(ValueError, match=r"scores must lie in \[0, 1\], got nan"):
         nan.attribute(images[:1], BOX, 1)
     short = AISEDetection(lambda x: [found((BOX, 0.5, 1))] * (len(x) - 1))
-    with pytest.raises(ValueError, match="rows of scores"):
+    with pytest.raises(ValueError, match="one Detection per image, got 3 for 4 images"):
         short.attribute(images[:1], BOX, 1)
+
+
+@pytest.mark.parametrize("explainer", [AISEDetection, DRISE])
+def test_boxes_in_pixels_of_another_size(explainer: type, images) -> None:
+    """The explained images are 40 x 24; a box may end at their edge."""
+    twice = torch.tensor([2 * v for v in BOX])
+    for box, right in ((twice, False), ([40, 2, 40, 9], True), ([-3, -2, 0, 0], True)):
+        answers = [found((BOX, 0.5, 1), (list(box), 0.4, 1))]
+        method = explainer(lambda x, one=answers: one * len(x))
+        if right:
+            assert method.attribute(images[:1], BOX, 1).shape == (1, 1, 24, 40)
+            continue
+        with pytest.raises(ValueError, match=r"in pixels of its input of 40 x 24, got"):
+            method.attribute(images[:1], BOX, 1)
 
 
 def test_modules_are_detectors(images) -> None:

@@ -113,6 +113,32 @@ def as_detections(answer: Any) -> list[Detection]:
     ]
 
 
+def ask(detector: Detector, images: Tensor) -> list[Detection]:
+    """What a detector finds in each of N images.
+
+    Raises:
+        TypeError, ValueError: as `as_detections`; not N detections; a box outside of
+            the image, as in pixels of another size.
+    """
+    answer = as_detections(detector(images))
+    if len(answer) != len(images):
+        raise ValueError(
+            f"a detector must return one Detection per image, got {len(answer)} for "
+            f"{len(images)} images"
+        )
+    height, width = images.shape[2:]
+    for found in answer:
+        x0, y0, x1, y1 = found.boxes.unbind(dim=1)
+        outside = (x0 > width) | (y0 > height) | (x1 < 0) | (y1 < 0)
+        if bool(outside.any()):
+            raise ValueError(
+                f"a detector's boxes must be in pixels of its input of {width} x "
+                f"{height}, got {found.boxes[outside][0].tolist()}; scale them back if "
+                "the detector resizes its input"
+            )
+    return answer
+
+
 def _from_dictionary(found: Any) -> Detection:
     try:
         return Detection(*(found[key] for key in ("boxes", "scores", "labels")))
@@ -223,7 +249,7 @@ class AISEDetection:
         height, width = inputs.shape[2:]
         widths, area = place(box, height, width, self.kernel_divisors)
         blackbox = BlackBox(
-            lambda images: detection_score(self.detector(images), box, label),
+            lambda images: detection_score(ask(self.detector, images), box, label),
             device=home(self.detector),
             backend="torch",
         )

@@ -24,7 +24,7 @@ from torch import Tensor
 from xai_lib.aise.detection import (
     Detection,
     Detector,
-    as_detections,
+    ask,
     detection_score,
     home,
 )
@@ -115,7 +115,7 @@ class DRISE:
         pairs = list(zip(boxes, detections.labels.tolist(), strict=True))
 
         def scores(images: Tensor) -> Tensor:
-            found = as_detections(self.detector(images))
+            found = ask(self.detector, images)
             return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
 
         blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
