@@ -165,8 +165,10 @@ def test_a_detector_need_not_be_a_module_and_the_seed_decides() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((image(), [1, 2, 3], 3), ValueError, r"box must be \[4\].*got \[1, 3\]"),
-        ((image(), [5, 2, 1, 8], 3), ValueError, r"x0 < x1 .* got \[5\.0, 2\.0"),
+        ((image(), [1, 2, 3], 3), ValueError, r"box must be \[4\].*got \[3\]"),
+        ((image(), [5, 2, 1, 8], 3), ValueError, r"x0 <= x1 .* got \[5\.0, 2\.0"),
+        ((image(), [5, 2, 5, 8], 3), ValueError, "box must have x0 < x1"),
+        ((image(), [21, 2, 25, 8], 3), ValueError, "overlap the image of 20 x 16"),
         ((image(), [1, 2, float("nan"), 8], 3), ValueError, "box must be finite"),
         ((image(), SQUARES[0], 1.5), TypeError, "label must be an integer"),
         ((image(), SQUARES[0], -1), ValueError, "label must be at least 0"),
@@ -177,6 +179,18 @@ def test_a_detector_need_not_be_a_module_and_the_seed_decides() -> None:
 def test_wrong_calls(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         DRISE(Squares(), 10).attribute(*arguments)
+
+
+def test_wrong_detections() -> None:
+    explainer = DRISE(Squares(), 10)
+    with pytest.raises(TypeError, match=r"a Detection, got list.*inputs\)\[0\]"):
+        explainer.attribute_all(image(), Squares()(image()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="detections must hold at least one"):
+        explainer.attribute_all(image(), Detection([], [], []))
+    flat = Detection([[1, 2, 4, 6], [3, 3, 3, 9]], [1, 1], [3, 3])
+    with pytest.raises(ValueError, match=r"box must have x0 < x1 .* \[3\.0, 3\.0, 3"):
+        explainer.attribute_all(image(), flat)
+    assert explainer.queries == 0
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ class OfDetector:
 
         def detector(images: Tensor) -> list[Detection]:
             scores = forward_func(images)
+            # A detector's lie in [0, 1]; infinity becomes NaN.
+            scores = (1 + scores / (1 + scores.abs())) / 2
             height, width = images.shape[2:]
             boxes = torch.tensor([[0.0, 0.0, width, height]]).to(images)
             labels = torch.arange(scores.shape[1])

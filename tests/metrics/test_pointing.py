@@ -148,22 +148,6 @@ def test_energy_does_not_depend_on_the_scale(scale: float) -> None:
     assert scaled.tolist() == pytest.approx(expected.tolist())
 
 
-def test_boxes_hold_the_pixels_whose_centres_they_hold() -> None:
-    boxes = torch.tensor(
-        [[1.0, 2, 4, 3], [0, 0, 6, 5], [0.5, 0.4, 1.6, 0.6], [2.1, 0, 2.4, 5]]
-    )
-    masks = box_masks(boxes, height=5, width=6)
-    assert masks.shape == (4, 5, 6)
-    for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist(), strict=True):
-        for y in range(5):
-            for x in range(6):
-                inside = x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
-                assert bool(mask[y, x]) is inside
-    assert int(masks[0].sum()) == 3  # one row, three columns
-    with pytest.raises(ValueError, match="mask 3 has no pixel"):
-        energy_inside(maps(4, 5, 6), masks)
-
-
 def test_boxes_agree_with_the_masks_of_scenes() -> None:
     from xai_lib.zoo import scenes
 
@@ -299,8 +283,6 @@ def test_wrong_maps_and_masks(
 def test_other_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"tolerance must be .* at least 0, got -1"):
         pointing_hits(maps(1, 4, 4), regions(1, 4, 4), -1)
-    with pytest.raises(ValueError, match=r"boxes must be a tensor \[k, 4\], got \[4\]"):
-        box_masks(torch.zeros(4), 3, 3)
     with pytest.raises(ValueError, match=r"level must be .*in \[0, 1\], got 95"):
         a_game().interval(95)
     nothing = a_game().subset(torch.zeros(60, dtype=torch.bool))

@@ -33,6 +33,9 @@ def archive(tmp_path: Path) -> Path:
             for i in range(n):
                 picture(k, i).save(folder / f"COCO_{split}2014_{i:012d}.png")
         (root / "val" / kind / "notes.txt").write_text("not an image")
+        # What macOS leaves in an archive.
+        (root / "val" / kind / "._COCO_val2014_000000000000.png").write_bytes(b"\0\5")
+    (root / "val" / ".ipynb_checkpoints").mkdir()
     path = tmp_path / "coco-animals.zip"
     with zipfile.ZipFile(path, "w") as file:
         for member in sorted(root.rglob("*")):

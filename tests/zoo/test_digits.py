@@ -77,6 +77,97 @@ def test_full_from_files_in_place(  # type: ignore[no-untyped-def]
     assert found.labels.tolist() == labels[:11].tolist()
 
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
+LABELS = np.arange(12, dtype=np.uint8) % 10
+
+
+def idx(values: np.ndarray) -> bytes:
+    """As LeCun's page describes the format."""
+    head = struct.pack(f">{values.ndim + 1}I", 0x800 + values.ndim, *values.shape)
+    return head + values.tobytes()
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of MNIST's files, empty, and no network."""
+
+    def urlopen(*args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no network in this test")
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    return tmp_path / "MNIST" / "raw"
+
+
+@pytest.mark.parametrize("names", ["t10k-{}-idx{}-ubyte", "t10k-{}.idx{}-ubyte"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_names_in_use(raw: Path, names: str, compressed: bool) -> None:
+    """With a dot too, as some archives have it; the test files are enough, and packed
+    by whomever."""
+    for part, values in (("images", IMAGES), ("labels", LABELS)):
+        content = idx(values)
+        name = names.format(part, values.ndim)
+        if compressed:
+            content, name = gzip.compress(content, 1), f"{name}.gz"
+        (raw / name).write_bytes(content)
+    found = digits.mnist(full=True, root=raw.parents[1])
+    assert np.array_equal((found.images * 255).round().byte()[:, 0].numpy(), IMAGES)
+    assert found.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            idx(IMAGES),
+            idx(LABELS[:5]),
+            r"labels-idx1-ubyte must hold \[12\].*got \[5\]",
+        ),
+        (
+            idx(IMAGES),
+            idx(LABELS + 100),
+            "labels-idx1-ubyte must hold labels.* got 109",
+        ),
+        (idx(np.zeros((12, 32, 32), np.uint8)), idx(LABELS), r"got \[12, 32, 32\]"),
+        (idx(LABELS), idx(IMAGES), r"images-idx3-ubyte must hold images.* got \[12\]"),
+        (idx(IMAGES), idx(IMAGES), r"labels-idx1-ubyte must hold \[12\]"),
+        (
+            idx(IMAGES)[:-1],
+            idx(LABELS),
+            r"images-.* \(12, 28, 28\) and holds 9407 byte",
+        ),
+        (
+            idx(IMAGES) + b"0",
+            idx(LABELS),
+            "images-idx3-ubyte tells .* holds 9409 bytes",
+        ),
+        (idx(IMAGES), idx(LABELS)[:6], "labels-idx1-ubyte is no IDX file of bytes"),
+        (
+            b"\0\0\x0d" + idx(IMAGES)[3:],
+            idx(LABELS),
+            "images-idx3-ubyte is no IDX file",
+        ),
+        (b"<html>", idx(LABELS), "images-idx3-ubyte is no IDX file .* begins b'<htm'"),
+        (b"", idx(LABELS), "images-idx3-ubyte is no IDX file of bytes"),
+        (
+            idx(IMAGES[:0]),
+            idx(LABELS[:0]),
+            "images-idx3-ubyte tells .* and holds 0 bytes",
+        ),
+        (gzip.compress(idx(IMAGES))[:99], idx(LABELS), "cannot unpack .*images-idx3"),
+        (gzip.compress(idx(IMAGES))[:-3], idx(LABELS), "cannot unpack .*images-idx3"),
+        (b"\x1f\x8b" + bytes(50), idx(LABELS), "cannot unpack .*images-idx3"),
+    ],
+)
+def test_files_that_do_not_belong(
+    raw: Path, images: bytes, labels: bytes, message: str
+) -> None:
+    (raw / "t10k-images-idx3-ubyte").write_bytes(images)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(labels)
+    with pytest.raises(ValueError, match=message):
+        digits.mnist(full=True, root=raw.parents[1])
+
+
 @both
 def test_offline(  # type: ignore[no-untyped-def]
     load, dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from xai_lib.metrics import pointing_hits
 from xai_lib.zoo import voc
 from xai_lib.zoo.download import OfflineError
 
@@ -82,6 +83,183 @@ def test_reading(folder: Path) -> None:
 def test_categories_are_in_alphabetical_order() -> None:
     assert len(voc.CATEGORIES) == 20
     assert list(voc.CATEGORIES) == sorted(voc.CATEGORIES)
+
+
+# Annotations as they come
+
+
+def write(folder: Path, body: str, name: str = "000004") -> None:
+    xml = f"<annotation>{body}</annotation>"
+    (folder / f"VOCdevkit/VOC2007/Annotations/{name}.xml").write_text(xml)
+
+
+def an_object(
+    name: str = "dog", difficult: str = "0", box: tuple = (2, 3, 9, 8)
+) -> str:
+    return OBJECT.format(name=name, difficult=difficult, box=box)
+
+
+SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
+
+
+def test_the_masks_and_pairs_are_torchrays(folder: Path) -> None:
+    """Its rules restated: a class's mask is the union of its boxes, the last pixel
+    inside; a pair is judged unless all objects of the class are difficult; and a hit
+    is a pixel of the mask nearer to the maximum than the tolerance."""
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(25):
+        objects = []
+        for _ in range(rng.integers(1, 6)):
+            xs, ys = (np.sort(rng.integers(1, side + 1, 2)) for side in (40, 30))
+            kind = str(rng.choice(["cat", "dog", "cow"]))
+            flag = int(rng.integers(2))
+            objects.append((kind, flag, (xs[0], ys[0], xs[1], ys[1])))
+        size = SIZE.format(40, 30)
+        body = "".join(an_object(kind, str(flag), box) for kind, flag, box in objects)
+        write(folder, size + body)
+        found = voc.load(folder)[0]
+        for kind in {kind for kind, _, _ in objects}:
+            mask, flags = np.zeros((30, 40), dtype=bool), []
+            for name, flag, (xmin, ymin, xmax, ymax) in objects:
+                if name == kind:
+                    mask[ymin - 1 : ymax, xmin - 1 : xmax] = True
+                    flags.append(flag)
+            target = voc.CATEGORIES.index(kind)
+            assert np.array_equal(found.region(target).numpy(), mask)
+            assert found.judged(target) is not all(flags)
+            v, u = np.mgrid[:30, :40]
+            values = torch.from_numpy(rng.random((1, 1, 30, 40)))
+            row, column = divmod(int(values.argmax()), 40)
+            accept = (v - row) ** 2 + (u - column) ** 2 < 5**2
+            (hit,) = pointing_hits(values, found.region(target)[None], 5)
+            assert bool(hit) is bool((mask & accept).any())
+            outcomes.add(bool(hit))
+    assert outcomes == {False, True}
+
+
+def test_parts_are_no_objects(folder: Path) -> None:
+    part = f"<part><name>head</name>{an_object().split('</difficult>')[1][:-9]}</part>"
+    write(folder, an_object("person")[: -len("</object>")] + part + "</object>")
+    found = voc.load(folder)[0]
+    assert [found.categories[c] for c in found.classes] == ["person"]
+    assert found.boxes.tolist() == [[1, 2, 9, 8]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((text, False) for text in ("0", "", " ", "false", "False")),
+        *((text, True) for text in ("1", " 1 ", "true", "True", "TRUE")),
+    ],
+)
+def test_difficult(folder: Path, text: str, expected: bool) -> None:
+    write(folder, an_object(difficult=text))
+    assert voc.load(folder)[0].set_aside.tolist() == [expected]
+    flag = f"<difficult>{text}</difficult>"
+    write(folder, an_object(difficult=text).replace(flag, "<difficult/>"))
+    assert voc.load(folder)[0].set_aside.tolist() == [False]
+    write(folder, an_object(difficult=text).replace(flag, ""))
+    assert voc.load(folder)[0].set_aside.tolist() == [False]
+
+
+def test_no_object_and_blank_lines(folder: Path) -> None:
+    write(folder, SIZE.format(40, 30))
+    listed = folder / "VOCdevkit/VOC2007/ImageSets/Main/test.txt"
+    listed.write_bytes(b"\n000004 \r\n\n000001\r\n\n")
+    data = voc.load(folder)
+    assert data.names == ("000004", "000001")
+    assert [len(found.boxes) for found in data] == [0, 1]
+    assert data[0].masks.shape == (0, 30, 40)
+    assert data[0].boxes.shape == (0, 4)
+
+
+def test_fractions_and_boxes_that_stick_out(folder: Path) -> None:
+    write(folder, an_object(box=(1.6, 2.9, 9.4, 8.1)) + an_object(box=(35, 28, 44, 33)))
+    found = voc.load(folder)[0]
+    assert found.boxes.tolist() == [[1, 2, 9, 8], [34, 27, 44, 33]]
+    assert found.masks.flatten(1).sum(dim=1).tolist() == [8 * 6, 6 * 3]
+
+
+def test_the_format_of_an_image_is_in_the_file(folder: Path) -> None:
+    path = folder / "VOCdevkit/VOC2007/JPEGImages/000004.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 3  # boxes are told of the pixels as they are stored
+    pixels = np.zeros((30, 40, 4), dtype=np.uint8)
+    pixels[:10, :, 0] = pixels[..., 3] = 255
+    Image.fromarray(pixels).save(path, "PNG", exif=exif)
+    assert voc.load(folder)[0].image[0, :, :, 0].sum(dim=1).tolist() == [10, 0, 0]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"cannot read .*000004\.jpg as an image"):
+        voc.load(folder)[0]
+    assert len(voc.load(folder)[1].boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            an_object(box=(0, 3, 9, 8)),
+            "object 1: the box starts at x = 0, y = 3, but",
+        ),
+        (
+            an_object(box=(2, -4, 9, 8)),
+            "object 1: the box starts at x = 2, y = -4",
+        ),
+        (an_object(box=(9, 3, 2, 8)), "object 1: the box runs from 9, 3 back to 2, 8"),
+        (an_object(box=(2, 8, 9, 3)), "object 1: the box runs from 2, 8 back to 9, 3"),
+        (
+            an_object(box=(41, 3, 44, 8)),
+            "object 1: boxes must overlap the image",
+        ),
+        (an_object() + an_object(box=(2, 31, 9, 38)), "object 2: boxes must overlap"),
+        (an_object(box=("", 3, 9, 8)), "object 1: <xmin> is missing or empty"),
+        (
+            an_object(box=("two", 3, 9, 8)),
+            "object 1: could not convert string",
+        ),
+        (an_object(box=("nan", 3, 9, 8)), "object 1: cannot convert float NaN"),
+        (an_object(box=(2, 3, "inf", 8)), "object 1.*cannot convert float infinity"),
+        (
+            an_object("Dog"),
+            r"object 1: unknown class of VOC 'Dog' \(did you mean",
+        ),
+        (
+            an_object("zebra"),
+            "object 1: unknown class of VOC 'zebra'.*known: aero",
+        ),
+        (an_object(""), "object 1: <name> is missing or empty"),
+        (an_object(difficult="maybe"), "object 1: unknown flag <difficult> 'maybe'"),
+        ("<object><name>dog</name></object>", "object 1: <bndbox> is missing"),
+        (
+            SIZE.format(30, 40),
+            "000004.jpg has 40 x 30 pixels, its annotation says",
+        ),
+        (SIZE.format("", 30), "<width> is missing or empty"),
+        ("<object>", "mismatched tag"),
+        ("</annotation><html>", "junk after document element"),
+    ],
+)
+def test_wrong_annotations(folder: Path, body: str, message: str) -> None:
+    write(folder, body)
+    data = voc.load(folder)
+    with pytest.raises(ValueError, match=message) as caught:
+        data[0]
+    assert "000004" in str(caught.value)
+    assert len(data[1].boxes) == 1  # the others still work
+
+
+def test_other_files(folder: Path) -> None:
+    path = folder / "VOCdevkit/VOC2007/Annotations/000004.xml"
+    path.write_text("<html></html>")
+    with pytest.raises(ValueError, match=r"000004\.xml: expected <annotation>, got"):
+        voc.load(folder)[0]
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"000004\.xml: no element found"):
+        voc.load(folder)[0]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"000004\.xml"):
+        voc.load(folder)[0]
 
 
 def test_archive(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ box around it. Only *preserve* is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,49 +21,150 @@ from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
 from xai_lib.arguments import check_count, check_inputs, check_number
 from xai_lib.blackbox import BlackBox
+from xai_lib.boxes import as_box, as_boxes, as_numbers
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a detector found in one image.
+    """What a detector found in one image, checked and moved to the CPU.
+
+    Tensors, arrays and lists are taken; k = 0 is no detection, of shape `[0]` too.
 
     Attributes:
-        boxes: `[k, 4]`, x0, y0, x1, y1 in pixels.
-        scores: `[k]`, of the class.
-        labels: `[k]`, integers.
+        boxes: float32 `[k, 4]`, x0, y0, x1, y1 in pixels, x0 <= x1 and y0 <= y1.
+        scores: float32 `[k]` in [0, 1], of the class.
+        labels: int64 `[k]`.
+
+    Raises:
+        ValueError: anything else, with what to do.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
 
+    def __post_init__(self) -> None:
+        boxes = as_boxes(self.boxes).float()
+        for name, check in (("scores", _check_scores), ("labels", _check_labels)):
+            values = as_numbers(name, getattr(self, name))
+            if values.ndim != 1 or len(values) != len(boxes):
+                raise ValueError(
+                    f"{name} must be [{len(boxes)}], one for each box, got shape "
+                    f"{list(values.shape)}{_column_hint(name, values)}"
+                )
+            object.__setattr__(self, name, check(values))
+        object.__setattr__(self, "boxes", boxes)
 
-Detector = Callable[[Tensor], Sequence[Detection]]
-"""A batch of images `[N, C, H, W]` -> N detections; no module is needed."""
+
+def _column_hint(name: str, values: Tensor) -> str:
+    """What to do about a column, or a row for each box with a number for each class."""
+    if values.ndim != 2:
+        return ""
+    if values.shape[1] == 1:
+        return f"; use {name}[:, 0]"
+    return (
+        "; of a row of K class scores take the largest, scores.max(dim=1), which gives "
+        "the label too"
+    )
 
 
-def detection_score(detections: Sequence[Detection], box: Tensor, label: int) -> Tensor:
+def _check_scores(scores: Tensor) -> Tensor:
+    rounding = torch.finfo(scores.dtype).eps if scores.is_floating_point() else 0
+    # A comparison with NaN is false.
+    wrong = ~((scores >= 0) & (scores <= 1 + rounding))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"scores must lie in [0, 1], got {scores[wrong][0].item():g}; use "
+            "scores.sigmoid() for logits, scores / 100 for percents"
+        )
+    return scores.float()
+
+
+def _check_labels(labels: Tensor) -> Tensor:
+    whole = not (labels.is_floating_point() or labels.is_complex())
+    if len(labels) and (not whole or labels.dtype is torch.bool):
+        raise ValueError(
+            f"labels must be integers, got {labels.dtype}; use labels.long() if they "
+            "are class numbers"
+        )
+    return labels.long()
+
+
+Answer = Sequence[Detection | Mapping[str, Any]]
+Detector = Callable[[Tensor], Answer]
+"""A batch of images `[N, C, H, W]` -> N detections; no module is needed. torchvision's
+dictionaries of "boxes", "scores" and "labels" are taken too."""
+
+
+def as_detections(answer: Any) -> list[Detection]:
+    """What a detector returned for a batch, as one `Detection` per image.
+
+    Raises:
+        TypeError: anything but a list of detections or torchvision's dictionaries.
+        ValueError: a dictionary whose values are no `Detection`.
+    """
+    if not isinstance(answer, (list, tuple)):
+        raise TypeError(
+            "a detector must return a list with one Detection per image, got one "
+            f"{type(answer).__name__} for the batch"
+        )
+    return [
+        one if isinstance(one, Detection) else _from_dictionary(one) for one in answer
+    ]
+
+
+def ask(detector: Detector, images: Tensor) -> list[Detection]:
+    """What a detector finds in each of N images.
+
+    Raises:
+        TypeError, ValueError: as `as_detections`; not N detections; a box outside of
+            the image, as in pixels of another size.
+    """
+    answer = as_detections(detector(images))
+    if len(answer) != len(images):
+        raise ValueError(
+            f"a detector must return one Detection per image, got {len(answer)} for "
+            f"{len(images)} images"
+        )
+    height, width = images.shape[2:]
+    for found in answer:
+        x0, y0, x1, y1 = found.boxes.unbind(dim=1)
+        outside = (x0 > width) | (y0 > height) | (x1 < 0) | (y1 < 0)
+        if bool(outside.any()):
+            raise ValueError(
+                f"a detector's boxes must be in pixels of its input of {width} x "
+                f"{height}, got {found.boxes[outside][0].tolist()}; scale them back if "
+                "the detector resizes its input"
+            )
+    return answer
+
+
+def _from_dictionary(found: Any) -> Detection:
+    try:
+        return Detection(*(found[key] for key in ("boxes", "scores", "labels")))
+    except (TypeError, KeyError, IndexError):
+        raise TypeError(
+            f"a detector must return one Detection per image, got "
+            f"{type(found).__name__}; use Detection(boxes, scores, labels), or a "
+            "dictionary of the three, and Detection([], [], []) where nothing is found"
+        ) from None
+
+
+def detection_score(detections: Answer, box: Any, label: int) -> Tensor:
     """max IoU(box, found) · score over what was found with the label: `[N]`.
 
     An image in which nothing with the label was found scores 0.
 
     Raises:
         TypeError: what the detector returned is not a `Detection` per image.
+        ValueError: a wrong box.
     """
-    wanted = torch.as_tensor(box, dtype=torch.float32).reshape(1, 4)
+    wanted = as_box(box).float()[None]
     scores = []
-    for found in detections:
-        if not isinstance(found, Detection):
-            raise TypeError(
-                f"a detector must return one Detection per image, got "
-                f"{type(found).__name__}; for torchvision's dictionaries use "
-                "Detection(d['boxes'], d['scores'], d['labels'])"
-            )
+    for found in as_detections(detections):
         same = found.labels == label
-        boxes = found.boxes[same].float()
-        iou = box_iou(wanted.to(boxes.device), boxes)[0]
-        product = (iou * found.scores[same]).cpu()
-        scores.append(product.max() if len(product) else torch.zeros(()))
+        product = box_iou(wanted, found.boxes[same])[0] * found.scores[same]
+        scores.append(product.max() if len(product) else product.new_zeros(()))
     return torch.stack(scores)
 
 
@@ -148,8 +249,8 @@ class AISEDetection:
         height, width = inputs.shape[2:]
         widths, area = place(box, height, width, self.kernel_divisors)
         blackbox = BlackBox(
-            lambda images: detection_score(self.detector(images), box, label),
-            device=_home(self.detector),
+            lambda images: detection_score(ask(self.detector, images), box, label),
+            device=home(self.detector),
             backend="torch",
         )
         explainer = AISE(
@@ -178,23 +279,16 @@ def place(
     Raises:
         ValueError: the box is not finite, has no area, or lies outside the image.
     """
-    corners = torch.as_tensor(box, dtype=torch.float64)
-    if corners.shape != (4,) or not bool(corners.isfinite().all()):
-        raise ValueError(f"box must be 4 finite numbers x0, y0, x1, y1, got {box}")
-    x0, y0, x1, y1 = (corners / torch.tensor([width, height] * 2)).tolist()
-    if not (x0 < x1 and y0 < y1):
-        raise ValueError(f"box must have x0 < x1 and y0 < y1, got {box}")
-    if x1 <= 0 or y1 <= 0 or x0 >= 1 or y0 >= 1:
-        raise ValueError(
-            f"box must overlap the image of {width} x {height} pixels, got {box}"
-        )
+    corners = as_box(box, height, width).double()
+    sides = torch.tensor([width, height] * 2, device="cpu")
+    x0, y0, x1, y1 = (corners / sides).tolist()
     half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2
     lower = (max(0.0, x0 - half_w), max(0.0, y0 - half_h))
     upper = (min(1.0, x1 + half_w), min(1.0, y1 + half_h))
     return [2 * min(half_w, half_h) / d for d in divisors], (lower, upper)
 
 
-def _home(detector: Detector) -> torch.device | None:
+def home(detector: Detector) -> torch.device | None:
     """The device of a detector that is a module; None if it is not."""
     if isinstance(detector, nn.Module):
         for parameter in detector.parameters():

@@ -19,12 +19,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from xai_lib.aise.detection import Detection, Detector, detection_score
+from xai_lib.aise.detection import (
+    Detection,
+    Detector,
+    ask,
+    detection_score,
+    home,
+)
 from xai_lib.arguments import check_count, check_inputs
 from xai_lib.baselines.rise import RISE
 from xai_lib.blackbox import BlackBox
+from xai_lib.boxes import as_box
 
 
 class DRISE:
@@ -76,8 +83,7 @@ class DRISE:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         label = check_count("label", label, at_least=0)
-        boxes = torch.as_tensor(box, dtype=torch.float32)[None]
-        found = Detection(boxes, torch.ones(1), torch.tensor([label]))
+        found = Detection(as_box(box)[None], torch.ones(1), torch.tensor([label]))
         return self.attribute_all(inputs, found, show_progress=show_progress)
 
     def attribute_all(
@@ -89,38 +95,32 @@ class DRISE:
             inputs: float `[1, C, H, W]`.
             detections: what to explain, such as the detector's answer to `inputs`.
             show_progress: draw a progress bar that vanishes when it is full.
+
+        Raises:
+            TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         check_inputs(inputs)
         if len(inputs) != 1:
             raise ValueError(
                 f"inputs must be one image [1, C, H, W], got {len(inputs)}"
             )
-        boxes, labels = _check_boxes(detections.boxes), detections.labels.tolist()
+        if not isinstance(detections, Detection):
+            raise TypeError(
+                f"detections must be a Detection, got {type(detections).__name__}; to "
+                "explain all that is found use detector(inputs)[0]"
+            )
+        if not len(detections.boxes):
+            raise ValueError("detections must hold at least one, got none")
+        boxes = [as_box(box, *inputs.shape[2:]) for box in detections.boxes]
+        pairs = list(zip(boxes, detections.labels.tolist(), strict=True))
 
         def scores(images: Tensor) -> Tensor:
-            found = self.detector(images)
-            pairs = zip(boxes, labels, strict=True)
+            found = ask(self.detector, images)
             return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
 
-        detector = self.detector
-        weights = detector.parameters() if isinstance(detector, nn.Module) else ()
-        device = next((w.device for w in weights), None)
-        blackbox = BlackBox(scores, device=device, backend="torch")
+        blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
         explainer = RISE(blackbox, **self.settings)
         try:
             return explainer.attribute_all(inputs, show_progress=show_progress)
         finally:
             self.queries += blackbox.queries
-
-
-def _check_boxes(boxes: Tensor) -> Tensor:
-    if boxes.ndim != 2 or boxes.shape[1:] != (4,) or not len(boxes):
-        raise ValueError(f"box must be [4], or boxes [k, 4], got {list(boxes.shape)}")
-    x0, y0, x1, y1 = boxes.unbind(1)
-    wrong = ~(boxes.isfinite().all(dim=1) & (x0 < x1) & (y0 < y1))
-    if bool(wrong.any()):
-        raise ValueError(
-            "box must be finite, with x0 < x1 and y0 < y1, got "
-            f"{boxes[wrong][0].tolist()}"
-        )
-    return boxes

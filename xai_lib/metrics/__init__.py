@@ -1,5 +1,6 @@
 """How good is a map? Curves along its order, distances, and games of pointing."""
 
+from xai_lib.boxes import box_masks
 from xai_lib.metrics.deletion import PerturbationCurve, deletion, insertion
 from xai_lib.metrics.distance import map_distance
 from xai_lib.metrics.flipping import FlipCurve, flipping
@@ -11,12 +12,7 @@ from xai_lib.metrics.grids import (
     photo_grids,
 )
 from xai_lib.metrics.intervals import bootstrap_mean, sign
-from xai_lib.metrics.pointing import (
-    PointingGame,
-    box_masks,
-    energy_inside,
-    pointing_hits,
-)
+from xai_lib.metrics.pointing import PointingGame, energy_inside, pointing_hits
 from xai_lib.metrics.sensitivity import max_sensitivity
 
 __all__ = [

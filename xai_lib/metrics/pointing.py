@@ -67,7 +67,7 @@ def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         attributions: `[M, 1, H, W]`.
-        masks: bool `[M, H, W]`; see `box_masks` for boxes.
+        masks: bool `[M, H, W]`; see `boxes.box_masks` for boxes.
 
     Returns:
         Float64 `[M]` in [0, 1].
@@ -151,23 +151,6 @@ class PointingGame(NamedTuple):
         ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
         low, high = self.bootstrap(n_resamples, seed).quantile(ends)
         return float(low), float(high)
-
-
-def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The pixels whose centres lie in each box: bool `[k, height, width]`.
-
-    Args:
-        boxes: `[k, 4]`, edges x0, y0, x1, y1 in pixels; the centre of the first pixel
-            is (0.5, 0.5).
-    """
-    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
-        got = list(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise ValueError(f"boxes must be a tensor [k, 4], got {got}")
-    x = torch.arange(check_count("width", width)) + 0.5
-    y = torch.arange(check_count("height", height)) + 0.5
-    x0, y0, x1, y1 = boxes.cpu()[:, :, None].unbind(1)
-    columns, rows = (x0 <= x) & (x < x1), (y0 <= y) & (y < y1)
-    return rows[:, :, None] & columns[:, None, :]
 
 
 def _check_regions(attributions: Tensor, masks: Tensor) -> None:

@@ -24,19 +24,12 @@ def model(name: str) -> models.Classifier:
 
 
 def detector(name: str) -> Callable[[Tensor], list[Detection]]:
-    """A detector of the zoo on `device`, for images on the CPU; so are its answers."""
+    """A detector of the zoo on `device`, for images on the CPU."""
     known = detectors.load(name)
     if isinstance(known, nn.Module):
         known.to(device())
 
-    def detect(images: Tensor) -> list[Detection]:
-        found = known(images.to(device()))
-        return [
-            Detection(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu())
-            for one in found
-        ]
-
-    return detect
+    return lambda images: known(images.to(device()))
 
 
 def blackbox(scorer: nn.Module, batch_size: int | Literal["auto"] = "auto") -> BlackBox:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
+
+from xai_lib.zoo.image_files import in_srgb, stored
 
 DIFFICULT_AREA = 0.25
 
@@ -67,3 +73,42 @@ class Annotated(NamedTuple):
         if not bool(found.any()):
             raise ValueError(f"the image has no object of class {target}")
         return found
+
+
+def read_image(path: Path, told: tuple[int, int] | None) -> Tensor:
+    """An annotated image as float32 `[1, 3, H, W]` in [0, 1].
+
+    Not turned by its EXIF orientation, since COCO and VOC count the pixels as stored.
+
+    Args:
+        path: of the file.
+        told: its width and height by the annotation, None if that is silent.
+
+    Raises:
+        FileNotFoundError, ValueError: as `photos.read`; another size than told.
+    """
+    image = in_srgb(stored(path), path)
+    if told not in (None, image.size):
+        raise ValueError(
+            "{} has {} x {} pixels, its annotation says {} x {}; annotate it again if "
+            "it was scaled, cropped or turned since (an EXIF orientation is not "
+            "applied)".format(path, *image.size, *told)
+        )
+    return to_tensor(image)[None]
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Let errors say where they were met: a file, and an object in it.
+
+    Raises:
+        ValueError: also for what is missing or of another type than expected.
+    """
+    try:
+        yield
+    except (SyntaxError, ValueError) as error:  # of XML, the former
+        raise ValueError(f"{where}: {error}") from error
+    except KeyError as error:
+        raise ValueError(f"{where}: {error} is missing") from error
+    except (AttributeError, IndexError, OverflowError, TypeError) as error:
+        raise ValueError(f"{where} is not as expected: {error}") from error

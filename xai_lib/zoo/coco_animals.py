@@ -17,10 +17,10 @@ from torch import Tensor
 from xai_lib.paths import cache_path
 from xai_lib.zoo import photos
 from xai_lib.zoo.download import OfflineError, fetch, unpack
+from xai_lib.zoo.image_files import is_hidden, is_picture
 
 URL = "http://cs231n.stanford.edu/coco-animals.zip"
 KINDS = ("bear", "bird", "cat", "dog", "giraffe", "horse", "sheep", "zebra")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class CocoAnimals(NamedTuple):
@@ -42,7 +42,7 @@ def load(
     sha256: str | None = None,
     show_progress: bool = False,
 ) -> CocoAnimals:
-    """The validation images, resized and cropped as by `photos.load`.
+    """The validation images, read as by `photos.read`.
 
     Args:
         path: the zip archive, or the folder it unpacks to (with `val/bear/…` in it).
@@ -90,7 +90,8 @@ def _files(folder: Path, per_kind: int) -> list[Path]:
     if not roots:
         raise ValueError(f"{folder} is not COCO-animals: it has no folder 'val'")
     val = roots[0] / "val"
-    kinds = sorted(entry.name for entry in val.iterdir() if entry.is_dir())
+    folders = (entry.name for entry in val.iterdir() if entry.is_dir())
+    kinds = sorted(name for name in folders if not is_hidden(name))
     if kinds != list(KINDS):
         raise ValueError(
             f"{val} is not COCO-animals: expected the folders {', '.join(KINDS)}, got "
@@ -98,9 +99,7 @@ def _files(folder: Path, per_kind: int) -> list[Path]:
         )
     files = []
     for kind in KINDS:
-        images = sorted(
-            f for f in (val / kind).iterdir() if f.suffix.lower() in SUFFIXES
-        )
+        images = sorted(f for f in (val / kind).iterdir() if is_picture(f))
         if len(images) != per_kind:
             raise ValueError(
                 f"{val / kind} has {len(images)} images, expected {per_kind}; get the "

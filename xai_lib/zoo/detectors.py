@@ -135,9 +135,9 @@ class DlibFaces:
                 f"values from {float(images.min()):.3g} to {float(images.max()):.3g}"
             )
         pixels = (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu()
-        return [self._one(image.squeeze(2), images.device) for image in pixels]
+        return [self._one(image.squeeze(2)) for image in pixels]
 
-    def _one(self, pixels: Tensor, device: torch.device) -> Detection:
+    def _one(self, pixels: Tensor) -> Detection:
         found, margins, _ = self._detector.run(
             pixels.contiguous().numpy(), self.upsample, self.least_margin
         )
@@ -146,11 +146,8 @@ class DlibFaces:
             for face in found
         ]
         scores = torch.sigmoid(self.SLOPE * torch.tensor([*margins]))
-        return Detection(
-            torch.tensor(boxes).float().reshape(-1, 4).to(device),
-            scores.to(device),
-            torch.zeros(len(found), dtype=torch.int64, device=device),
-        )
+        labels = torch.zeros(len(found), dtype=torch.int64)
+        return Detection(torch.tensor(boxes), scores, labels)
 
 
 class TorchvisionDetector(nn.Module):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,10 +70,12 @@ def mnist(
         full: the 10,000 test images, downloaded once, instead of the packaged 1,000
             (100 of each class, in the order 0, 1, … 9, 0, 1, …).
         root: for `full`, the folder that holds, or shall hold, torchvision's
-            `MNIST/raw`; a cache folder by default.
+            `MNIST/raw`; a cache folder by default. In it the test images and labels
+            are enough, compressed or not.
 
     Raises:
-        ValueError: n below 1 or above what there is; a root without `full`.
+        ValueError: n below 1 or above what there is; a root without `full`; files
+            that are damaged or do not belong together.
         OfflineError: `full` without the files and without network.
     """
     return _load(_MNIST, n, full, root)
@@ -115,17 +121,64 @@ def _file(known: _Set) -> Path:
 
 def _full(known: _Set, root: str | Path | None) -> tuple[Tensor, Tensor]:
     folder = Path(root) if root is not None else cache_path()
+    raw = folder / known.dataset.__name__ / "raw"
+    if not (_find(raw, "images-idx3") and _find(raw, "labels-idx1")):
+        try:
+            known.dataset(folder, train=False, download=True)
+        except (OSError, RuntimeError) as error:
+            raise OfflineError(
+                f"cannot download {known.title} ({error}). Where there is network, get "
+                f"its four files and put them into {raw.resolve()}; or leave out "
+                "full=True: the packaged 1,000 images work offline"
+            ) from error
+    (images_file,) = _find(raw, "images-idx3")[:1]
+    (labels_file,) = _find(raw, "labels-idx1")[:1]
+    images, labels = _read_idx(images_file), _read_idx(labels_file)
+    if images.shape[1:] != (28, 28):
+        raise ValueError(
+            f"{images_file} must hold images [N, 28, 28], got {list(images.shape)}"
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{labels_file} must hold [{len(images)}], a label for each image in "
+            f"{images_file.name}, got {list(labels.shape)}"
+        )
+    if int(labels.max()) >= len(known.categories):
+        raise ValueError(
+            f"{labels_file} must hold labels from 0 to {len(known.categories) - 1}, "
+            f"got {labels.max()}"
+        )
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def _find(raw: Path, part: str) -> list[Path]:
+    """The test set's file of a part, under the names that are in use."""
+    names = (f"t10k-{part}-ubyte", f"t10k-{part.replace('-', '.')}-ubyte")
+    paths = (raw / (name + suffix) for name in names for suffix in ("", ".gz"))
+    return [path for path in paths if path.is_file()]
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of bytes, perhaps compressed, as uint8 of the shape that it tells.
+
+    Raises:
+        ValueError: not such a file, damaged, or of another length.
+    """
+    content = path.read_bytes()
     try:
-        # With the files in place, torchvision asks nothing of the network.
-        data = known.dataset(folder, train=False, download=True)
-    except (OSError, RuntimeError) as error:
-        raw = folder.resolve() / known.dataset.__name__ / "raw"
-        raise OfflineError(
-            f"cannot download {known.title} ({error}). Where there is network, get "
-            f"its four files and put them into {raw}; or leave out full=True: the "
-            "packaged 1,000 images work offline"
-        ) from error
-    return data.data, data.targets
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"cannot unpack {path}: {error}") from error
+    # Two zeros, the code of unsigned bytes, the number of dimensions, their sizes.
+    dims = content[3] if content[:3] == b"\0\0\x08" else 0
+    if dims not in (1, 3) or len(content) < 4 + 4 * dims:
+        raise ValueError(f"{path} is no IDX file of bytes: it begins {content[:4]!r}")
+    shape = struct.unpack_from(f">{dims}I", content, 4)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dims)
+    if len(values) != math.prod(shape) or not len(values):
+        raise ValueError(f"{path} tells {shape} and holds {len(values)} bytes")
+    return values.reshape(shape).copy()
 
 
 def rows() -> list[Row]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import torch
 from torchvision.datasets import VOCDetection
-from torchvision.transforms.functional import to_tensor
 
+from xai_lib.boxes import box_masks
 from xai_lib.paths import cache_path
-from xai_lib.zoo.annotated import Annotated
-from xai_lib.zoo.catalogue import Row
+from xai_lib.zoo.annotated import Annotated, naming, read_image
+from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.download import OfflineError, unpack
 
 # In alphabetical order, as in every list of results.
@@ -21,6 +23,7 @@ CATEGORIES = (
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
 )
+_INDEX = {name: index for index, name in enumerate(CATEGORIES)}
 
 
 class VOC07(Sequence[Annotated]):
@@ -29,13 +32,22 @@ class VOC07(Sequence[Annotated]):
     Masks are the pixels of the boxes, and objects that VOC flags as difficult are set
     aside, both as in TorchRay's pointing game. Images have their own sizes.
 
+    Asking for an image raises a ValueError that names the file and the object for
+    damaged files, classes that are not VOC's, sizes or boxes that do not belong to the
+    image, and coordinates below 1.
+
     Attributes:
         names: of the images, such as "000001".
     """
 
     def __init__(self, data: VOCDetection) -> None:
-        self._data = data
-        self.names = tuple(Path(file).stem for file in data.images)
+        # A blank line in the list is an image without a name.
+        self._files = [
+            (Path(image), Path(annotation))
+            for image, annotation in zip(data.images, data.annotations, strict=True)
+            if Path(image).name != ".jpg"
+        ]
+        self.names = tuple(image.stem for image, _ in self._files)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,27 +59,65 @@ class VOC07(Sequence[Annotated]):
     def __getitem__(self, index: int | slice) -> Annotated | list[Annotated]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        picture, tree = self._data[index]
-        image = to_tensor(picture)[None]
-        objects = tree["annotation"]["object"]
-        boxes = torch.zeros(len(objects), 4)
-        masks = torch.zeros(len(objects), *image.shape[2:], dtype=torch.bool)
-        for box, mask, found in zip(boxes, masks, objects, strict=True):
-            x0, y0, x1, y1 = (
-                round(float(found["bndbox"][edge]))
-                for edge in ("xmin", "ymin", "xmax", "ymax")
-            )
-            # VOC counts pixels from 1, and the last one is inside.
-            box[:] = torch.tensor([x0 - 1, y0 - 1, x1, y1])
-            mask[y0 - 1 : y1, x0 - 1 : x1] = True
+        file, annotation = self._files[index]
+        with naming(str(annotation)):
+            tree = ElementTree.parse(annotation).getroot()
+            if tree.tag != "annotation":
+                raise ValueError(f"expected <annotation>, got <{tree.tag}>")
+            told = None
+            if (size := tree.find("size")) is not None:
+                width, height = _numbers(size, "width", "height")
+                told = (width, height)
+        image = read_image(file, told)
+        boxes, classes, set_aside = [], [], []
+        masks = [torch.zeros(0, *image.shape[2:], dtype=torch.bool)]
+        for number, node in enumerate(tree.findall("object"), 1):
+            with naming(f"{annotation}, object {number}"):
+                classes.append(lookup(_INDEX, _text(node, "name"), "class of VOC"))
+                boxes.append(_box(node.find("bndbox")))
+                set_aside.append(_flag(node.findtext("difficult", "")))
+                masks.append(box_masks(torch.tensor(boxes[-1:]), *image.shape[2:]))
         return Annotated(
             image,
-            boxes,
-            torch.tensor([CATEGORIES.index(o["name"]) for o in objects]).long(),
-            masks,
-            torch.tensor([o["difficult"] == "1" for o in objects]).bool(),
+            torch.tensor(boxes).float().reshape(-1, 4),
+            torch.tensor(classes).long(),
+            torch.cat(masks),
+            torch.tensor(set_aside).bool(),
             CATEGORIES,
         )
+
+
+def _text(node: Element, tag: str) -> str:
+    text = (node.findtext(tag) or "").strip()
+    if not text:
+        raise ValueError(f"<{tag}> is missing or empty")
+    return text
+
+
+def _numbers(node: Element, *tags: str) -> list[int]:
+    # Some exporters write fractions of a pixel.
+    return [round(float(_text(node, tag))) for tag in tags]
+
+
+def _box(node: Element | None) -> list[float]:
+    """The edges of a box; VOC counts pixels from 1, and the last one is inside."""
+    if node is None:
+        raise ValueError("<bndbox> is missing")
+    x0, y0, x1, y1 = _numbers(node, "xmin", "ymin", "xmax", "ymax")
+    if x0 < 1 or y0 < 1:
+        raise ValueError(
+            f"the box starts at x = {x0}, y = {y0}, but VOC counts pixels from 1; if "
+            "the exporter counted from 0, add 1 to every coordinate of the set"
+        )
+    if x1 < x0 or y1 < y0:
+        raise ValueError(f"the box runs from {x0}, {y0} back to {x1}, {y1}")
+    return [x0 - 1, y0 - 1, x1, y1]
+
+
+def _flag(text: str) -> bool:
+    """VOC writes 0 or 1, others the words or nothing."""
+    known = {"": False, "0": False, "false": False, "1": True, "true": True}
+    return lookup(known, text.strip().lower(), "flag <difficult>")
 
 
 def load(path: str | Path | None = None) -> VOC07:
