@@ -12,8 +12,8 @@ from captum._utils.models.linear_model import SkLearnRidge
 from skimage.segmentation import slic
 from torch import Tensor
 
-from xai_lib.arguments import check_count, expand_baselines, pick
-from xai_lib.attribution import BlackBoxAttribution, generator, progress
+from xai_lib.arguments import check_count, check_seed, expand_baselines, pick
+from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
 
 # Queries handed to the black box at once; it splits them as the hardware likes.
 QUERIES_PER_CALL = 64
@@ -125,7 +125,7 @@ class LIME(BlackBoxAttribution):
         self.n_samples = check_count("n_samples", n_samples, at_least=2)
         self.n_segments = check_count("n_segments", n_segments, at_least=2)
         self.baselines = baselines
-        self.seed = check_count("seed", seed, at_least=0)
+        self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         baselines = expand_baselines(self.baselines, inputs)
@@ -142,9 +142,10 @@ class LIME(BlackBoxAttribution):
         source = generator(self.seed)
 
         def samples(_: Tensor, num_interp_features: int, **__: Any) -> Iterator[Tensor]:
-            yield torch.ones(1, num_interp_features, device=image.device)
+            shape = (1, num_interp_features)
+            yield image.new_ones(shape, dtype=torch.float32)
             while True:
-                seen = torch.rand(1, num_interp_features, generator=source) < 0.5
+                seen = torch.rand(shape, generator=source, **DRAWN) < 0.5
                 yield seen.to(image.device, torch.float32)
 
         def weight(_: Tensor, __: Tensor, seen: Tensor, **___: Any) -> Tensor:

@@ -27,8 +27,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number, pick
-from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+from xai_lib.arguments import (
+    check_count,
+    check_inputs,
+    check_number,
+    check_seed,
+    pick,
+)
+from xai_lib.attribution import (
+    DRAWN,
+    BlackBoxAttribution,
+    accumulator,
+    as_maps,
+    chunks,
+    generator,
+    progress,
+)
 
 CHUNK = 64  # masks drawn at once
 
@@ -58,12 +72,13 @@ class RISE(BlackBoxAttribution):
         self.p = check_number("p", p, 0, 1)
         if p in (0, 1):
             raise ValueError(f"p must be above 0 and below 1, got {p}: no mask varies")
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        return self._average(inputs.detach(), lambda scores: scores, show_progress)
+        maps = self._average(inputs.detach(), lambda scores: scores, show_progress)
+        return as_maps(maps, inputs)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         def of_target(scores: Tensor) -> Tensor:
@@ -77,14 +92,15 @@ class RISE(BlackBoxAttribution):
     ) -> Tensor:
         """Propose masks, query the model, aggregate the answers."""
         n, _, height, width = inputs.shape
-        total = coverage = inputs.new_zeros(())
+        total = coverage = inputs.new_zeros((), dtype=accumulator(inputs))
         blocks = math.ceil(self.n_samples / CHUNK)
         masks_of = self.masks(height, width)
         for masks in progress(masks_of, show_progress, blocks, "RISE"):
-            masks = masks.to(inputs)
+            masks = masks.to(total)
+            shown = masks.to(inputs)
 
-            def masked(i: slice, j: slice, masks: Tensor = masks) -> Tensor:
-                return inputs[i, None] * masks[None, j, None]
+            def masked(i: slice, j: slice, shown: Tensor = shown) -> Tensor:
+                return inputs[i, None] * shown[None, j, None]
 
             scores = keep(self.blackbox.versions(n, len(masks), masked)).to(masks)
             total = total + torch.einsum("nmk,mhw->nkhw", scores, masks)
@@ -101,13 +117,14 @@ class RISE(BlackBoxAttribution):
         rows, columns = (upsampling(self.grid, size) for size in (height, width))
         for m in chunks(self.n_samples, CHUNK):
             cells = (
-                torch.rand(m, self.grid, self.grid, generator=rng) < self.p
+                torch.rand(m, self.grid, self.grid, generator=rng, **DRAWN) < self.p
             ).float()
             # All shifts are drawn, the last valid one included.
-            y = torch.randint(len(rows) - height + 1, (m, 1), generator=rng)
-            x = torch.randint(len(columns) - width + 1, (m, 1), generator=rng)
-            top = rows[y + torch.arange(height)]
-            left = columns[x + torch.arange(width)]
+            down, right = len(rows) - height + 1, len(columns) - width + 1
+            y = torch.randint(down, (m, 1), generator=rng, device="cpu")
+            x = torch.randint(right, (m, 1), generator=rng, device="cpu")
+            top = rows[y + torch.arange(height, device="cpu")]
+            left = columns[x + torch.arange(width, device="cpu")]
             yield top @ cells @ left.transpose(1, 2)
 
 
@@ -118,4 +135,5 @@ def upsampling(grid: int, size: int) -> Tensor:
     `size` and the mask can be shifted by that much (Petsiuk et al., section 3.2).
     """
     length = (grid + 1) * math.ceil(size / grid)
-    return F.interpolate(torch.eye(grid)[None], size=length, mode="linear")[0].T
+    cells = torch.eye(grid, dtype=torch.float32, device="cpu")[None]
+    return F.interpolate(cells, size=length, mode="linear")[0].T

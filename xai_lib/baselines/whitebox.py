@@ -15,8 +15,21 @@ import captum.attr
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number, expand_baselines, pick
-from xai_lib.attribution import Attribution, chunks, generator, progress
+from xai_lib.arguments import (
+    check_count,
+    check_number,
+    check_seed,
+    expand_baselines,
+    pick,
+)
+from xai_lib.attribution import (
+    DRAWN,
+    Attribution,
+    accumulator,
+    chunks,
+    generator,
+    progress,
+)
 from xai_lib.blackbox import BlackBox, NonFiniteOutput
 
 # Numbers per forward and backward pass: 6 photographs at 224² on a CPU, where larger
@@ -112,22 +125,23 @@ class SmoothGrad(WhiteBoxAttribution):
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples)
         self.stdev = check_number("stdev", stdev, 0)
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         source = generator(self.seed)
         copies = max(1, batch_rows(inputs, inputs.device) // len(inputs))
-        total = torch.zeros_like(inputs)
+        total = torch.zeros_like(inputs, dtype=accumulator(inputs))
         counts = list(chunks(self.n_samples, copies))
         for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
             # One draw per copy: the same numbers however many go into one pass.
             draws = [
-                torch.randn(inputs.shape[1:], generator=source) for _ in range(count)
+                torch.randn(inputs.shape[1:], generator=source, **DRAWN)
+                for _ in range(count)
             ]
             noise = self.stdev * torch.stack(draws).to(inputs)
             noisy = (inputs + noise[:, None]).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
-            total += maps.view(count, *inputs.shape).sum(dim=0)
+            total += maps.to(total).view(count, *inputs.shape).sum(dim=0)
         return total / self.n_samples
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:

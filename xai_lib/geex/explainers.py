@@ -30,7 +30,7 @@ from xai_lib.arguments import (
     pick,
     resolve_target,
 )
-from xai_lib.attribution import BlackBoxAttribution, progress
+from xai_lib.attribution import BlackBoxAttribution, accumulator, as_maps, progress
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
 
@@ -73,9 +73,10 @@ class EstimatedGradient(BlackBoxAttribution):
         classes = resolve_target(self._scores, inputs, target)
         mean = self._mean(inputs, self._of_target(classes), True, show_progress)
         factor = self._factor(inputs)
+        error = factor.abs() * mean.standard_error(self.stdevs)[:, 0]
         return Estimate(
-            factor * mean.gradient(self.stdevs)[:, 0],
-            factor.abs() * mean.standard_error(self.stdevs)[:, 0],
+            as_maps(factor * mean.gradient(self.stdevs)[:, 0], inputs),
+            error.to(inputs.dtype),
         )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
@@ -92,7 +93,8 @@ class EstimatedGradient(BlackBoxAttribution):
             )
         inputs = inputs.detach()
         mean = self._mean(inputs, lambda scores: scores, False, show_progress)
-        return self._factor(inputs)[:, None] * mean.gradient(self.stdevs)
+        maps = self._factor(inputs)[:, None] * mean.gradient(self.stdevs)
+        return as_maps(maps, inputs)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         mean = self._mean(inputs, self._of_target(target), False, show_progress)
@@ -124,8 +126,8 @@ class EstimatedGradient(BlackBoxAttribution):
         mean, memory = ScoreFunctionMean(search, with_error), Memory()
         bar = progress(search, show_progress, len(search), type(self).__name__)
         for noise in bar:
-            noise = noise.to(inputs)
-            make = self._queries(inputs, noise, mean, memory)
+            noise = noise.to(inputs.device, accumulator(inputs))
+            make = self._queries(inputs, noise.to(inputs), mean, memory)
             scores = self.blackbox.versions(len(inputs), len(noise), make)
             mean.add(loss(scores), noise)
         return mean
@@ -261,8 +263,8 @@ class IGEEX(EstimatedGradient):
         """x' + α (x − x') + σ ε, direction i at α = (⌊i k / n⌋ + ½) / k."""
         n, pair = mean.search.n_directions, 2 if mean.search.mirrored else 1
         steps = n if self.n_steps is None else self.n_steps
-        i = torch.arange(mean.done, mean.done + len(noise) // pair)
-        middle = ((i * steps) // n + 0.5) / steps
+        i = torch.arange(mean.done, mean.done + len(noise) // pair, device="cpu")
+        middle = (((i * steps) // n).float() + 0.5) / steps
         alpha = middle.repeat(pair).to(inputs).view(-1, *[1] * (inputs.ndim - 1))
         # What all images share is summed once: (1 − α) x' + σ ε.
         root = expand_baselines(self.baselines, inputs)[0]
@@ -286,12 +288,12 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.numbers = torch.empty(0)
+        self.numbers: Tensor | None = None
 
     def like(self, x: Tensor, e: Tensor) -> Tensor:
         """Room for what x and e broadcast to."""
         shape = torch.broadcast_shapes(x.shape, e.shape)
-        if self.numbers.numel() < shape.numel():
+        if self.numbers is None or self.numbers.numel() < shape.numel():
             self.numbers = x.new_empty(shape.numel())
         return self.numbers[: shape.numel()].view(shape)
 
