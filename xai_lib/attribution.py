@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -108,6 +109,19 @@ class BlackBoxAttribution(Attribution):
 
     def _scores(self, inputs: Tensor) -> Tensor:
         return self.blackbox(inputs)
+
+
+@contextmanager
+def default_device(device: torch.device | str) -> Iterator[None]:
+    """Where tensors are made that name no device, as other libraries make them.
+
+    Theirs belong on the CPU, those of a user's model on the user's default device.
+    """
+    if torch.get_default_device() == torch.device(device):
+        yield  # a context would slow down every call of torch
+    else:
+        with torch.device(device):
+            yield
 
 
 def accumulator(inputs: Tensor) -> torch.dtype:

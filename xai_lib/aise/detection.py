@@ -19,7 +19,8 @@ from torchvision.ops import box_iou
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_inputs, check_numbers
+from xai_lib.attribution import as_maps
 from xai_lib.blackbox import BlackBox
 
 
@@ -50,7 +51,7 @@ def detection_score(detections: Sequence[Detection], box: Tensor, label: int) ->
     Raises:
         TypeError: what the detector returned is not a `Detection` per image.
     """
-    wanted = torch.as_tensor(box, dtype=torch.float32).reshape(1, 4)
+    wanted = torch.as_tensor(box, dtype=torch.float32, device="cpu").reshape(1, 4)
     scores = []
     for found in detections:
         if not isinstance(found, Detection):
@@ -63,7 +64,7 @@ def detection_score(detections: Sequence[Detection], box: Tensor, label: int) ->
         boxes = found.boxes[same].float()
         iou = box_iou(wanted.to(boxes.device), boxes)[0]
         product = (iou * found.scores[same]).cpu()
-        scores.append(product.max() if len(product) else torch.zeros(()))
+        scores.append(product.max() if len(product) else product.new_zeros(()))
     return torch.stack(scores)
 
 
@@ -99,14 +100,9 @@ class AISEDetection:
         if not callable(detector):
             raise TypeError(f"detector must be callable, got {type(detector).__name__}")
         self.detector = detector
-        self.kernel_divisors = tuple(kernel_divisors)
-        if not self.kernel_divisors:
-            raise ValueError("kernel_divisors must hold at least one number, got none")
-        for divisor in self.kernel_divisors:
-            if check_number("kernel_divisors", divisor, 0) == 0:
-                raise ValueError(
-                    f"kernel_divisors must be above 0, got {kernel_divisors}"
-                )
+        self.kernel_divisors = check_numbers("kernel_divisors", kernel_divisors, 0)
+        if 0 in self.kernel_divisors:
+            raise ValueError(f"kernel_divisors must be above 0, got {kernel_divisors}")
         self.settings: dict[str, Any] = {
             "sampler": sampler,
             "n_samples": n_samples,
@@ -133,7 +129,7 @@ class AISEDetection:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         maps = self.sample(inputs, box, label, show_progress=show_progress).maps
-        return maps.sum(dim=1, keepdim=True).to(inputs)
+        return as_maps(maps.sum(dim=1, keepdim=True).to(inputs.device), inputs)
 
     def sample(
         self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
@@ -178,10 +174,10 @@ def place(
     Raises:
         ValueError: the box is not finite, has no area, or lies outside the image.
     """
-    corners = torch.as_tensor(box, dtype=torch.float64)
+    corners = torch.as_tensor(box, dtype=torch.float64, device="cpu")
     if corners.shape != (4,) or not bool(corners.isfinite().all()):
         raise ValueError(f"box must be 4 finite numbers x0, y0, x1, y1, got {box}")
-    x0, y0, x1, y1 = (corners / torch.tensor([width, height] * 2)).tolist()
+    x0, y0, x1, y1 = (corners / corners.new_tensor([width, height] * 2)).tolist()
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"box must have x0 < x1 and y0 < y1, got {box}")
     if x1 <= 0 or y1 <= 0 or x0 >= 1 or y0 >= 1:

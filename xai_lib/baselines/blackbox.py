@@ -13,7 +13,13 @@ from skimage.segmentation import slic
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_seed, expand_baselines, pick
-from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
+from xai_lib.attribution import (
+    DRAWN,
+    BlackBoxAttribution,
+    default_device,
+    generator,
+    progress,
+)
 
 # Queries handed to the black box at once; it splits them as the hardware likes.
 QUERIES_PER_CALL = 64
@@ -136,8 +142,11 @@ class LIME(BlackBoxAttribution):
     def _of_one(self, image: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
         """The map `[1, H, W]` of one image `[C, H, W]`."""
 
+        users = torch.get_default_device()
+
         def score(images: Tensor) -> Tensor:
-            return pick(self.blackbox(images), target.expand(len(images)))
+            with default_device(users):
+                return pick(self.blackbox(images), target.expand(len(images)))
 
         source = generator(self.seed)
 
@@ -153,7 +162,7 @@ class LIME(BlackBoxAttribution):
             return (-(distance**2) / (2 * 0.25**2)).exp()
 
         # Captum's data loader draws a number that nothing depends on.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), default_device("cpu"):
             drawn = captum.attr.Lime(
                 score, SkLearnRidge(alpha=1.0), weight, samples
             ).attribute(

@@ -76,8 +76,9 @@ class DRISE:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         label = check_count("label", label, at_least=0)
-        boxes = torch.as_tensor(box, dtype=torch.float32)[None]
-        found = Detection(boxes, torch.ones(1), torch.tensor([label]))
+        boxes = torch.as_tensor(box, dtype=torch.float32, device="cpu")[None]
+        labels = torch.tensor([label], device="cpu")
+        found = Detection(boxes, boxes.new_ones(1), labels)
         return self.attribute_all(inputs, found, show_progress=show_progress)
 
     def attribute_all(

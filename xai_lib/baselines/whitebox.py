@@ -25,8 +25,8 @@ from xai_lib.arguments import (
 from xai_lib.attribution import (
     DRAWN,
     Attribution,
-    accumulator,
     chunks,
+    default_device,
     generator,
     progress,
 )
@@ -130,7 +130,7 @@ class SmoothGrad(WhiteBoxAttribution):
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         source = generator(self.seed)
         copies = max(1, batch_rows(inputs, inputs.device) // len(inputs))
-        total = torch.zeros_like(inputs, dtype=accumulator(inputs))
+        total = torch.zeros_like(inputs)
         counts = list(chunks(self.n_samples, copies))
         for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
             # One draw per copy: the same numbers however many go into one pass.
@@ -141,7 +141,7 @@ class SmoothGrad(WhiteBoxAttribution):
             noise = self.stdev * torch.stack(draws).to(inputs)
             noisy = (inputs + noise[:, None]).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
-            total += maps.to(total).view(count, *inputs.shape).sum(dim=0)
+            total += maps.view(count, *inputs.shape).sum(dim=0)
         return total / self.n_samples
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
@@ -172,16 +172,20 @@ class IntegratedGradients(WhiteBoxAttribution):
         self.n_steps = check_count("n_steps", n_steps)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        def score(points: Tensor, classes: Tensor) -> Tensor:
-            return target_scores(self.forward_func, points, classes)
+        users = torch.get_default_device()
 
-        return captum.attr.IntegratedGradients(score).attribute(
-            inputs,
-            expand_baselines(self.baselines, inputs),
-            additional_forward_args=target,
-            n_steps=self.n_steps,
-            internal_batch_size=batch_rows(inputs, inputs.device),
-        )
+        def score(points: Tensor, classes: Tensor) -> Tensor:
+            with default_device(users):
+                return target_scores(self.forward_func, points, classes)
+
+        with default_device("cpu"):
+            return captum.attr.IntegratedGradients(score).attribute(
+                inputs,
+                expand_baselines(self.baselines, inputs),
+                additional_forward_args=target,
+                n_steps=self.n_steps,
+                internal_batch_size=batch_rows(inputs, inputs.device),
+            )
 
 
 def target_scores(forward_func: Callable, inputs: Tensor, target: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import Target, check_count, check_number
-from xai_lib.attribution import progress
+from xai_lib.arguments import Target, check_count, check_number, check_seed
+from xai_lib.attribution import DRAWN, default_device, progress
 from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
@@ -91,7 +91,7 @@ class StochasticPertMap(PertMap):
         self.n_samples = check_count("n_samples", n_samples)
         self.penalty = None if penalty is None else check_number("penalty", penalty, 0)
         self.bound = check_positive("bound", bound)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.optimizer = _optimizer(optimizer, self.lr)
 
     def solve(
@@ -146,9 +146,9 @@ class StochasticPertMap(PertMap):
         w = torch.zeros_like(inputs)
         # A parameter per image: one image's step never depends on another's.
         optimizer = self.optimizer(each := list(w.unbind()), lr=self.lr)
-        history = torch.empty(3, self.n_iterations, len(inputs)).to(inputs)
+        history = inputs.new_empty(3, self.n_iterations, len(inputs))
         for k in iterations:
-            t = torch.empty(self.n_samples, *inputs.shape[1:]).to(inputs)
+            t = inputs.new_empty(self.n_samples, *inputs.shape[1:])
             t.uniform_(-1, 1, generator=rng)
             hinge, slope = torch.zeros_like(history[0, 0]), torch.zeros_like(w)
             for draws in t.chunk(passes):
@@ -163,7 +163,8 @@ class StochasticPertMap(PertMap):
             # Optimisers minimise: they get the gradient of minus (3.3).
             for parameter, gradient in zip(each, penalty * slope - 1, strict=True):
                 parameter.grad = gradient
-            optimizer.step()
+            with default_device("cpu"):  # where Adam counts its steps
+                optimizer.step()
             w.clamp_(0, self.bound)
         return w, history
 
@@ -202,11 +203,12 @@ def _optimizer(
             "for settings of your own, use functools.partial(torch.optim.SGD, ...)"
         )
     # One step on one number tells now what would else fail in the first iteration.
-    trial = torch.zeros(1)
-    trial.grad = torch.ones(1)
+    trial = torch.zeros(1, **DRAWN)
+    trial.grad = torch.ones_like(trial)
     try:
-        built = optimizer([trial], lr=lr)
-        built.step()
+        with default_device("cpu"):
+            built = optimizer([trial], lr=lr)
+            built.step()
     except Exception as error:
         raise TypeError(
             f"optimizer must be built from (parameters, lr) and step without a "
