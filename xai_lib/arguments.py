@@ -115,7 +115,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def check_target(target: Target, n: int) -> Tensor | None:
+def check_target(target: Target, n: int, name: str = "target") -> Tensor | None:
     """Return the target as an int64 tensor `[n]` on the CPU, or None if it is None.
 
     Raises:
@@ -133,15 +133,15 @@ def check_target(target: Target, n: int) -> Tensor | None:
         listed = [c.tolist() if isinstance(c, Tensor) else c for c in target]
         shape = [len(target)]
     if shape not in ([], [n]):
-        raise ValueError(f"target must be one class or {n} classes [{n}], got {shape}")
+        raise ValueError(f"{name} must be one class or a tensor [{n}], got {shape}")
     classes = listed if shape else [listed] * n
     for c in classes:
         if isinstance(c, bool) or not isinstance(c, numbers.Integral):
-            raise TypeError(f"target must be an int, integers [N] or None, got {c!r}")
+            raise TypeError(f"{name} must be an int, a tensor [N] or None, got {c!r}")
         if c < 0:
-            raise ValueError(f"target must not be negative, got {c}")
+            raise ValueError(f"{name} must not be negative, got {c}")
         if c >= 2**63:
-            raise ValueError(f"target {c} is out of range: no model has so many scores")
+            raise ValueError(f"{name} {c} is out of range: no model has so many scores")
     return torch.tensor([int(c) for c in classes], dtype=torch.int64, device="cpu")
 
 

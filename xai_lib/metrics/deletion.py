@@ -107,7 +107,7 @@ def _curve(
     blackbox = as_blackbox(forward_func)
     classes = resolve_target(blackbox, inputs, target)
     rank = ranks(attributions.sum(dim=1, keepdim=True), descending=True)
-    counts = torch.arange(steps + 1) * n_pixels // steps
+    counts = torch.arange(steps + 1, device="cpu") * n_pixels // steps
     empty = torch.full_like(inputs, baseline)
     start, end = (inputs, empty) if delete else (empty, inputs)
     scores = sweep(blackbox, start, end, rank, counts)

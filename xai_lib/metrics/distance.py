@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import check_inputs
+from xai_lib.attribution import accumulator
 
 
 def map_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -37,13 +38,13 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
             "first and second must be maps of the same images, got shapes "
             f"{list(first.shape)} and {list(second.shape)}"
         )
-    difference = _scaled(first) - _scaled(second.to(first))
+    difference = _scaled(first) - _scaled(second.to(first.device))
     columns = torch.linalg.vector_norm(difference, dim=1)
     return columns.sum(dim=1) / difference[0].numel()
 
 
 def _scaled(maps: Tensor) -> Tensor:
     """Summed over the channels, and with a largest absolute value of 1: `[N, H, W]`."""
-    summed = maps.sum(dim=1)
+    summed = maps.sum(dim=1, dtype=accumulator(maps))
     largest = summed.abs().amax(dim=(1, 2), keepdim=True)
     return summed / torch.where(largest > 0, largest, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number
+from xai_lib.arguments import check_count, check_number, check_seed
 
 
 def bootstrap_mean(
@@ -20,21 +20,26 @@ def bootstrap_mean(
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
             curve's points stay together.
         level: coverage.
+        n_resamples, seed: of the bootstrap.
 
     Returns:
         The lower and upper ends, each `[...]`.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name; values that are not finite.
     """
     check_number("level", level, 0, 1)
     check_count("n_resamples", n_resamples)
-    rows = (
-        values.detach().cpu().double().flatten(1)
-        if values.ndim > 1
-        else (values.detach().cpu().double()[:, None])
-    )
-    n = check_count("the number of images", len(rows))
+    check_seed(seed)
+    if not isinstance(values, Tensor) or values.ndim < 1:
+        raise TypeError(f"values must be a tensor [N, ...], got {values!r}")
+    if not bool(values.isfinite().all()):
+        raise ValueError("values must be finite, got NaN or infinity")
+    n = check_count("the number of images", len(values))
+    rows = values.detach().cpu().double().view(n, -1)
     means = shares_drawn(n, n_resamples, seed) @ rows
     tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
+    low, high = means.quantile(means.new_tensor([tail, 1 - tail]), dim=0)
     return low.view(values.shape[1:]), high.view(values.shape[1:])
 
 

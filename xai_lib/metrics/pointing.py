@@ -26,7 +26,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_inputs, check_number, check_seed
 from xai_lib.metrics.intervals import shares_drawn
 
 
@@ -126,12 +126,14 @@ class PointingGame(NamedTuple):
         not enter its mean.
         """
         check_count("n_resamples", n_resamples)
+        check_seed(seed)
         images, row = self.image.unique(return_inverse=True)
         classes, column = self.target.unique(return_inverse=True)
         n = check_count("the number of pairs", len(images))
-        empty = torch.zeros(n, len(classes), dtype=torch.float64)
-        ones = torch.ones(len(row), dtype=torch.float64)
-        hits = empty.index_put((row, column), self.hits.double(), accumulate=True)
+        of_pairs = self.hits.double()
+        empty = of_pairs.new_zeros(n, len(classes))
+        ones = torch.ones_like(of_pairs)
+        hits = empty.index_put((row, column), of_pairs, accumulate=True)
         pairs = empty.index_put((row, column), ones, accumulate=True)
         drawn = shares_drawn(n, n_resamples, seed)
         return ((drawn @ hits) / (drawn @ pairs)).nanmean(dim=1)
@@ -141,8 +143,8 @@ class PointingGame(NamedTuple):
     ) -> tuple[float, float]:
         """The percentile bootstrap interval of the accuracy, over images."""
         tail = (1 - check_number("level", level, 0, 1)) / 2
-        ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-        low, high = self.bootstrap(n_resamples, seed).quantile(ends)
+        drawn = self.bootstrap(n_resamples, seed)
+        low, high = drawn.quantile(drawn.new_tensor([tail, 1 - tail]))
         return float(low), float(high)
 
 
@@ -156,8 +158,8 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
         got = list(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
         raise ValueError(f"boxes must be a tensor [k, 4], got {got}")
-    x = torch.arange(check_count("width", width)) + 0.5
-    y = torch.arange(check_count("height", height)) + 0.5
+    x = torch.arange(check_count("width", width), device="cpu").float() + 0.5
+    y = torch.arange(check_count("height", height), device="cpu").float() + 0.5
     x0, y0, x1, y1 = boxes.cpu()[:, :, None].unbind(1)
     columns, rows = (x0 <= x) & (x < x1), (y0 <= y) & (y < y1)
     return rows[:, :, None] & columns[:, None, :]

@@ -73,7 +73,9 @@ def max_sensitivity(
 
     def perturbed(images: Tensor) -> Tensor:
         # Captum asks for one δ at a time, see below.
-        uniform = torch.rand(images.shape[1:], generator=source, dtype=torch.float64)
+        uniform = torch.rand(
+            images.shape[1:], generator=source, dtype=torch.float64, device="cpu"
+        )
         return images + ((2 * uniform - 1) * radius).to(images)
 
     def explained(images: Tensor) -> Tensor:

@@ -62,21 +62,28 @@ class COCO14(Sequence[Annotated]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         with Image.open(self._images / self.names[index]) as file:
-            image = to_tensor(file.convert("RGB"))[None]
+            image = to_tensor(file.convert("RGB"))[None].float()
         height, width = image.shape[2:]
         objects = self._objects.get(self._ids[index], [])
-        masks = torch.zeros(len(objects), height, width, dtype=torch.bool)
+        shape = (len(objects), height, width)
+        masks = torch.zeros(shape, dtype=torch.bool, device="cpu")
         for mask, found in zip(masks, objects, strict=True):
             mask |= _mask(found["segmentation"], height, width)
         # COCO tells the corner and the sides.
-        boxes = torch.tensor([o["bbox"] for o in objects]).float().reshape(-1, 4)
+        boxes = torch.tensor(
+            [o["bbox"] for o in objects], dtype=torch.float32, device="cpu"
+        ).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return Annotated(
             image,
             boxes,
-            torch.tensor([self._index[o["category_id"]] for o in objects]).long(),
+            torch.tensor(
+                [self._index[o["category_id"]] for o in objects],
+                dtype=torch.int64,
+                device="cpu",
+            ),
             masks,
-            torch.zeros(len(objects), dtype=torch.bool),
+            torch.zeros(len(objects), dtype=torch.bool, device="cpu"),
             CATEGORIES,
         )
 

@@ -85,7 +85,7 @@ class SceneDetector(nn.Module):
         for peak, edge in zip(peaks, edges, strict=True):
             label, row, column = (peak >= self.threshold).nonzero(as_tuple=True)
             scores = peak[label, row, column]
-            points = (torch.stack([column, row], dim=1) + 0.5) * STRIDE
+            points = (torch.stack([column, row], dim=1).to(edge) + 0.5) * STRIDE
             boxes = boxes_around(points, edge[:, row, column].T)
             boxes = clip_boxes_to_image(boxes, (height, width))
             best = batched_nms(boxes, scores, label, 0.5)
@@ -145,10 +145,11 @@ class DlibFaces:
             (face.left(), face.top(), face.right() + 1, face.bottom() + 1)
             for face in found
         ]
-        scores = torch.sigmoid(self.SLOPE * torch.tensor([*margins]))
+        margin = torch.tensor([*margins], dtype=torch.float32, device=device)
+        edges = torch.tensor(boxes, dtype=torch.float32, device=device)
         return Detection(
-            torch.tensor(boxes).float().reshape(-1, 4).to(device),
-            scores.to(device),
+            edges.reshape(-1, 4),
+            torch.sigmoid(self.SLOPE * margin),
             torch.zeros(len(found), dtype=torch.int64, device=device),
         )
 
@@ -222,7 +223,9 @@ def _torchvision(name: str) -> _Known:
         # torchvision's builder finds the file in its place, and knows which layers go
         # with it; but it would unpickle anything. This refuses all but tensors.
         torch.load(file, map_location="cpu", weights_only=True)
-        network = tv.get_model(name, weights=weights, weights_backbone=None)
+        with torch.device("cpu"):
+            network = tv.get_model(name, weights=weights, weights_backbone=None)
+        network = network.float()
         categories = tuple(weights.meta["categories"])
         detector = TorchvisionDetector(name, network, categories, threshold)
         return detector.eval().requires_grad_(False)

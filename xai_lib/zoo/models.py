@@ -33,9 +33,9 @@ def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d
     A layer that every tool knows: zennit, torch.fx, OpenVINO and Captum need no rule
     of their own for it.
     """
-    layer = nn.BatchNorm2d(len(mean), eps=0.0, affine=False)
-    layer.running_mean = torch.tensor(mean)
-    layer.running_var = torch.tensor(std).square()
+    layer = nn.BatchNorm2d(len(mean), eps=0.0, affine=False, device="cpu")
+    layer.running_mean = torch.tensor(mean, dtype=torch.float32, device="cpu")
+    layer.running_var = torch.tensor(std, dtype=torch.float32, device="cpu").square()
     return layer.eval()
 
 
@@ -242,9 +242,14 @@ def load(
         path = model.weights(show_progress)
         network.load_state_dict(model.convert(_read(path)), assign=True)
     else:
-        with torch.random.fork_rng(devices=[]):
+        default = torch.get_default_dtype()
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)
-            network = model.build()
+            torch.set_default_dtype(torch.float32)
+            try:
+                network = model.build()
+            finally:
+                torch.set_default_dtype(default)
     classifier = Classifier(
         name,
         network,

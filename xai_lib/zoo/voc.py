@@ -48,24 +48,32 @@ class VOC07(Sequence[Annotated]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         picture, tree = self._data[index]
-        image = to_tensor(picture)[None]
+        image = to_tensor(picture)[None].float()
         objects = tree["annotation"]["object"]
-        boxes = torch.zeros(len(objects), 4)
-        masks = torch.zeros(len(objects), *image.shape[2:], dtype=torch.bool)
+        boxes = image.new_zeros(len(objects), 4)
+        masks = image.new_zeros(len(objects), *image.shape[2:], dtype=torch.bool)
         for box, mask, found in zip(boxes, masks, objects, strict=True):
             x0, y0, x1, y1 = (
                 round(float(found["bndbox"][edge]))
                 for edge in ("xmin", "ymin", "xmax", "ymax")
             )
             # VOC counts pixels from 1, and the last one is inside.
-            box[:] = torch.tensor([x0 - 1, y0 - 1, x1, y1])
+            box[:] = box.new_tensor([x0 - 1, y0 - 1, x1, y1])
             mask[y0 - 1 : y1, x0 - 1 : x1] = True
         return Annotated(
             image,
             boxes,
-            torch.tensor([CATEGORIES.index(o["name"]) for o in objects]).long(),
+            torch.tensor(
+                [CATEGORIES.index(o["name"]) for o in objects],
+                dtype=torch.int64,
+                device="cpu",
+            ),
             masks,
-            torch.tensor([o["difficult"] == "1" for o in objects]).bool(),
+            torch.tensor(
+                [o["difficult"] == "1" for o in objects],
+                dtype=torch.bool,
+                device="cpu",
+            ),
             CATEGORIES,
         )
 
