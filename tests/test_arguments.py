@@ -201,7 +201,7 @@ def test_wrong_sequences(values: Any, error: type[Exception], message: str) -> N
         ([True, 1], TypeError, r"a tensor \[N\] or None, got True"),
         (torch.tensor([1.0, 2.0]), TypeError, r"a tensor \[N\] or None, got 1\.0"),
         (np.array([1.0, 2.0]), TypeError, r"a tensor \[N\] or None, got 1\.0"),
-        (torch.tensor([True, False]), TypeError, r"integers .* got True"),
+        (torch.tensor([True, False]), TypeError, r"a tensor .* got True"),
         (torch.tensor([1, 2, 3]), ValueError, r"a tensor \[2\], got \[3\]"),
         (torch.tensor([1]), ValueError, r"a tensor \[2\], got \[1\]"),
         ([1], ValueError, r"a tensor \[2\], got \[1\]"),
