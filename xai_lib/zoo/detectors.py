@@ -23,7 +23,8 @@ from torchvision.datasets import FashionMNIST
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from xai_lib.aise.detection import Detection
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_flag, check_inputs, check_number
+from xai_lib.attribution import default_device
 from xai_lib.paths import data_path
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.catalogue import Row, lookup
@@ -88,7 +89,8 @@ class SceneDetector(nn.Module):
             points = (torch.stack([column, row], dim=1).to(edge) + 0.5) * STRIDE
             boxes = boxes_around(points, edge[:, row, column].T)
             boxes = clip_boxes_to_image(boxes, (height, width))
-            best = batched_nms(boxes, scores, label, 0.5)
+            with default_device("cpu"):
+                best = batched_nms(boxes, scores, label, 0.5)
             found.append(Detection(boxes[best], scores[best], label[best]))
         return found
 
@@ -285,6 +287,7 @@ def load(
         CorruptDownload: what came is not the right file.
     """
     known = lookup(_DETECTORS, name, "detector")
+    check_flag("show_progress", show_progress)
     return known.build(_check_threshold(threshold), show_progress)
 
 

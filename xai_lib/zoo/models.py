@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST
 
+from xai_lib.arguments import check_flag
 from xai_lib.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
@@ -235,7 +236,8 @@ def load(
         CorruptDownload: what came is not the right file.
     """
     model = lookup(_MODELS, name, "model")
-    if pretrained:
+    check_flag("show_progress", show_progress)
+    if check_flag("pretrained", pretrained):
         # Built without memory, as the file brings all the numbers.
         with torch.device("meta"):
             network = model.build()
