@@ -53,20 +53,14 @@ def flipping(
         value: 0.5 is the paper's grey; 0 and 1 are the black and white of footnote 6.
 
     Raises:
-        TypeError, ValueError: a wrong argument, by name; a model of a single score.
+        TypeError, ValueError: a wrong argument, by name.
     """
     check_maps(attributions, inputs)
     check_number("value", value, float("-inf"))
     percents = check_numbers("quantiles", quantiles, 0, 100)
     taus = torch.tensor(percents, dtype=torch.float64, device="cpu")
     blackbox = as_blackbox(forward_func)
-    before = blackbox(inputs)
-    if before.shape[1] < 2:
-        raise ValueError(
-            "forward_func must return at least 2 scores per input, as a decision "
-            "between one cannot change; for one probability p, return [1 - p, p]"
-        )
-    decision = before.argmax(dim=1)
+    decision = blackbox(inputs).argmax(dim=1)
     # In whole numbers of features; floor(55 * 0.01 * 100) would be 54 in floats.
     counts = (taus * attributions[0].numel() / 100 + 1e-9).floor().long()
     flipped = torch.full_like(inputs, value)
