@@ -165,6 +165,20 @@ def resolve_target(forward_func: Any, inputs: Tensor, target: Target) -> Tensor:
     return forward_func(inputs).argmax(dim=1).cpu() if classes is None else classes
 
 
+def check_baselines(baselines: Any) -> float | Tensor:
+    """Return `baselines` if it is a finite number or a finite float tensor, else raise.
+
+    What a tensor is shaped like is checked by `expand_baselines`, with the inputs.
+    """
+    if not isinstance(baselines, Tensor):
+        return check_number("baselines", baselines, -float("inf"))
+    if not baselines.is_floating_point():
+        raise TypeError(f"baselines must be floating point, got {baselines.dtype}")
+    if not bool(baselines.isfinite().all()):
+        raise ValueError("baselines must be finite, got NaN or infinity")
+    return baselines
+
+
 def expand_baselines(baselines: float | Tensor, inputs: Tensor) -> Tensor:
     """The reference of each input: `baselines` expanded to the shape of `inputs`.
 
@@ -172,16 +186,12 @@ def expand_baselines(baselines: float | Tensor, inputs: Tensor) -> Tensor:
         TypeError: neither a number nor a float tensor.
         ValueError: not finite, or a tensor that is not shaped like one input.
     """
+    baselines = check_baselines(baselines)
     if not isinstance(baselines, Tensor):
-        number = check_number("baselines", baselines, -float("inf"))
-        return torch.full_like(inputs, number)
-    if not baselines.is_floating_point():
-        raise TypeError(f"baselines must be floating point, got {baselines.dtype}")
+        return torch.full_like(inputs, baselines)
     if baselines.shape != inputs.shape[1:]:
         raise ValueError(
             f"baselines must be a number or shaped like one input, "
             f"{list(inputs.shape[1:])}, got {list(baselines.shape)}"
         )
-    if not bool(baselines.isfinite().all()):
-        raise ValueError("baselines must be finite, got NaN or infinity")
     return baselines.detach().to(inputs).expand_as(inputs)

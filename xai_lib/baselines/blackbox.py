@@ -12,7 +12,13 @@ from captum._utils.models.linear_model import SkLearnRidge
 from skimage.segmentation import slic
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_seed, expand_baselines, pick
+from xai_lib.arguments import (
+    check_baselines,
+    check_count,
+    check_seed,
+    expand_baselines,
+    pick,
+)
 from xai_lib.attribution import (
     DRAWN,
     BlackBoxAttribution,
@@ -52,7 +58,7 @@ class Occlusion(BlackBoxAttribution):
         forward_func: Callable,
         window: int = 12,
         stride: int | None = None,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
     ) -> None:
         super().__init__(forward_func)
         self.window = check_count("window", window)
@@ -62,7 +68,7 @@ class Occlusion(BlackBoxAttribution):
                 f"stride must be at most window ({self.window}), or pixels between "
                 f"two squares are never hidden; got {self.stride}"
             )
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         channels, height, width = inputs.shape[1:]
@@ -124,13 +130,13 @@ class LIME(BlackBoxAttribution):
         forward_func: Callable,
         n_samples: int = 1000,
         n_segments: int = 50,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples, at_least=2)
         self.n_segments = check_count("n_segments", n_segments, at_least=2)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:

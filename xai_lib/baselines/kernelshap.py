@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import (
+    check_baselines,
     check_count,
     check_inputs,
     check_seed,
@@ -74,13 +75,13 @@ class KernelSHAP(BlackBoxAttribution):
         forward_func: Callable,
         n_samples: int = 8000,
         n_segments: int = 50,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples, at_least=4)
         self.n_segments = check_count("n_segments", n_segments, at_least=2)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.seed = check_seed(seed)
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:

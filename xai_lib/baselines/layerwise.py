@@ -16,7 +16,7 @@ from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
 from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
-from xai_lib.arguments import check_number, expand_baselines, pick
+from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
@@ -148,9 +148,11 @@ class DeepLift(LayerwiseAttribution):
         ValueError: a map that does not sum to f_t(x) − f_t(x').
     """
 
-    def __init__(self, forward_func: nn.Module, baselines: float | Tensor = 0) -> None:
+    def __init__(
+        self, forward_func: nn.Module, baselines: float | Tensor = 0.0
+    ) -> None:
         super().__init__(forward_func)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
 
     def _rewritten(self) -> fx.GraphModule:
         return rewrite.windowed_max_pools(rewrite.explicit_layers(self.forward_func))

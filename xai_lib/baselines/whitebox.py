@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import (
+    check_baselines,
     check_count,
     check_number,
     check_seed,
@@ -165,10 +166,10 @@ class IntegratedGradients(WhiteBoxAttribution):
     """
 
     def __init__(
-        self, forward_func: Callable, baselines: float | Tensor = 0, n_steps: int = 50
+        self, forward_func: Callable, baselines: float | Tensor = 0.0, n_steps: int = 50
     ) -> None:
         super().__init__(forward_func)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.n_steps = check_count("n_steps", n_steps)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:

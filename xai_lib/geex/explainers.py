@@ -22,6 +22,7 @@ from torch import Tensor
 
 from xai_lib.arguments import (
     Target,
+    check_baselines,
     check_choice,
     check_count,
     check_inputs,
@@ -241,13 +242,13 @@ class IGEEX(EstimatedGradient):
         stdevs: float = 0.5,
         noise: str = "mirrored",
         mask_size: int | None = None,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         n_steps: int | None = None,
         loss: str = "score",
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func, n_samples, stdevs, noise, mask_size, loss, seed)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.n_steps = n_steps
         if n_steps is not None:
             each = check_count("n_steps", n_steps) * (2 - (noise == "independent"))
