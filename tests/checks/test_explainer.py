@@ -34,6 +34,8 @@ from xai_lib.baselines import (
     SmoothGrad,
 )
 from xai_lib.checks import Report, check_explainer
+from xai_lib.checks.properties import CHECKS
+from xai_lib.checks.properties.arguments import WRONG_SEEDS, WRONG_SETTINGS
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 
@@ -85,11 +87,18 @@ GEEX_LIKE = {"queries": 64, "per_channel": True, "rows": True}
 GERS_LIKE = {"queries": 64, "per_channel": True, "smallest": 2}
 GRADIENTS = {"needs": "gradients", "per_channel": True, "rows": True}
 LAYERS = {"needs": "layers", "per_channel": True, "rows": True}
+OWN_ANSWERS = "a detector has answers of its own"
+OUTPUTS = next(name for name in CHECKS if name.startswith("scores in a dictionary"))
 DETECTOR = {
     "exceptions": {
         "wrong targets are refused by name": "a label that is not found scores 0",
         "any callable is a model, as one on NumPy arrays; else it is refused by name": (
             "a detector takes tensors"
+        ),
+        "answers that are no scores are refused by name": OWN_ANSWERS,
+        OUTPUTS: OWN_ANSWERS,
+        "an answer that is not finite is refused, but for other classes at -inf": (
+            "a detector's scores lie in [0, 1]"
         ),
     }
 }
@@ -155,7 +164,10 @@ CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
                 "needs": "gradients",
                 "smallest": 2,
                 "exceptions": {
-                    CONSTANT: "a mask has its area, even where any would do"
+                    CONSTANT: "a mask has its area, even where any would do",
+                    "answers that are no scores are refused by name": (
+                        "the factor above stumbles over them first"
+                    ),
                 },
             },
         )
@@ -226,6 +238,19 @@ def test_explainer(make: Callable, facts: dict[str, Any], device: str) -> None:
         # `OfDetector` hides them; see test_wrong_settings_of_explainers_of_detectors.
         expected.add("wrong settings are refused by name, when the explainer is made")
     assert set(report.not_applicable) == expected
+
+
+@pytest.mark.parametrize("kind", [AISEDetection, DRISE])
+def test_wrong_settings_of_explainers_of_detectors(kind: type) -> None:
+    signature = inspect.signature(kind)
+    tried = 0
+    for name, parameter in signature.parameters.items():
+        wrong = WRONG_SETTINGS.get(type(parameter.default), ())
+        for value in WRONG_SEEDS if name == "seed" else wrong:
+            with pytest.raises((TypeError, ValueError), match=name):
+                kind(len, **{name: value})
+            tried += 1
+    assert tried > 15
 
 
 def explainers() -> set[type]:

@@ -21,9 +21,10 @@ from xai_lib.checks.properties.case import (
     prop,
 )
 
-# Half precision keeps 8 or 11 bits of each query; what is lost beyond that, as a share
-# of the largest value of a map, was lost by the method.
-HALF_TOLERANCE = 0.1
+# Half precision keeps 8 or 11 bits of each query, and a sampler that looks for the
+# best place may go elsewhere for the others. How far maps may be from those in double
+# precision: this share of their length.
+HALF_TOLERANCE = 0.25
 
 
 @prop("a finite map for each image, of the promised shape")
@@ -129,9 +130,10 @@ def _half(case: Case) -> None:
         case.expect_maps(maps, x)
         if maps.dtype != dtype:
             raise Violation(f"maps are {maps.dtype}, inputs {dtype}")
-        gap = difference(maps.double(), case.maps(x.double()))
+        expected = case.maps(x.double())
+        gap = float((maps.double() - expected).norm() / expected.norm())
         if not gap <= HALF_TOLERANCE:
-            raise Violation(f"{dtype}: maps differ by {gap:.2g} of their largest value")
+            raise Violation(f"{dtype}: maps differ by {gap:.2g} of their length")
 
 
 @prop("a map that is not finite is refused")
