@@ -159,7 +159,9 @@ class DeepLift(LayerwiseAttribution):
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         baselines = expand_baselines(self.baselines, inputs)
-        maps = captum.attr.DeepLift(self._copy).attribute(
+        # Captum's 1e-10 is zero in float16, where equal activations then give 0 / 0.
+        eps = max(1e-10, torch.finfo(inputs.dtype).tiny)
+        maps = captum.attr.DeepLift(self._copy, eps=eps).attribute(
             inputs, baselines, additional_forward_args=target
         )
         with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number, check_seed
-from xai_lib.attribution import DRAWN, default_device, progress
+from xai_lib.attribution import DRAWN, accumulator, default_device, progress
 from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
@@ -140,6 +140,13 @@ class StochasticPertMap(PertMap):
 
         Nothing here waits for the device: numbers are looked at by the caller.
         """
+        model, asked = self.forward_func, inputs.dtype
+        if accumulator(inputs) != asked:  # half precision would lose the steps
+
+            def model(points: Tensor) -> Tensor:
+                return self.forward_func(points.to(asked))
+
+            inputs = inputs.to(accumulator(inputs))
         penalty = 0.1 * inputs[0].numel() if self.penalty is None else self.penalty
         rng = torch.Generator(inputs.device).manual_seed(self.seed)
         passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
@@ -154,7 +161,7 @@ class StochasticPertMap(PertMap):
             for draws in t.chunk(passes):
                 v = w.clone().requires_grad_()
                 share = len(draws) / self.n_samples
-                loss = share * mean_hinge(self.forward_func, inputs, target, v, draws)
+                loss = share * mean_hinge(model, inputs, target, v, draws)
                 check_differentiable(loss)
                 slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
                 hinge += loss.detach()
