@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from xai_lib.arguments import (
     check_choice,
     check_count,
+    check_flag,
     check_inputs,
     check_number,
+    check_numbers,
+    check_seed,
     check_target,
     expand_baselines,
     pick,
@@ -43,6 +47,8 @@ def spoilt(value: float) -> torch.Tensor:
             r"inputs .*torch\.uint8.*inputs\.float\(\) / 255",
         ),
         (IMAGES > 0.5, TypeError, r"inputs must be floating point, got torch\.bool"),
+        (IMAGES.to(torch.float8_e5m2), TypeError, "inputs .*, got torch.float8_e5m2"),
+        (IMAGES + 0j, TypeError, "inputs must be floating point, got torch.complex64"),
         (IMAGES[0], ValueError, r"inputs .*\[3, 4, 5\].*\.unsqueeze\(0\)"),
         (IMAGES[0, 0], ValueError, r"inputs must be \[N, C, H, W\], got \[4, 5\]$"),
         (IMAGES[:0], ValueError, r"inputs must not be empty, got .*\[0, 3, 4, 5\]"),
@@ -117,9 +123,71 @@ def test_a_number_without_limits_is_still_finite() -> None:
         check_number("value", -float("inf"), -float("inf"))
 
 
-def test_choices() -> None:
-    with pytest.raises(ValueError, match="side must be one of left, right; got 'up'"):
-        check_choice("side", "up", ("left", "right"))
+def test_numbers_beyond_all_floats_are_refused() -> None:
+    with pytest.raises(ValueError, match="p must be finite"):
+        check_number("p", 10**400, 0)
+
+
+@pytest.mark.parametrize("side", ["up", 1, None, ["left"]])
+def test_choices(side: Any) -> None:
+    message = re.escape(f"side must be one of left, right; got {side!r}")
+    with pytest.raises(ValueError, match=message):
+        check_choice("side", side, ("left", "right"))
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "False", "", 0, 1, None, [], torch.tensor(True)]
+)
+def test_flags_are_flags(value: Any) -> None:
+    with pytest.raises(TypeError, match="delete must be True or False, got"):
+        check_flag("delete", value)
+
+
+def test_a_flag_of_numpy_is_one() -> None:
+    assert check_flag("delete", np.bool_(True)) is True
+    assert check_flag("delete", False) is False
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [(-1, ValueError), (2**64, ValueError), (0.5, TypeError), (None, TypeError)],
+)
+def test_wrong_seeds(seed: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="seed must be"):
+        check_seed(seed)
+
+
+def test_every_seed_that_is_let_through_can_be_used() -> None:
+    for seed in (0, 2**63, 2**64 - 1):
+        torch.Generator().manual_seed(check_seed(seed))
+        np.random.default_rng(check_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "values", [(0.5, 1), [0.5, 1], np.array([0.5, 1]), torch.tensor([0.5, 1])]
+)
+def test_sequences_of_numbers(values: Any) -> None:
+    assert check_numbers("widths", values, 0) == (0.5, 1.0)
+    assert check_numbers("widths", range(3), 0) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (0.1, TypeError, r"widths must be a sequence .* such as \(0\.5,\), got 0\.1"),
+        (torch.tensor(0.1), TypeError, "widths must be a sequence of numbers"),
+        ("0.1", TypeError, "widths must be a sequence of numbers.*got '0.1'"),
+        ({0.1}, TypeError, "widths must be a sequence of numbers"),
+        (None, TypeError, "widths must be a sequence of numbers"),
+        ((), ValueError, "widths must hold at least one number"),
+        (np.ones((2, 2)), TypeError, r"widths must be a number, got \[1\.0, 1\.0\]"),
+        ((0.1, "x"), TypeError, "widths must be a number, got 'x'"),
+        ((0.1, -1), ValueError, "widths must be finite and at least 0, got -1"),
+    ],
+)
+def test_wrong_sequences(values: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_numbers("widths", values, 0)
 
 
 @pytest.mark.parametrize(
@@ -127,14 +195,24 @@ def test_choices() -> None:
     [
         (1.0, TypeError, r"target must be an int, a tensor \[N\] or None, got 1\.0"),
         (True, TypeError, "target must be an int.*got True"),
-        ([1, 2], TypeError, r"target must be an int.*got \[1, 2\]"),
-        (torch.tensor([1.0, 2.0]), TypeError, r"integers, got dtype torch\.float32"),
-        (torch.tensor([True, False]), TypeError, r"integers, got dtype torch\.bool"),
+        ("cat", TypeError, "target must be an int.*got 'cat'"),
+        ([1, 2.5], TypeError, r"a tensor \[N\] or None, got 2\.5"),
+        ([[1], [2]], TypeError, r"a tensor \[N\] or None, got \[1\]"),
+        ([True, 1], TypeError, r"a tensor \[N\] or None, got True"),
+        (torch.tensor([1.0, 2.0]), TypeError, r"a tensor \[N\] or None, got 1\.0"),
+        (np.array([1.0, 2.0]), TypeError, r"a tensor \[N\] or None, got 1\.0"),
+        (torch.tensor([True, False]), TypeError, r"a tensor .* got True"),
         (torch.tensor([1, 2, 3]), ValueError, r"a tensor \[2\], got \[3\]"),
         (torch.tensor([1]), ValueError, r"a tensor \[2\], got \[1\]"),
+        ([1], ValueError, r"a tensor \[2\], got \[1\]"),
+        ([], ValueError, r"a tensor \[2\], got \[0\]"),
         (torch.tensor([[1], [2]]), ValueError, r"a tensor \[2\], got \[2, 1\]"),
+        (np.array([[1], [2]]), ValueError, r"a tensor \[2\], got \[2, 1\]"),
         (-1, ValueError, "target must not be negative, got -1"),
         (torch.tensor([0, -3]), ValueError, "target must not be negative, got -3"),
+        ([0, -3], ValueError, "target must not be negative, got -3"),
+        (2**70, ValueError, f"target {2**70} is out of range"),
+        (np.array([2**63, 0], np.uint64), ValueError, "target .* is out of range"),
     ],
 )
 def test_wrong_targets(target: Any, error: type[Exception], message: str) -> None:
@@ -143,7 +221,17 @@ def test_wrong_targets(target: Any, error: type[Exception], message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "target", [2, np.int64(2), torch.tensor(2), torch.tensor([2, 2], dtype=torch.uint8)]
+    "target",
+    [
+        2,
+        np.int64(2),
+        [2, 2],
+        (np.int8(2), torch.tensor(2)),
+        np.array(2),
+        np.array([2, 2], np.uint16),
+        torch.tensor(2),
+        torch.tensor([2, 2], dtype=torch.uint8),
+    ],
 )
 def test_targets_become_one_class_per_image(target: Any) -> None:
     classes = check_target(target, 2)

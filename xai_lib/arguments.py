@@ -9,11 +9,14 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-Target = int | Tensor | None
-"""A class: one int for all images, an integer tensor `[N]`, or None (predicted)."""
+Target = int | Tensor | np.ndarray | list[int] | tuple[int, ...] | None
+"""A class: one int for all images, integers `[N]`, or None (the predicted one)."""
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_inputs(
@@ -22,7 +25,7 @@ def check_inputs(
     """Refuse anything but a float tensor `[N, C, H, W]` (or `[N, d]` if 2 is in dims).
 
     Raises:
-        TypeError: not a tensor, or not of a floating dtype.
+        TypeError: not a tensor, or not of a floating dtype of 16 bits or more.
         ValueError: wrong number of dimensions, empty, or not finite.
     """
     shapes = " or ".join("[N, C, H, W]" if d == 4 else "[N, d]" for d in dims)
@@ -31,7 +34,7 @@ def check_inputs(
             f"{name} must be a torch.Tensor {shapes}, got {type(inputs).__name__}; "
             "convert a NumPy array with torch.from_numpy(array)"
         )
-    if not inputs.is_floating_point():
+    if inputs.dtype not in DTYPES:
         raise TypeError(
             f"{name} must be floating point, got {inputs.dtype}; for 8-bit images use "
             f"{name}.float() / 255"
@@ -64,48 +67,82 @@ def check_number(
     """Return `value` if it is a finite number in [low, high], else raise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int or a fraction beyond all floats
+        number = float("inf")
     if not (low <= number <= high and abs(number) < float("inf")):
         limit = f"in [{low}, {high}]" if high < float("inf") else f"at least {low}"
         raise ValueError(f"{name} must be finite and {limit}, got {value}")
     return number
 
 
+def check_numbers(
+    name: str, values: Any, low: float, high: float = float("inf")
+) -> tuple[float, ...]:
+    """Return `values` if it is a sequence of finite numbers in [low, high], else raise.
+
+    A list, a tuple, a range, an array or a tensor, of at least one number.
+    """
+    listed = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
+    if not isinstance(listed, list | tuple | range):
+        raise TypeError(
+            f"{name} must be a sequence of numbers, such as (0.5,), got {values!r}"
+        )
+    if not listed:
+        raise ValueError(f"{name} must hold at least one number, got none")
+    return tuple(check_number(name, value, low, high) for value in listed)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, else raise: "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_seed(value: Any) -> int:
+    """Return `value` if it is a seed that torch and NumPy take, else raise."""
+    if check_count("seed", value, at_least=0) >= 2**64:
+        raise ValueError(f"seed must be below 2**64, got {value}")
+    return int(value)
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`, else raise."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     return value
 
 
-def check_target(target: Target, n: int) -> Tensor | None:
+def check_target(target: Target, n: int, name: str = "target") -> Tensor | None:
     """Return the target as an int64 tensor `[n]` on the CPU, or None if it is None.
 
     Raises:
-        TypeError: not an int, an integer tensor or None.
-        ValueError: wrong length, or negative.
+        TypeError: not an int, integers (a tensor, an array, a list) or None.
+        ValueError: wrong length, negative, or no class that there could be.
     """
     if target is None:
         return None
-    if isinstance(target, Tensor):
-        if (
-            target.is_floating_point()
-            or target.is_complex()
-            or target.dtype is torch.bool
-        ):
-            raise TypeError(f"target must hold integers, got dtype {target.dtype}")
-        if target.ndim > 1 or (target.ndim == 1 and len(target) != n):
-            raise ValueError(
-                f"target must be one class or a tensor [{n}], got {list(target.shape)}"
-            )
-        classes = target.detach().to("cpu", torch.int64).expand(n)
-    elif isinstance(target, numbers.Integral) and not isinstance(target, bool):
-        classes = torch.full((n,), int(target))
-    else:
-        raise TypeError(f"target must be an int, a tensor [N] or None, got {target!r}")
-    if int(classes.min()) < 0:
-        raise ValueError(f"target must not be negative, got {int(classes.min())}")
-    return classes
+    shape: list[int] = []
+    listed: Any = target
+    if isinstance(target, Tensor | np.ndarray):
+        shape, listed = list(target.shape), target.tolist()
+    elif isinstance(target, list | tuple):
+        # It may hold the classes of images one by one, as tensors.
+        listed = [c.tolist() if isinstance(c, Tensor) else c for c in target]
+        shape = [len(target)]
+    if shape not in ([], [n]):
+        raise ValueError(f"{name} must be one class or a tensor [{n}], got {shape}")
+    classes = listed if shape else [listed] * n
+    for c in classes:
+        if isinstance(c, bool) or not isinstance(c, numbers.Integral):
+            raise TypeError(f"{name} must be an int, a tensor [N] or None, got {c!r}")
+        if c < 0:
+            raise ValueError(f"{name} must not be negative, got {c}")
+        if c >= 2**63:
+            raise ValueError(f"{name} {c} is out of range: no model has so many scores")
+    return torch.tensor([int(c) for c in classes], dtype=torch.int64, device="cpu")
 
 
 def pick(scores: Tensor, target: Tensor) -> Tensor:
@@ -128,6 +165,20 @@ def resolve_target(forward_func: Any, inputs: Tensor, target: Target) -> Tensor:
     return forward_func(inputs).argmax(dim=1).cpu() if classes is None else classes
 
 
+def check_baselines(baselines: Any) -> float | Tensor:
+    """Return `baselines` if it is a finite number or a finite float tensor, else raise.
+
+    What a tensor is shaped like is checked by `expand_baselines`, with the inputs.
+    """
+    if not isinstance(baselines, Tensor):
+        return check_number("baselines", baselines, -float("inf"))
+    if not baselines.is_floating_point():
+        raise TypeError(f"baselines must be floating point, got {baselines.dtype}")
+    if not bool(baselines.isfinite().all()):
+        raise ValueError("baselines must be finite, got NaN or infinity")
+    return baselines
+
+
 def expand_baselines(baselines: float | Tensor, inputs: Tensor) -> Tensor:
     """The reference of each input: `baselines` expanded to the shape of `inputs`.
 
@@ -135,16 +186,12 @@ def expand_baselines(baselines: float | Tensor, inputs: Tensor) -> Tensor:
         TypeError: neither a number nor a float tensor.
         ValueError: not finite, or a tensor that is not shaped like one input.
     """
+    baselines = check_baselines(baselines)
     if not isinstance(baselines, Tensor):
-        number = check_number("baselines", baselines, -float("inf"))
-        return inputs.new_full((), number).expand_as(inputs)
-    if not baselines.is_floating_point():
-        raise TypeError(f"baselines must be floating point, got {baselines.dtype}")
+        return inputs.new_full((), baselines).expand_as(inputs)
     if baselines.shape != inputs.shape[1:]:
         raise ValueError(
             f"baselines must be a number or shaped like one input, "
             f"{list(inputs.shape[1:])}, got {list(baselines.shape)}"
         )
-    if not bool(baselines.isfinite().all()):
-        raise ValueError("baselines must be finite, got NaN or infinity")
     return baselines.detach().to(inputs).expand_as(inputs)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import captum.attr
 import torch
@@ -21,11 +22,21 @@ from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xai_lib.arguments import Target, check_count, check_inputs, resolve_target
+from xai_lib.arguments import (
+    Target,
+    check_flag,
+    check_inputs,
+    check_seed,
+    resolve_target,
+)
 from xai_lib.blackbox import BlackBox, as_blackbox
 from xai_lib.blocks import groups, joined
 
 T = TypeVar("T")
+
+DRAWN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""How random numbers are drawn: torch.rand(n, generator=generator(seed), **DRAWN).
+With torch's defaults, which a user may change, a seed would mean other numbers."""
 
 
 class Attribution(captum.attr.Attribution, ABC):
@@ -56,25 +67,28 @@ class Attribution(captum.attr.Attribution, ABC):
 
         Args:
             inputs: float `[N, C, H, W]` (or `[N, d]` where the method allows it).
-            target: an int, a tensor `[N]`, or None for the class predicted at inputs.
+            target: an int, integers `[N]`, or None for the class predicted at inputs.
             show_progress: draw a progress bar that vanishes when it is full.
 
         Returns:
-            The maps, on the device of `inputs`: the shape of `inputs` for gradient
-            methods, `[N, 1, H, W]` for methods that mask whole pixels.
+            The maps, on the device of `inputs` and in their dtype: the shape of
+            `inputs` for gradient methods, `[N, 1, H, W]` for methods that mask whole
+            pixels.
 
         Raises:
-            TypeError, ValueError: a wrong argument, by name, with the fix.
+            TypeError, ValueError: a wrong argument, by name, with the fix; a map that
+                is not finite.
         """
         if isinstance(inputs, tuple) and len(inputs) == 1:
             # Captum's sensitivity_max wraps its input, and takes the map alike.
             maps = self.attribute(inputs[0], target, show_progress=show_progress)
             return (maps,)
         check_inputs(inputs, dims=self.input_dims)
+        check_flag("show_progress", show_progress)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         maps = (
-            self._attribute(x, c, show_progress).detach()
+            as_maps(self._attribute(x, c, show_progress), x)
             for x, c in groups(inputs, classes)
         )
         return joined(len(inputs), maps)
@@ -105,12 +119,51 @@ class BlackBoxAttribution(Attribution):
         return self.blackbox(inputs)
 
 
+@contextmanager
+def default_device(device: torch.device | str) -> Iterator[None]:
+    """Where tensors are made that name no device, as other libraries make them.
+
+    Theirs belong on the CPU, those of a user's model on the user's default device.
+    """
+    if torch.get_default_device() == torch.device(device):
+        yield  # a context would slow down every call of torch
+    else:
+        with torch.device(device):
+            yield
+
+
+def accumulator(inputs: Tensor) -> torch.dtype:
+    """The dtype to add up in: that of the inputs, and of half precision float32.
+
+    A sum in bfloat16 stops growing at 256 times its terms, one in float16 at 65,504.
+    """
+    return torch.promote_types(inputs.dtype, torch.float32)
+
+
+def as_maps(values: Tensor, inputs: Tensor) -> Tensor:
+    """What a method has computed, `[N, ...]`, as maps in the dtype of the inputs.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    maps = values.detach().to(inputs.dtype)
+    finite = maps.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        i = int((~finite).nonzero()[0])
+        raise ValueError(
+            f"the map of image {i} holds {maps[i][~maps[i].isfinite()][0]}: numbers "
+            f"leave the range of {inputs.dtype}. Give inputs in float32 or float64, or "
+            "a model with smaller scores"
+        )
+    return maps
+
+
 def generator(seed: int) -> torch.Generator:
     """A source of randomness of our own: global random state is never touched.
 
     It lives on the CPU, so that a seed means the same noise on every device.
     """
-    return torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
+    return torch.Generator("cpu").manual_seed(check_seed(seed))
 
 
 def chunks(total: int, size: int) -> Iterator[int]:
@@ -127,4 +180,5 @@ def progress(
     items: Iterable[T], show: bool, total: int | None, name: str
 ) -> Iterable[T]:
     """Iterate with the book's one progress bar, or silently if `show` is False."""
+    check_flag("show_progress", show)
     return tqdm(items, total=total, desc=name, leave=False, disable=not show)

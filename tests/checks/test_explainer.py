@@ -34,6 +34,8 @@ from xai_lib.baselines import (
     SmoothGrad,
 )
 from xai_lib.checks import Report, check_explainer
+from xai_lib.checks.properties import CHECKS
+from xai_lib.checks.properties.arguments import WRONG_SEEDS, WRONG_SETTINGS
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 
@@ -45,7 +47,8 @@ class OfDetector:
     """An explainer of detectors, called as one of classifiers.
 
     The detector sees one object that fills the image, of each label with that class's
-    score, so that the similarity of what it finds again is the score.
+    score, so that the similarity of what it finds again is the score, by a sigmoid, as
+    detectors' scores lie in [0, 1].
     """
 
     def __init__(self, make: Callable[[Callable], Any], forward_func: Callable) -> None:
@@ -56,8 +59,8 @@ class OfDetector:
             # A detector's lie in [0, 1]; infinity becomes NaN.
             scores = (1 + scores / (1 + scores.abs())) / 2
             height, width = images.shape[2:]
-            boxes = torch.tensor([[0.0, 0.0, width, height]]).to(images)
-            labels = torch.arange(scores.shape[1])
+            boxes = images.new_tensor([[0, 0, width, height]])
+            labels = torch.arange(scores.shape[1], device="cpu")
             return [Detection(boxes.expand(len(s), 4), s, labels) for s in scores]
 
         self.explainer = make(detector)
@@ -84,10 +87,19 @@ GEEX_LIKE = {"queries": 64, "per_channel": True, "rows": True}
 GERS_LIKE = {"queries": 64, "per_channel": True, "smallest": 2}
 GRADIENTS = {"needs": "gradients", "per_channel": True, "rows": True}
 LAYERS = {"needs": "layers", "per_channel": True, "rows": True}
+OWN_ANSWERS = "a detector has answers of its own"
+OUTPUTS = next(name for name in CHECKS if name.startswith("scores in a dictionary"))
 DETECTOR = {
     "exceptions": {
         "wrong targets are refused by name": "a label that is not found scores 0",
-        "any callable is a model, as one on NumPy arrays": "a detector takes tensors",
+        "any callable is a model, as one on NumPy arrays; else it is refused by name": (
+            "a detector takes tensors"
+        ),
+        "answers that are no scores are refused by name": OWN_ANSWERS,
+        OUTPUTS: OWN_ANSWERS,
+        "an answer that is not finite is refused, but for other classes at -inf": (
+            "a detector's scores lie in [0, 1]"
+        ),
     }
 }
 CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
@@ -152,7 +164,10 @@ CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
                 "needs": "gradients",
                 "smallest": 2,
                 "exceptions": {
-                    CONSTANT: "a mask has its area, even where any would do"
+                    CONSTANT: "a mask has its area, even where any would do",
+                    "answers that are no scores are refused by name": (
+                        "the factor above stumbles over them first"
+                    ),
                 },
             },
         )
@@ -212,13 +227,30 @@ def test_explainer(make: Callable, facts: dict[str, Any], device: str) -> None:
     if facts.get("needs", "queries") != "queries":
         expected |= {
             "the black box's batch size does not matter",
-            "any callable is a model, as one on NumPy arrays",
             "an explanation costs exactly the queries that it promises",
             "a budget that is one query short stops it",
         }
+    else:
+        expected.add("a model that gives no gradient is refused")
     if "seed" not in inspect.signature(make).parameters:
         expected.add("another seed, another map")
+    if "exceptions" in facts and facts["exceptions"] is DETECTOR["exceptions"]:
+        # `OfDetector` hides them; see test_wrong_settings_of_explainers_of_detectors.
+        expected.add("wrong settings are refused by name, when the explainer is made")
     assert set(report.not_applicable) == expected
+
+
+@pytest.mark.parametrize("kind", [AISEDetection, DRISE])
+def test_wrong_settings_of_explainers_of_detectors(kind: type) -> None:
+    signature = inspect.signature(kind)
+    tried = 0
+    for name, parameter in signature.parameters.items():
+        wrong = WRONG_SETTINGS.get(type(parameter.default), ())
+        for value in WRONG_SEEDS if name == "seed" else wrong:
+            with pytest.raises((TypeError, ValueError), match=name):
+                kind(len, **{name: value})
+            tried += 1
+    assert tried > 15
 
 
 def explainers() -> set[type]:

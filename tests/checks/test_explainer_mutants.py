@@ -6,8 +6,11 @@ and must fail the property named above it, for the reason given.
 
 from __future__ import annotations
 
+import copy
 import random
 import re
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,23 +32,26 @@ PAGE = Path(__file__).parents[2] / "docs" / "battery.md"
 EXAMPLE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
 
 
-def example() -> dict[str, Any]:
+def example(code: str = EXAMPLE) -> dict[str, Any]:
     """The names that the page's code defines."""
     names: dict[str, Any] = {}
-    exec(EXAMPLE, names)
+    exec(code, names)
     return names
 
 
-RandomMasks: Any = example()["RandomMasks"]
+RandomMasks: Any = example(EXAMPLE.partition("report =")[0])["RandomMasks"]
 
 
 def test_the_ten_lines_of_the_page_pass(capsys: pytest.CaptureFixture[str]) -> None:
     report = example()["report"]
-    assert list(report.passed) == list(CHECKS)
+    assert list(report.not_applicable) == ["a model that gives no gradient is refused"]
     assert not report.failed
-    assert report.calls > 60
+    assert not report.exceptions
+    n = len(CHECKS) - 1
+    assert len(report.passed) == n
+    assert report.calls > 120
     printed = capsys.readouterr().out
-    assert printed.startswith(f"RandomMasks: {len(CHECKS)} of {len(CHECKS)} properties")
+    assert printed.startswith(f"RandomMasks: {n} of {n} properties")
     body = EXAMPLE[EXAMPLE.index("def _attribute") : EXAMPLE.index("report =")]
     assert len(body.strip().splitlines()) <= 10
 
@@ -65,16 +71,20 @@ def test_the_page_names_every_argument() -> None:
         assert f"| `{name}` |" in PAGE.read_text()
 
 
-# A mutant gets what the right one gets: f, its seed, and the right `attribute`.
+# A mutant gets what the right one gets: f, its seed, the right `attribute`. Or it is
+# a class, which is made like the right one.
 
 Mutant = Callable[..., Any]
 MUTANTS: list[tuple[str, str, Mutant]] = []
+GRADIENTS = {"needs": "gradients", "per_channel": True, "rows": True}
 
 
 class Mutated:
-    def __init__(self, mutant: Mutant, forward_func: Callable, seed: int) -> None:
-        self.mutant, self.f, self.seed = mutant, forward_func, seed
-        self.right = RandomMasks(forward_func, seed=seed).attribute
+    lent: Any = None  # what all mutants share, of all threads
+
+    def __init__(self, mutant: Mutant, forward_func: Callable, right: Any) -> None:
+        self.mutant, self.f, self.right = mutant, forward_func, right.attribute
+        self.seed = getattr(right, "seed", 0)
         self.memory: list[Any] = []
 
     def attribute(self, inputs: Any, target: Any = None) -> Any:
@@ -226,8 +236,8 @@ def draws_by_the_batch(self, inputs, target):
 @fails("a target is", "class 0 of image 1: maps differ")
 def takes_the_first_target_for_all(self, inputs, target):
     maps = self.right(inputs, target)
-    first = isinstance(target, Tensor) and target.ndim == 1
-    return self.right(inputs, int(target[0])) if first else maps
+    several = isinstance(target, Tensor | np.ndarray | list | tuple)
+    return self.right(inputs, int(target[0])) if several else maps
 
 
 @fails("a target is", "TypeError: target must be given")
@@ -306,6 +316,187 @@ def talks(self, inputs, target):
     return self.right(inputs, target)
 
 
+@fails("a target is", "TypeError: no list")
+def takes_no_lists(self, inputs, target):
+    if isinstance(target, list | tuple):
+        raise TypeError("no list")
+    return self.right(inputs, target)
+
+
+@fails("wrong targets", "wrong target were explained, in .*target=True")
+def takes_true_for_one(self, inputs, target):
+    return self.right(inputs, int(target) if isinstance(target, bool) else target)
+
+
+@fails("wrong targets", "wrong target were explained, in .*target=list")
+def cuts_the_targets_to_integers(self, inputs, target):
+    if isinstance(target, list) and not isinstance(target[0], list):
+        target = [int(c) for c in target]
+        target += target[-1:] * (len(inputs) - len(target))
+    return self.right(inputs, target)
+
+
+@fails("wrong settings", "n_samples='3' was accepted, in ReadsNumbers.f, n_samples")
+class ReadsNumbers(RandomMasks):
+    def __init__(self, forward_func, n_samples=64, seed=0):
+        super().__init__(forward_func, int(n_samples), seed)
+
+
+@fails("wrong settings", "seed=18446744073709551616 was accepted")
+class WrapsSeeds(RandomMasks):
+    def __init__(self, forward_func, n_samples=64, seed=0):
+        seed = seed % 2**64 if seed == 2**64 else seed
+        super().__init__(forward_func, n_samples, seed)
+
+
+@fails("wrong settings", "flag='no' was accepted")
+class TakesAnythingForAFlag(RandomMasks):
+    def __init__(self, forward_func, n_samples=64, seed=0, flag=True):
+        super().__init__(forward_func, n_samples, seed)
+        self.flag = bool(flag)
+
+
+@fails("wrong settings", "the error does not name widths: 'float' object is not iter")
+class IteratesOverANumber(RandomMasks):
+    def __init__(self, forward_func, n_samples=64, seed=0, widths=(0.1,)):
+        super().__init__(forward_func, n_samples, seed)
+        self.widths = tuple(widths)
+
+
+@fails("wrong settings", "show_progress='no' was accepted")
+class ShowsProgressForNo(RandomMasks):
+    def attribute(self, inputs, target=None, *, show_progress=False):
+        return super().attribute(inputs, target, show_progress=bool(show_progress))
+
+
+@fails("inputs, target and model", "hooks or training mode are left on")
+def leaves_a_hook(self, inputs, target):
+    self.f.register_forward_hook(lambda *_: None)
+    return self.right(inputs, target)
+
+
+@fails("inputs, target and model", "attributes have come or gone on")
+def leaves_a_note(self, inputs, target):
+    self.f.explained = True
+    return self.right(inputs, target)
+
+
+@fails("what a model keeps", "Inference tensors cannot be saved for backward")
+def asks_in_inference_mode(self, inputs, target):
+    with torch.inference_mode():
+        self.f(inputs)
+    return self.right(inputs, target)
+
+
+@fails("a model in training mode", "the model: was explained")
+def switches_to_evaluation(self, inputs, target):
+    if isinstance(self.f, nn.Module):
+        self.f.eval()
+    return self.right(inputs, target)
+
+
+@fails("a model that gives no gradient", "without a gradient: maps differ by 1")
+def takes_no_gradient_for_zero(self, inputs, target):
+    try:
+        return self.right(inputs, target)
+    except ValueError:
+        return torch.zeros_like(inputs)
+
+
+@fails("scores in a dictionary", "'dict' object has no attribute 'argmax'")
+def expects_a_tensor(self, inputs, target):
+    self.f(inputs).argmax()
+    return self.right(inputs, target)
+
+
+@fails("answers that are no scores", "class numbers: was explained")
+def takes_class_numbers(self, inputs, target):
+    try:
+        return self.right(inputs, target)
+    except TypeError:
+        return torch.zeros_like(inputs[:, :1])
+
+
+@fails("nothing is kept", "after other images: maps differ")
+def means_over_all_images_seen(self, inputs, target):
+    self.memory.append(inputs)
+    return self.right(torch.stack(self.memory).mean(dim=0), target)
+
+
+@fails("nothing is kept", "after the model has changed: maps differ")
+def asks_a_copy_of_its_first_model(self, inputs, target):
+    self.memory = self.memory or [RandomMasks(copy.deepcopy(self.f), seed=self.seed)]
+    return self.memory[0].attribute(inputs, target)
+
+
+@fails("a copy of an explainer", "cannot pickle '_thread.lock' object")
+def holds_a_lock(self, inputs, target):
+    self.memory.append(threading.Lock())
+    return self.right(inputs, target)
+
+
+@fails("threads share", "in 4 threads: maps differ")
+def keeps_its_images_on_itself(self, inputs, target):
+    self.memory = [inputs]
+    self.f(inputs)  # lets other threads go on
+    return self.right(self.memory[0], target)
+
+
+@fails("explainers of one model", "in 4 threads: maps differ")
+def keeps_its_images_on_its_class(self, inputs, target):
+    Mutated.lent = inputs
+    time.sleep(0.001)
+    return self.right(Mutated.lent, target)
+
+
+@fails("explainers of one model", "a plain call of the model was answered wrong")
+def changes_the_model_for_a_while(self, inputs, target):
+    maps = self.right(inputs, target)
+    weights = self.f[-1].weight.data
+    kept = weights.clone()
+    weights.zero_()
+    time.sleep(0.003)
+    weights.copy_(kept)
+    return maps
+
+
+@fails("torch's default dtype", "after torch.set_default_dtype.*: maps differ")
+def draws_in_the_default_dtype(self, inputs, target):
+    factor = torch.rand((), generator=generator(self.seed))
+    return self.right(inputs, target) * (1 + factor).to(inputs)
+
+
+@fails("torch's default dtype", "[Mm]eta")
+def draws_on_the_default_device(self, inputs, target):
+    factor = torch.rand((), generator=generator(self.seed), dtype=torch.float32)
+    return self.right(inputs, target) * (1 + factor).to(inputs)
+
+
+@fails("half precision", "torch.bfloat16: maps differ by")
+def adds_up_in_half_precision(self, inputs, target):
+    maps = self.right(inputs, target)
+    return (maps + 1000) - 1000
+
+
+@fails("half precision", "maps are not finite")
+def overflows_in_half_precision(self, inputs, target):
+    return self.right(inputs, target) * 2**30 / 2**30
+
+
+@fails("half precision", "maps are torch.float32, inputs torch.bfloat16")
+def answers_half_in_single(self, inputs, target):
+    maps = self.right(inputs, target)
+    return maps.float() if maps.itemsize == 2 else maps
+
+
+@fails("a map that is not finite", "maps are not finite")
+def swallows_an_overflow(self, inputs, target):
+    try:
+        return self.right(inputs, target)
+    except ValueError:
+        return torch.full_like(inputs[:, :1], float("inf"))
+
+
 @fails("any callable", "this model takes NumPy arrays only")
 def asks_with_tensors(self, inputs, target):
     maps = self.right(inputs, target)
@@ -343,6 +534,13 @@ def swallows_infinity(self, inputs, target):
         if "answered inf" in str(error):
             return torch.zeros_like(inputs[:, :1])
         raise
+
+
+@fails("an answer that is not finite", "ValueError: scores must be finite")
+def refuses_other_classes_at_minus_infinity(self, inputs, target):
+    if not bool(self.f(inputs).isfinite().all()):
+        raise ValueError("scores must be finite")
+    return self.right(inputs, target)
 
 
 @fails("wrong inputs", "wrong inputs were explained, in attribute.uint8")
@@ -387,13 +585,20 @@ def wants_arrays(f: Callable) -> bool:
 def test_a_mutant_is_caught(
     name: str, message: str, mutant: Mutant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make(forward_func: Callable, seed: int) -> Mutated:
-        return Mutated(mutant, forward_func, seed)
+    of_gradients = name == "a model that gives no gradient is refused"
+
+    def make(forward_func: Callable, seed: int) -> Any:
+        if of_gradients:
+            return Mutated(mutant, forward_func, Gradient(forward_func))
+        if isinstance(mutant, type):
+            return mutant(forward_func, seed=seed)
+        return Mutated(mutant, forward_func, RandomMasks(forward_func, seed=seed))
 
     monkeypatch.setattr(battery, "CHECKS", {name: CHECKS[name]})
+    facts = GRADIENTS if of_gradients else {"queries": 64}
     try:
         with pytest.raises(ExplainerFailed, match=re.escape(name)) as caught:
-            check_explainer(make, queries=64)
+            check_explainer(make, **facts)
     finally:
         torch.set_grad_enabled(True)
     assert re.search(message, caught.value.report.failed[name])
@@ -467,7 +672,7 @@ def test_a_wrong_fact_fails(facts: dict[str, Any], name: str) -> None:
 
 def test_an_exception_is_reported_with_its_reason() -> None:
     def make(forward_func: Callable, seed: int) -> Mutated:
-        return Mutated(talks, forward_func, seed)
+        return Mutated(talks, forward_func, RandomMasks(forward_func, seed=seed))
 
     why = {"nothing is printed": "it is talkative"}
     report = check_explainer(make, queries=64, exceptions=why)
@@ -484,6 +689,13 @@ def test_an_exception_is_reported_with_its_reason() -> None:
         (RandomMasks, {"queries": 0}, ValueError, "queries must be at least 1"),
         (RandomMasks, {"smallest": 0}, ValueError, "smallest must be at least 1"),
         (RandomMasks, {"exceptions": {"x": ""}}, ValueError, "exceptions must name"),
+        (
+            RandomMasks,
+            {"rows": "no"},
+            TypeError,
+            "rows must be True or False, got 'no'",
+        ),
+        (RandomMasks, {"per_channel": 1}, TypeError, "per_channel must be True or"),
     ],
 )
 def test_wrong_arguments(

@@ -1,13 +1,15 @@
 """Hypothesis for all fuzz tests: the same inputs in every run, and how many there were.
 
 A test that tries fewer inputs than MINIMUM fails; the last lines of a run say how many
-were tried in all.
+were tried in all. XAI_FUZZ asks for so many of all tests together: they share them.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,21 @@ settings.load_profile("book")
 
 MINIMUM = 50
 TRIED = "inputs tried"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share what XAI_FUZZ asks for among the fuzz tests that were found."""
+    found: list[Any] = [
+        item
+        for item in items
+        if Path(__file__).parent in item.path.parents
+        and hasattr(getattr(item, "obj", None), "hypothesis")
+    ]
+    wanted = int(os.environ.get("XAI_FUZZ", "0"))
+    if wanted and found:
+        each = settings(max_examples=-(-wanted // len(found)))
+        for function in {item.function for item in found}:
+            each(function)
 
 
 @pytest.hookimpl(wrapper=True)

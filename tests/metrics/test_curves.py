@@ -395,7 +395,7 @@ def test_logits_are_refused(metric: Callable) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"quantiles": []}, ValueError, "quantiles must not be empty"),
+        ({"quantiles": []}, ValueError, "quantiles must hold at least one"),
         (
             {"quantiles": [50, 101]},
             ValueError,

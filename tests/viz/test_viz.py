@@ -138,6 +138,72 @@ def test_bad_images_are_refused():
         viz.heatmap(ax, torch.ones(4, 4))
 
 
+def test_a_map_covers_its_image():
+    _, ax = plt.subplots()
+    hot = torch.zeros(1, 7, 5)
+    hot[0, 6, 4] = 1
+    viz.heatmap(ax, hot, torch.rand(3, 7, 5))
+    assert len({tuple(layer.get_extent()) for layer in ax.get_images()}) == 1
+    assert sorted(ax.get_xlim()) == [-0.5, 4.5]
+    assert sorted(ax.get_ylim()) == [-0.5, 6.5]
+
+
+@pytest.mark.parametrize("size", [(224, 224), (7, 6), (6, 7), (14, 14)])
+def test_a_map_of_another_size_than_its_image_is_refused(size):
+    _, ax = plt.subplots()
+    message = rf"attribution .* got 7 x 7 pixels for {size[0]} x {size[1]}; .*interpol"
+    with pytest.raises(ValueError, match=message):
+        viz.heatmap(ax, torch.rand(1, 7, 7), torch.rand(3, *size))
+    with pytest.raises(ValueError, match=message):
+        viz.grid(torch.rand(2, 3, *size), {"a": torch.rand(2, 1, 7, 7)}, None, ["a"])
+    assert not ax.get_images()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"attribution": np.ones((1, 4, 4))}, TypeError, "attribution .* got ndarray"),
+        ({"attribution": torch.rand(1, 1, 4, 4)}, ValueError, "attribution must be"),
+        ({"attribution": torch.full((1, 4, 4), np.nan)}, ValueError, "be finite"),
+        ({"image": np.ones((3, 4, 4))}, TypeError, "image .* got ndarray"),
+        ({"image": torch.ones(4, 4)}, ValueError, r"image must be \[C, H, W\]"),
+        ({"image": 255 * torch.ones(3, 4, 4)}, ValueError, r"image must lie in \[0, 1"),
+        ({"image": torch.full((3, 4, 4), np.nan)}, ValueError, "image must be finite"),
+        ({"signed": "no"}, TypeError, "signed must be True or False, got 'no'"),
+        ({"signed": 0}, TypeError, "signed must be True or False, got 0"),
+    ],
+)
+def test_wrong_arguments_of_a_heatmap(wrong, error, message):
+    given = {"attribution": torch.rand(1, 4, 4), "image": torch.rand(3, 4, 4)} | wrong
+    with pytest.raises(error, match=message):
+        viz.heatmap(plt.subplots()[1], **given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rows": ["one"]}, "rows must be 2 names"),
+        ({"rows": "ab"}, "rows must be 2 names"),
+        ({"overlay": ["c"]}, r"overlay must be .* in maps, \['a'\], got \['c'\]"),
+        ({"overlay": "a"}, "overlay must be a sequence of names"),
+    ],
+)
+def test_wrong_arguments_of_a_grid(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        viz.grid(torch.rand(2, 1, 8, 8), {"a": torch.ones(2, 1, 8, 8)}, **wrong)
+
+
+def test_wrong_series_are_refused_by_name():
+    _, ax = plt.subplots()
+    x = torch.tensor([0.0, 1.0])
+    for values in (torch.ones(2, 3), torch.ones(2), torch.full((2, 2), np.inf)):
+        with pytest.raises(ValueError, match=r"series\['m'\]|values must be finite"):
+            viz.curves(ax, x, {"m": values}, "x", "y", "title")
+    for values in (torch.ones(2, 3), torch.ones(()), torch.full((2,), np.nan)):
+        with pytest.raises(ValueError, match=r"values\['m'\]|values must be finite"):
+            viz.bars(ax, {"m": values}, "x", "title")
+
+
 def test_curves_draw_the_mean_and_its_band():
     _, ax = plt.subplots()
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -202,3 +268,17 @@ def test_a_widget_shows_what_went_wrong():
     with pytest.raises(ValueError, match="must not be 7"):
         box.children[0].children[0].value = 7
     assert box.children[1].value == "ValueError: n must not be 7"
+
+
+@pytest.mark.parametrize(
+    ("draw", "control", "message"),
+    [
+        (None, ipywidgets.IntSlider(), "draw must be a function, got NoneType"),
+        (lambda n: None, ipywidgets.IntSlider(), "draw must return a figure"),
+        (lambda n: plt.figure(), 3, "control 'n' must be a widget .* got 3"),
+        (lambda n: plt.figure(), ipywidgets.HBox(), "control 'n' must be a widget"),
+    ],
+)
+def test_wrong_arguments_of_a_widget(draw, control, message):
+    with pytest.raises(TypeError, match=message):
+        viz.explore(draw, n=control)

@@ -31,8 +31,11 @@ from xai_lib.arguments import (
     Target,
     check_choice,
     check_count,
+    check_flag,
     check_inputs,
     check_number,
+    check_numbers,
+    check_seed,
     pick,
     resolve_target,
 )
@@ -103,19 +106,17 @@ class AISE(BlackBoxAttribution):
         if not callable(sampler):
             check_choice("sampler", sampler, tuple(SAMPLERS))
         self.sampler = sampler
-        self.kernel_widths = tuple(kernel_widths)
-        if not self.kernel_widths:
-            raise ValueError("kernel_widths must hold at least one width, got none")
-        for width in self.kernel_widths:
-            if check_number("kernel_widths", width, 0) == 0:
-                raise ValueError(f"kernel_widths must be above 0, got {kernel_widths}")
+        self.kernel_widths = check_numbers("kernel_widths", kernel_widths, 0)
+        if 0 in self.kernel_widths:
+            raise ValueError(f"kernel_widths must be above 0, got {kernel_widths}")
         self.n_samples = check_count("n_samples", n_samples)
-        self.preserve, self.delete = bool(preserve), bool(delete)
+        self.preserve = check_flag("preserve", preserve)
+        self.delete = check_flag("delete", delete)
         if not (preserve or delete):
             raise ValueError("preserve and delete must not both be False: no query")
-        self.seed = check_count("seed", seed, at_least=0)
+        self.seed = check_seed(seed)
         self.eps = check_number("eps", eps, 0)
-        self.normalise = bool(normalise)
+        self.normalise = check_flag("normalise", normalise)
         self.bounds = bounds
         self._samplers()  # wrong bounds and a missing dlib are noticed here
 
@@ -138,13 +139,13 @@ class AISE(BlackBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._sample(inputs, target, show_progress).maps
-        return maps.sum(dim=1, keepdim=True).to(inputs)
+        return maps.sum(dim=1, keepdim=True).to(inputs.device)
 
     def _sample(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Samples:
         n, w = len(inputs), len(self.kernel_widths)
         samplers = [sampler for _ in range(n) for sampler in self._samplers()]
-        image = torch.arange(n).repeat_interleave(w)
-        widths = torch.tensor(self.kernel_widths, dtype=torch.float64)
+        image = torch.arange(n, device="cpu").repeat_interleave(w)
+        widths = torch.tensor(self.kernel_widths, dtype=torch.float64, device="cpu")
         width = widths.repeat(n)
 
         ask = self._masked_scores(inputs, target)
@@ -188,7 +189,8 @@ class AISE(BlackBoxAttribution):
     ) -> Callable[[Tensor, np.ndarray, Tensor], Tensor]:
         """A function that asks for s of k kernels: (images `[k]`, centres `[k, 2]`,
         widths `[k]`) -> `[k]`, on the CPU."""
-        sign = torch.tensor([1.0] * self.preserve + [-1.0] * self.delete).double()
+        signs = [1.0] * self.preserve + [-1.0] * self.delete
+        sign = torch.tensor(signs, dtype=torch.float64, device="cpu")
         most = max(1, blackbox.BLOCK // (len(sign) * inputs[0].numel()))
         # All queries are made in the same memory: fresh pages would cost more time
         # than the products in them.
@@ -198,7 +200,7 @@ class AISE(BlackBoxAttribution):
             rows, columns = self._profiles(centres, widths, *inputs.shape[2:])
             rows, columns = rows.to(inputs), columns.to(inputs)
             parts = []
-            for block in torch.arange(len(image)).split(most):
+            for block in torch.arange(len(image), device="cpu").split(most):
                 mask = (rows[block, :, None] * columns[block, None, :])[:, None]
                 masks = [mask] * self.preserve + [1 - mask] * self.delete
                 shown = memory[: len(block) * len(sign)]

@@ -60,7 +60,7 @@ def weighted_density(
         ValueError: wrong shapes, no centre, or numbers that are not finite.
     """
     rows, across = profiles(centres, width, height, columns)
-    w = torch.as_tensor(np.asarray(weights, dtype=np.float64))
+    w = torch.from_numpy(np.asarray(weights, dtype=np.float64))
     if len(rows) == 0:
         raise ValueError("centres must hold at least one point, got none")
     if w.shape != (len(rows),):

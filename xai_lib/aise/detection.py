@@ -19,7 +19,8 @@ from torchvision.ops import box_iou
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_inputs, check_numbers
+from xai_lib.attribution import as_maps
 from xai_lib.blackbox import BlackBox
 from xai_lib.boxes import as_box, as_boxes, as_numbers
 
@@ -200,14 +201,9 @@ class AISEDetection:
         if not callable(detector):
             raise TypeError(f"detector must be callable, got {type(detector).__name__}")
         self.detector = detector
-        self.kernel_divisors = tuple(kernel_divisors)
-        if not self.kernel_divisors:
-            raise ValueError("kernel_divisors must hold at least one number, got none")
-        for divisor in self.kernel_divisors:
-            if check_number("kernel_divisors", divisor, 0) == 0:
-                raise ValueError(
-                    f"kernel_divisors must be above 0, got {kernel_divisors}"
-                )
+        self.kernel_divisors = check_numbers("kernel_divisors", kernel_divisors, 0)
+        if 0 in self.kernel_divisors:
+            raise ValueError(f"kernel_divisors must be above 0, got {kernel_divisors}")
         self.settings: dict[str, Any] = {
             "sampler": sampler,
             "n_samples": n_samples,
@@ -234,7 +230,7 @@ class AISEDetection:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         maps = self.sample(inputs, box, label, show_progress=show_progress).maps
-        return maps.sum(dim=1, keepdim=True).to(inputs)
+        return as_maps(maps.sum(dim=1, keepdim=True).to(inputs.device), inputs)
 
     def sample(
         self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
@@ -280,8 +276,7 @@ def place(
         ValueError: the box is not finite, has no area, or lies outside the image.
     """
     corners = as_box(box, height, width).double()
-    sides = torch.tensor([width, height] * 2, device="cpu")
-    x0, y0, x1, y1 = (corners / sides).tolist()
+    x0, y0, x1, y1 = (corners / corners.new_tensor([width, height] * 2)).tolist()
     half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2
     lower = (max(0.0, x0 - half_w), max(0.0, y0 - half_h))
     upper = (min(1.0, x1 + half_w), min(1.0, y1 + half_h))

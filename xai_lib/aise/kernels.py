@@ -52,8 +52,8 @@ def profiles(
     `[k, width]`; arguments as in `gaussian_masks`."""
     check_count("height", height)
     check_count("width", width)
-    p = torch.as_tensor(np.asarray(centres, dtype=np.float64))
-    sigma = torch.as_tensor(np.asarray(widths, dtype=np.float64))
+    p = torch.from_numpy(np.asarray(centres, dtype=np.float64))
+    sigma = torch.from_numpy(np.asarray(widths, dtype=np.float64))
     if p.ndim != 2 or p.shape[1] != 2:
         raise ValueError(f"centres must be [k, 2], got {list(p.shape)}")
     if not bool(p.isfinite().all()):
@@ -66,7 +66,8 @@ def profiles(
         raise ValueError(f"widths must be finite and above 0, got {widths}")
 
     def profile(positions: Tensor, size: int) -> Tensor:
-        middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+        places = torch.arange(size, dtype=torch.float64, device="cpu")
+        middles = (places + 0.5) / size
         return torch.exp(
             -(((middles - positions[:, None]) / sigma.reshape(-1, 1)) ** 2) / 2
         )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_lib.arguments import check_count, check_number
+from xai_lib.arguments import check_count, check_flag, check_number, check_seed
 from xai_lib.attribution import progress
 
 Bounds = Sequence[Sequence[float]]
@@ -39,7 +39,10 @@ class Sampler(ABC):
     """
 
     def __init__(self, bounds: Bounds = UNIT_SQUARE) -> None:
-        corners = np.array(bounds, dtype=np.float64)
+        try:
+            corners = np.array(bounds, dtype=np.float64)
+        except (TypeError, ValueError):
+            corners = np.empty(0)
         if corners.ndim != 2 or len(corners) != 2 or corners.shape[1] < 1:
             raise ValueError(f"bounds must be ((x0, y0), (x1, y1)), got {bounds}")
         if not np.isfinite(corners).all() or not (corners[0] < corners[1]).all():
@@ -144,7 +147,7 @@ class RandomSampler(Sampler):
 
     def __init__(self, bounds: Bounds = UNIT_SQUARE, seed: int = 0) -> None:
         super().__init__(bounds)
-        self._rng = np.random.default_rng(check_count("seed", seed, at_least=0))
+        self._rng = np.random.default_rng(check_seed(seed))
 
     def _propose(self, n: int) -> np.ndarray:
         unit = self._rng.random((n, len(self.lower)))
@@ -224,7 +227,7 @@ class LipoSampler(Sampler):
             ) from error
         area = dlib.function_spec(self.lower.tolist(), self.upper.tolist())
         self._dlib = dlib.global_function_search(area)
-        self._dlib.set_seed(check_count("seed", seed, at_least=0))
+        self._dlib.set_seed(check_seed(seed))
         self._dlib.set_solver_epsilon(check_number("eps", eps, 0))
         self.parallel = check_count("parallel", parallel)
         self._requests: deque[Any] = deque()
@@ -312,8 +315,8 @@ class DirectSampler(Sampler):
     ) -> None:
         super().__init__(bounds)
         self.eps = check_number("eps", eps, 0)
-        self.locally_biased = bool(locally_biased)
-        self.convex_hull = bool(convex_hull)
+        self.locally_biased = check_flag("locally_biased", locally_biased)
+        self.convex_hull = check_flag("convex_hull", convex_hull)
         # Rectangle i has point i in its middle. DIRECT minimises: values are -scores.
         self._centres = [[0.5] * len(self.lower)]
         self._depths = [[0] * len(self.lower)]  # sides are 3^-depth

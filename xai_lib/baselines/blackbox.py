@@ -11,8 +11,13 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from xai_lib.arguments import check_count, expand_baselines
-from xai_lib.attribution import BlackBoxAttribution, generator, progress
+from xai_lib.arguments import (
+    check_baselines,
+    check_count,
+    check_seed,
+    expand_baselines,
+)
+from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
 from xai_lib.blocks import of_target
 
 QUERIES_PER_CALL = 64  # squares whose answers are kept before they enter the map
@@ -45,7 +50,7 @@ class Occlusion(BlackBoxAttribution):
         forward_func: Callable,
         window: int = 12,
         stride: int | None = None,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
     ) -> None:
         super().__init__(forward_func)
         self.window = check_count("window", window)
@@ -55,7 +60,7 @@ class Occlusion(BlackBoxAttribution):
                 f"stride must be at most window ({self.window}), or pixels between "
                 f"two squares are never hidden; got {self.stride}"
             )
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         height, width = inputs.shape[2:]
@@ -121,14 +126,14 @@ class LIME(BlackBoxAttribution):
         forward_func: Callable,
         n_samples: int = 1000,
         n_segments: int = 50,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples, at_least=2)
         self.n_segments = check_count("n_segments", n_segments, at_least=2)
-        self.baselines = baselines
-        self.seed = check_count("seed", seed, at_least=0)
+        self.baselines = check_baselines(baselines)
+        self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         baselines = expand_baselines(self.baselines, inputs)
@@ -141,8 +146,8 @@ class LIME(BlackBoxAttribution):
 
         segments = superpixels(image, self.n_segments)[0, 0]
         shape, source = (self.n_samples, int(segments.max()) + 1), generator(self.seed)
-        z = torch.ones(shape, dtype=torch.bool)
-        z[1:] = torch.rand(shape[0] - 1, shape[1], generator=source) < 0.5
+        z = torch.ones(shape, dtype=torch.bool, device="cpu")
+        z[1:] = torch.rand(shape[0] - 1, shape[1], generator=source, **DRAWN) < 0.5
         scores = self.blackbox.versions(
             1,
             len(z),

@@ -83,7 +83,8 @@ class DRISE:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
         label = check_count("label", label, at_least=0)
-        found = Detection(as_box(box)[None], torch.ones(1), torch.tensor([label]))
+        boxes, labels = as_box(box)[None], torch.tensor([label], device="cpu")
+        found = Detection(boxes, boxes.new_ones(1), labels)
         return self.attribute_all(inputs, found, show_progress=show_progress)
 
     def attribute_all(

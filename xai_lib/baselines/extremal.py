@@ -55,6 +55,7 @@ from xai_lib.arguments import (
     check_count,
     check_inputs,
     check_number,
+    check_numbers,
     resolve_target,
 )
 from xai_lib.attribution import progress
@@ -109,8 +110,8 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         smooth: float = 0.09,
     ) -> None:
         super().__init__(forward_func)
-        self.areas = tuple(check_number("areas", area, 0, 1) for area in areas)
-        if not self.areas or not all(0 < area < 1 for area in self.areas):
+        self.areas = check_numbers("areas", areas, 0, 1)
+        if not all(0 < area < 1 for area in self.areas):
             raise ValueError(f"areas must be shares above 0 and below 1, got {areas}")
         self.perturbation = check_choice("perturbation", perturbation, ("blur", "fade"))
         self.n_iterations = check_count("n_iterations", n_iterations)
@@ -173,7 +174,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         """The masks of the areas that have so many cells."""
         height, width = levels.shape[3:]
         classes = target.repeat_interleave(len(counts))[:, None]
-        p = torch.ones(len(levels), len(counts), *cells).to(levels).requires_grad_()
+        p = levels.new_ones(len(levels), len(counts), *cells).requires_grad_()
         optimizer = torch.optim.SGD([p], lr=self.lr, momentum=0.9, dampening=0.9)
         steps = range(self.n_iterations)
         for t in progress(steps, show_progress, len(steps), "ExtremalPerturbation"):
@@ -193,7 +194,8 @@ class ExtremalPerturbation(WhiteBoxAttribution):
 
     def _counts(self, n_cells: int) -> Tensor:
         """How many cells each area covers, int64 `[A]`."""
-        counts = torch.tensor([round(area * n_cells) for area in self.areas])
+        cells = [round(area * n_cells) for area in self.areas]
+        counts = torch.tensor(cells, device="cpu")
         if int(counts.min()) < 1:
             raise ValueError(
                 f"areas must cover at least one of the {n_cells} cells of a mask for "
@@ -204,7 +206,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
 
 def smooth_masks(p: Tensor) -> Tensor:
     """m(u) = softmax_v k(|u − v|) p(v), over the cells: `[n, A, h, w]` -> the same."""
-    offsets = torch.arange(-RADIUS, RADIUS + 1).to(p)
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=p.dtype, device=p.device)
     distances = torch.hypot(offsets[:, None], offsets[None]) / SIGMA
     kernel = torch.exp(-2 * (distances - 0.5).clamp_min(0) ** 2).flatten()[:, None]
     padded = F.pad(p.flatten(0, 1)[:, None], [RADIUS] * 4, mode="replicate")
@@ -239,7 +241,9 @@ def pyramid(images: Tensor, perturbation: str) -> Tensor:
     if perturbation == "fade":
         return torch.stack([torch.zeros_like(images), images], dim=1)
     largest = BLUR * min(images.shape[2:])
-    sigmas = torch.linspace(largest, 0, LEVELS).tolist()
+    sigmas = torch.linspace(
+        largest, 0, LEVELS, dtype=torch.float32, device="cpu"
+    ).tolist()
     levels = images.new_empty(len(images), LEVELS, *images.shape[1:])
     for level, sigma in enumerate(sigmas):
         levels[:, level] = blurred(images, sigma, mode="nearest")

@@ -21,6 +21,7 @@ import captum.attr
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xai_lib.arguments import check_flag
 from xai_lib.baselines.rewrite import CONVOLUTIONS
 from xai_lib.baselines.whitebox import WhiteBoxAttribution, target_scores
 
@@ -67,7 +68,7 @@ class GradCAM(WhiteBoxAttribution):
                 f"{layer!r}"
             )
         self.layer = layer
-        self.relu = relu
+        self.relu = check_flag("relu", relu)
 
     def chosen_layer(self, inputs: Tensor) -> str:
         """The name of the layer that is looked at for images `[N, C, H, W]`."""

@@ -31,8 +31,21 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, expand_baselines
-from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+from xai_lib.arguments import (
+    check_baselines,
+    check_count,
+    check_inputs,
+    check_seed,
+    expand_baselines,
+)
+from xai_lib.attribution import (
+    DRAWN,
+    BlackBoxAttribution,
+    as_maps,
+    chunks,
+    generator,
+    progress,
+)
 from xai_lib.baselines.blackbox import partly_shown, superpixels
 from xai_lib.blocks import groups, joined, of_target
 
@@ -62,25 +75,23 @@ class KernelSHAP(BlackBoxAttribution):
         forward_func: Callable,
         n_samples: int = 8000,
         n_segments: int = 50,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples, at_least=4)
         self.n_segments = check_count("n_segments", n_segments, at_least=2)
-        self.baselines = baselines
-        self.seed = check_count("seed", seed, at_least=0)
+        self.baselines = check_baselines(baselines)
+        self.seed = check_seed(seed)
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        return joined(
-            len(inputs),
-            (
-                self._maps(x, [None] * len(x), show_progress)
-                for (x,) in groups(inputs.detach())
-            ),
+        maps = (
+            as_maps(self._maps(x, [None] * len(x), show_progress), x)
+            for (x,) in groups(inputs.detach())
         )
+        return joined(len(inputs), maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return self._maps(inputs, target.split(1), show_progress)
@@ -97,7 +108,7 @@ class KernelSHAP(BlackBoxAttribution):
             name = f"KernelSHAP, image {i} of {len(inputs)}"
             values = self._shapley(play, int(segments.max()) + 1, show_progress, name)
             maps.append(values.T[:, segments.cpu()])
-        return torch.stack(maps).to(inputs)
+        return torch.stack(maps).to(inputs.device)
 
     def _game(
         self, image: Tensor, baseline: Tensor, target: Tensor | None, segments: Tensor
@@ -125,11 +136,11 @@ class KernelSHAP(BlackBoxAttribution):
                 f"n_samples must be at least twice the superpixels of an image, "
                 f"{2 * m} here, got {self.n_samples}"
             )
-        none = torch.zeros(1, m, dtype=torch.bool)
+        none = torch.zeros(1, m, dtype=torch.bool, device="cpu")
         v_none, v_all = v(torch.cat([none, ~none]))
-        system = torch.zeros(m + 1, m + 1, dtype=torch.float64)
+        system = none.new_zeros(m + 1, m + 1, dtype=torch.float64)
         system[m, :m] = system[:m, m] = 1
-        right = torch.zeros(m + 1, len(v_all), dtype=torch.float64)
+        right = system.new_zeros(m + 1, len(v_all))
         right[m] = v_all - v_none
         blocks = -(-(self.n_samples - 2) // CHUNK)
         samples = coalitions(m, self.n_samples - 2, self.seed)
@@ -148,12 +159,12 @@ def coalitions(m: int, n: int, seed: int) -> Iterator[Tensor]:
     The second half of a chunk holds the complements of the first.
     """
     rng = generator(seed)
-    sizes = torch.arange(1, m, dtype=torch.float64)
+    sizes = torch.arange(1, m, dtype=torch.float64, device="cpu")
     probabilities = 1 / (sizes * (m - sizes))
     for count in chunks(n, CHUNK):
         half = -(-count // 2)
         size = 1 + torch.multinomial(probabilities, half, True, generator=rng)
-        order = torch.rand(half, m, generator=rng).argsort(dim=1)
-        z = torch.zeros(half, m, dtype=torch.bool)
-        z.scatter_(1, order, torch.arange(m) < size[:, None])
+        order = torch.rand(half, m, generator=rng, **DRAWN).argsort(dim=1)
+        first = torch.arange(m, device="cpu") < size[:, None]
+        z = torch.zeros_like(first).scatter_(1, order, first)
         yield torch.cat([z, ~z])[:count]

@@ -16,7 +16,7 @@ from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
 from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
-from xai_lib.arguments import check_number, expand_baselines, pick
+from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
@@ -148,16 +148,20 @@ class DeepLift(LayerwiseAttribution):
         ValueError: a map that does not sum to f_t(x) − f_t(x').
     """
 
-    def __init__(self, forward_func: nn.Module, baselines: float | Tensor = 0) -> None:
+    def __init__(
+        self, forward_func: nn.Module, baselines: float | Tensor = 0.0
+    ) -> None:
         super().__init__(forward_func)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
 
     def _rewritten(self) -> fx.GraphModule:
         return rewrite.windowed_max_pools(rewrite.explicit_layers(self.forward_func))
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         baselines = expand_baselines(self.baselines, inputs)
-        maps = captum.attr.DeepLift(self._copy).attribute(
+        # Captum's 1e-10 is zero in float16, where equal activations then give 0 / 0.
+        eps = max(1e-10, torch.finfo(inputs.dtype).tiny)
+        maps = captum.attr.DeepLift(self._copy, eps=eps).attribute(
             inputs, baselines, additional_forward_args=target
         )
         with torch.no_grad():

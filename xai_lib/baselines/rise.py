@@ -27,8 +27,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number
-from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+from xai_lib.arguments import check_count, check_inputs, check_number, check_seed
+from xai_lib.attribution import (
+    DRAWN,
+    BlackBoxAttribution,
+    accumulator,
+    as_maps,
+    chunks,
+    generator,
+    progress,
+)
 from xai_lib.blocks import at_once, groups, joined, of_target
 
 CHUNK = 64  # masks drawn at once
@@ -59,18 +67,16 @@ class RISE(BlackBoxAttribution):
         self.p = check_number("p", p, 0, 1)
         if p in (0, 1):
             raise ValueError(f"p must be above 0 and below 1, got {p}: no mask varies")
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
-        return joined(
-            len(inputs),
-            (
-                self._average(x, of_target(None), show_progress)
-                for (x,) in groups(inputs.detach())
-            ),
+        maps = (
+            as_maps(self._average(x, of_target(None), show_progress), x)
+            for (x,) in groups(inputs.detach())
         )
+        return joined(len(inputs), maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return self._average(inputs, of_target(target), show_progress)
@@ -83,20 +89,22 @@ class RISE(BlackBoxAttribution):
     ) -> Tensor:
         """Propose masks, query the model, aggregate the answers."""
         n, _, height, width = inputs.shape
-        total, coverage = inputs.new_zeros(0), inputs.new_zeros(height, width)
+        coverage = inputs.new_zeros(height, width, dtype=accumulator(inputs))
+        total = coverage.new_zeros(0)
         rows = at_once(height * width)
         counts = chunks(self.n_samples, CHUNK)
         blocks = sum(math.ceil(count / rows) for count in counts)
         masks_of = self.masks(height, width)
         for masks in progress(masks_of, show_progress, blocks, "RISE"):
-            masks = masks.to(inputs)
+            masks = masks.to(total)
+            shown = masks.to(inputs)
 
-            def masked(i: slice, j: slice, masks: Tensor = masks) -> Tensor:
-                return inputs[i, None] * masks[None, j, None]
+            def masked(i: slice, j: slice, shown: Tensor = shown) -> Tensor:
+                return inputs[i, None] * shown[None, j, None]
 
             scores = self.blackbox.versions(n, len(masks), masked, keep).to(masks)
             if not len(total):
-                total = inputs.new_zeros(n, scores.shape[2], height, width)
+                total = coverage.new_zeros(n, scores.shape[2], height, width)
             weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
             for part, w in zip(total.flatten(0, 1).split(rows), weights, strict=True):
                 part += (w @ masks.flatten(1)).view_as(part)
@@ -114,15 +122,16 @@ class RISE(BlackBoxAttribution):
         size = at_once(height * width)
         for m in chunks(self.n_samples, CHUNK):
             cells = (
-                torch.rand(m, self.grid, self.grid, generator=rng) < self.p
+                torch.rand(m, self.grid, self.grid, generator=rng, **DRAWN) < self.p
             ).float()
             # All shifts are drawn, the last valid one included.
-            y = torch.randint(len(rows) - height + 1, (m, 1), generator=rng)
-            x = torch.randint(len(columns) - width + 1, (m, 1), generator=rng)
+            down, right = len(rows) - height + 1, len(columns) - width + 1
+            y = torch.randint(down, (m, 1), generator=rng, device="cpu")
+            x = torch.randint(right, (m, 1), generator=rng, device="cpu")
             for start in range(0, m, size):
                 part = slice(start, start + size)
-                top = rows[y[part] + torch.arange(height)]
-                left = columns[x[part] + torch.arange(width)]
+                top = rows[y[part] + torch.arange(height, device="cpu")]
+                left = columns[x[part] + torch.arange(width, device="cpu")]
                 yield top @ cells[part] @ left.transpose(1, 2)
 
 
@@ -133,4 +142,5 @@ def upsampling(grid: int, size: int) -> Tensor:
     `size` and the mask can be shifted by that much (Petsiuk et al., section 3.2).
     """
     length = (grid + 1) * math.ceil(size / grid)
-    return F.interpolate(torch.eye(grid)[None], size=length, mode="linear")[0].T
+    cells = torch.eye(grid, dtype=torch.float32, device="cpu")[None]
+    return F.interpolate(cells, size=length, mode="linear")[0].T

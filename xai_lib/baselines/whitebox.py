@@ -15,8 +15,22 @@ import captum.attr
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number, expand_baselines, pick
-from xai_lib.attribution import Attribution, chunks, generator, progress
+from xai_lib.arguments import (
+    check_baselines,
+    check_count,
+    check_number,
+    check_seed,
+    expand_baselines,
+    pick,
+)
+from xai_lib.attribution import (
+    DRAWN,
+    Attribution,
+    chunks,
+    default_device,
+    generator,
+    progress,
+)
 from xai_lib.blackbox import BlackBox, NonFiniteOutput
 
 # Numbers per forward and backward pass: 6 photographs at 224² on a CPU, where larger
@@ -112,7 +126,7 @@ class SmoothGrad(WhiteBoxAttribution):
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples)
         self.stdev = check_number("stdev", stdev, 0)
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         source = generator(self.seed)
@@ -123,7 +137,7 @@ class SmoothGrad(WhiteBoxAttribution):
             noise = inputs.new_empty(count, 1, *inputs.shape[1:])
             for copy in noise:
                 # One draw per copy: the same numbers however many go into one pass.
-                copy[0] = torch.randn(inputs.shape[1:], generator=source)
+                copy[0] = torch.randn(inputs.shape[1:], generator=source, **DRAWN)
             noisy = (inputs + noise.mul_(self.stdev)).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
             total += maps.view(count, *inputs.shape).sum(dim=0)
@@ -150,23 +164,27 @@ class IntegratedGradients(WhiteBoxAttribution):
     """
 
     def __init__(
-        self, forward_func: Callable, baselines: float | Tensor = 0, n_steps: int = 50
+        self, forward_func: Callable, baselines: float | Tensor = 0.0, n_steps: int = 50
     ) -> None:
         super().__init__(forward_func)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.n_steps = check_count("n_steps", n_steps)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        def score(points: Tensor, classes: Tensor) -> Tensor:
-            return target_scores(self.forward_func, points, classes)
+        users = torch.get_default_device()
 
-        return captum.attr.IntegratedGradients(score).attribute(
-            inputs,
-            expand_baselines(self.baselines, inputs),
-            additional_forward_args=target,
-            n_steps=self.n_steps,
-            internal_batch_size=batch_rows(inputs, inputs.device),
-        )
+        def score(points: Tensor, classes: Tensor) -> Tensor:
+            with default_device(users):
+                return target_scores(self.forward_func, points, classes)
+
+        with default_device("cpu"):
+            return captum.attr.IntegratedGradients(score).attribute(
+                inputs,
+                expand_baselines(self.baselines, inputs),
+                additional_forward_args=target,
+                n_steps=self.n_steps,
+                internal_batch_size=batch_rows(inputs, inputs.device),
+            )
 
 
 def target_scores(forward_func: Callable, inputs: Tensor, target: Tensor) -> Tensor:

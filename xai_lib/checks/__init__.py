@@ -109,7 +109,7 @@ def _double(value: SupportsFloat | Tensor) -> Tensor:
     # Straight to float64: by way of float32, 0.71 would become 0.70999998.
     if isinstance(value, Tensor):
         return value.detach().cpu().double()
-    return torch.tensor(float(value), dtype=torch.float64)
+    return torch.tensor(float(value), dtype=torch.float64, device="cpu")
 
 
 __all__ = [

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from xai_lib.arguments import (
     Target,
+    check_baselines,
     check_choice,
     check_count,
     check_inputs,
@@ -29,7 +30,7 @@ from xai_lib.arguments import (
     expand_baselines,
     resolve_target,
 )
-from xai_lib.attribution import BlackBoxAttribution, progress
+from xai_lib.attribution import BlackBoxAttribution, accumulator, as_maps, progress
 from xai_lib.blocks import groups, joined, of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
@@ -75,9 +76,10 @@ class EstimatedGradient(BlackBoxAttribution):
         classes = resolve_target(self._scores, inputs, target)
         mean = self._mean(inputs, self._loss(classes), True, show_progress)
         factor = self._factor(inputs)
+        error = factor.abs() * mean.standard_error(self.stdevs)[:, 0]
         return Estimate(
-            factor * mean.gradient(self.stdevs)[:, 0],
-            factor.abs() * mean.standard_error(self.stdevs)[:, 0],
+            as_maps(factor * mean.gradient(self.stdevs)[:, 0], inputs),
+            error.to(inputs.dtype),
         )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
@@ -95,7 +97,7 @@ class EstimatedGradient(BlackBoxAttribution):
 
         def maps(x: Tensor) -> Tensor:
             mean = self._mean(x, of_target(None), False, show_progress)
-            return self._factor(x)[:, None] * mean.gradient(self.stdevs)
+            return as_maps(self._factor(x)[:, None] * mean.gradient(self.stdevs), x)
 
         return joined(len(inputs), (maps(x) for (x,) in groups(inputs.detach())))
 
@@ -122,12 +124,13 @@ class EstimatedGradient(BlackBoxAttribution):
             self.noise, shape, self.n_samples, self.seed, self.mask_size
         )
         mean, memory = ScoreFunctionMean(search, with_error), Memory()
-        chunks = search.groups(inputs)
+        plain = inputs.new_empty(0, dtype=accumulator(inputs))
+        chunks = search.groups(plain)
         bar = progress(chunks, show_progress, len(search), type(self).__name__)
         for group in bar:
             answers = []
             for noise in group:
-                make = self._queries(inputs, noise, mean, memory)
+                make = self._queries(inputs, noise.to(inputs), mean, memory)
                 scores = self.blackbox.versions(len(inputs), len(noise), make, loss)
                 mean.see(scores)
                 answers.append(scores)
@@ -244,13 +247,13 @@ class IGEEX(EstimatedGradient):
         stdevs: float = 0.5,
         noise: str = "mirrored",
         mask_size: int | None = None,
-        baselines: float | Tensor = 0,
+        baselines: float | Tensor = 0.0,
         n_steps: int | None = None,
         loss: str = "score",
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func, n_samples, stdevs, noise, mask_size, loss, seed)
-        self.baselines = baselines
+        self.baselines = check_baselines(baselines)
         self.n_steps = n_steps
         if n_steps is not None:
             each = check_count("n_steps", n_steps) * (2 - (noise == "independent"))
@@ -266,8 +269,8 @@ class IGEEX(EstimatedGradient):
         """x' + α (x − x') + σ ε, direction i at α = (⌊i k / n⌋ + ½) / k."""
         n, pair = mean.search.n_directions, 2 if mean.search.mirrored else 1
         steps = n if self.n_steps is None else self.n_steps
-        i = torch.arange(mean.seen, mean.seen + len(noise) // pair)
-        middle = ((i * steps) // n + 0.5) / steps
+        i = torch.arange(mean.seen, mean.seen + len(noise) // pair, device="cpu")
+        middle = (((i * steps) // n).float() + 0.5) / steps
         alpha = middle.repeat(pair).to(inputs).view(-1, *[1] * (inputs.ndim - 1))
         # What all images share is summed once: (1 − α) x' + σ ε.
         root = expand_baselines(self.baselines, inputs)[0]
@@ -291,12 +294,12 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.numbers = torch.empty(0)
+        self.numbers: Tensor | None = None
 
     def like(self, x: Tensor, e: Tensor) -> Tensor:
         """Room for what x and e broadcast to."""
         shape = torch.broadcast_shapes(x.shape, e.shape)
-        if self.numbers.numel() < shape.numel():
+        if self.numbers is None or self.numbers.numel() < shape.numel():
             self.numbers = x.new_empty(shape.numel())
         return self.numbers[: shape.numel()].view(shape)
 

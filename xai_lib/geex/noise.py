@@ -42,8 +42,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_choice, check_count
-from xai_lib.attribution import chunks, generator
+from xai_lib.arguments import check_choice, check_count, check_seed
+from xai_lib.attribution import DRAWN, chunks, generator
 from xai_lib.blocks import at_once
 
 NOISES = ("independent", "mirrored", "orthogonal", "low-frequency")
@@ -145,7 +145,7 @@ class SearchNoise:
         )
 
     def __iter__(self) -> Iterator[Tensor]:
-        plain = torch.empty(0, dtype=torch.float32, device="cpu")
+        plain = torch.empty(0, **DRAWN)
         return (chunk for group in self.groups(plain) for chunk in group)
 
     def groups(self, like: Tensor) -> Iterator[Iterable[Tensor]]:
@@ -206,7 +206,7 @@ class SearchNoise:
     def _basis(self) -> tuple[Tensor, Tensor]:
         """U acts on rows and columns apart: `[H, s]` and `[W, s]`."""
         if self.mask_size is None:
-            return torch.empty(0), torch.empty(0)
+            return torch.empty(0, **DRAWN), torch.empty(0, **DRAWN)
         of = cosines if self.noise == "low-frequency" else interpolation
         return of(self.mask_size, self.shape[1]), of(self.mask_size, self.shape[2])
 
@@ -233,13 +233,13 @@ def normals(count: int, d: int, rows: int, rng: torch.Generator) -> Iterator[Ten
     torch makes normal numbers of 16 uniform ones at a time, and the last 16 anew if
     fewer are left: so 16 is what can be drawn apart, and the last few wait for more.
     """
-    left, rest = count * d, torch.empty(0, dtype=torch.float32)
+    left, rest = count * d, torch.empty(0, **DRAWN)
     for n in chunks(count, rows):
         missing = n * d - len(rest)
         fresh = missing + -missing % 16
         if left - fresh < 16:
             fresh = left
-        numbers = torch.empty(len(rest) + fresh, dtype=torch.float32)
+        numbers = torch.empty(len(rest) + fresh, **DRAWN)
         numbers[: len(rest)] = rest
         numbers[len(rest) :].normal_(generator=rng)
         left -= fresh
@@ -256,7 +256,7 @@ def check_search(noise: str, n_samples: int, seed: int, mask_size: int | None) -
             f"n_samples must be even for {noise} noise, which asks in pairs; got "
             f"{n_samples}, use {n_samples - 1} or {n_samples + 1}"
         )
-    check_count("seed", seed, at_least=0)
+    check_seed(seed)
     if mask_size is not None:
         check_count("mask_size", mask_size)
     elif noise == "low-frequency":
@@ -294,12 +294,14 @@ def _gram_schmidt(z: Tensor) -> Tensor:
 
 def interpolation(mask_size: int, size: int) -> Tensor:
     """Bilinear upsampling along one axis, `[size, mask_size]`; rows sum to 1."""
-    cells = torch.eye(mask_size)[None]
+    cells = torch.eye(mask_size, dtype=torch.float32, device="cpu")[None]
     return F.interpolate(cells, size=size, mode="linear")[0].T
 
 
 def cosines(mask_size: int, size: int) -> Tensor:
     """The lowest frequencies of one axis (DCT-II), orthonormal: `[size, mask_size]`."""
-    places = (torch.arange(size, dtype=torch.float64) + 0.5) * (math.pi / size)
-    waves = torch.cos(places[:, None] * torch.arange(mask_size, dtype=torch.float64))
+    of_pixels = torch.arange(size, dtype=torch.float64, device="cpu")
+    frequencies = torch.arange(mask_size, dtype=torch.float64, device="cpu")
+    places = (of_pixels + 0.5) * (math.pi / size)
+    waves = torch.cos(places[:, None] * frequencies)
     return (waves / torch.linalg.vector_norm(waves, dim=0)).float()

@@ -107,7 +107,7 @@ def _curve(
         raise ValueError(f"n_steps must be at most {n_pixels} pixels, got {n_steps}")
     blackbox = as_blackbox(forward_func)
     classes = resolve_target(blackbox, inputs, target)
-    counts = torch.arange(steps + 1) * n_pixels // steps
+    counts = torch.arange(steps + 1, device="cpu") * n_pixels // steps
 
     def curves(images: Tensor, maps: Tensor, target: Tensor) -> Tensor:
         rank = ranks(maps.sum(dim=1, keepdim=True), descending=True)

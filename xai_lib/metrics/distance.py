@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.arguments import check_inputs
+from xai_lib.attribution import accumulator
 from xai_lib.blocks import groups, joined
 
 
@@ -40,7 +41,7 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
         )
 
     def distances(a: Tensor, b: Tensor) -> Tensor:
-        difference = _scaled(a) - _scaled(b.to(a))
+        difference = _scaled(a) - _scaled(b.to(a.device))
         columns = torch.linalg.vector_norm(difference, dim=1)
         return columns.sum(dim=1) / difference[0].numel()
 
@@ -49,6 +50,6 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
 
 def _scaled(maps: Tensor) -> Tensor:
     """Summed over the channels, and with a largest absolute value of 1: `[N, H, W]`."""
-    summed = maps.sum(dim=1)
+    summed = maps.sum(dim=1, dtype=accumulator(maps))
     largest = summed.abs().amax(dim=(1, 2), keepdim=True)
     return summed / torch.where(largest > 0, largest, 1)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_number
+from xai_lib.arguments import check_number, check_numbers
 from xai_lib.blackbox import as_blackbox
 from xai_lib.blocks import groups, joined
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
@@ -58,11 +58,8 @@ def flipping(
     """
     check_maps(attributions, inputs)
     check_number("value", value, float("-inf"))
-    taus = torch.tensor(
-        [check_number("quantiles", q, 0, 100) for q in quantiles], dtype=torch.float64
-    )
-    if not len(taus):
-        raise ValueError("quantiles must not be empty")
+    percents = check_numbers("quantiles", quantiles, 0, 100)
+    taus = torch.tensor(percents, dtype=torch.float64, device="cpu")
     blackbox = as_blackbox(forward_func)
     decision = blackbox(inputs).argmax(dim=1)
     # In whole numbers of features; floor(55 * 0.01 * 100) would be 54 in floats.

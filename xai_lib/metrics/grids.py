@@ -21,6 +21,7 @@ from xai_lib.arguments import (
     check_count,
     check_inputs,
     check_number,
+    check_seed,
     check_target,
     pick,
 )
@@ -107,10 +108,10 @@ def photo_grids(
     members = {c: (classes == c).nonzero()[:, 0].numpy() for c in present.tolist()}
     chosen = []
     for g in range(check_count("n_grids", n_grids)):
-        rng = np.random.default_rng([check_count("seed", seed, at_least=0), g])
+        rng = np.random.default_rng([check_seed(seed), g])
         drawn = rng.choice(present, side**2, replace=False).tolist()
         chosen.append([int(rng.choice(members[c])) for c in drawn])
-    photos = torch.tensor(chosen)
+    photos = torch.tensor(chosen, device="cpu")
     channels, height, width = images.shape[1:]
     canvas = images.new_empty(n_grids, channels, side * height, side * width)
     cells = canvas.unflatten(3, (side, width)).unflatten(2, (side, height))
@@ -139,10 +140,10 @@ def grid_pointing_game(attributions: Tensor, cell: Tensor, side: int = 2) -> Gri
             f"attributions must have a height and width that are multiples of side = "
             f"{side}, got {height} x {width}"
         )
-    cells = check_target(cell, len(attributions))
+    cells = check_target(cell, len(attributions), "cell")
     if cells is None or int(cells.max()) >= side**2:
         raise ValueError(f"cell must hold numbers from 0 to {side**2 - 1}, got {cell}")
-    numbers = torch.arange(side**2).view(side, side)
+    numbers = torch.arange(side**2, device="cpu").view(side, side)
     where = numbers.repeat_interleave(height // side, dim=0)
     where = where.repeat_interleave(width // side, dim=1)
     games = []

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number
+from xai_lib.arguments import check_count, check_number, check_seed
 
 TIE = 3.82e-6
 """Scores that differ by no more are equal, and an interval that ends no farther from a
@@ -75,24 +75,33 @@ def bootstrap_mean(
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
             curve's points stay together.
         level: coverage.
+        n_resamples, seed: of the bootstrap.
 
     Returns:
         The lower and upper ends, each float64 `[...]`.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name; values that are not finite.
     """
     tail = (1 - check_number("level", level, 0, 1)) / 2
+    check_count("n_resamples", n_resamples)
+    check_seed(seed)
     first, rest = _centred(values)
     counts = times_drawn(len(rest), n_resamples, seed)
     means = counts @ rest.reshape(len(rest), -1) / len(rest)
-    ends = means.quantile(torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
-    low, high = first + ends.view(2, *first.shape)
-    return low, high
+    low, high = means.quantile(means.new_tensor([tail, 1 - tail]), dim=0)
+    return first + low.view(first.shape), first + high.view(first.shape)
 
 
 def _centred(values: Tensor) -> tuple[Tensor, Tensor]:
     """The first row, and all rows less the first, in float64: sums of what is left are
     small, and exactly zero where nothing is left."""
+    if not isinstance(values, Tensor) or values.ndim < 1:
+        raise TypeError(f"values must be a tensor [N, ...], got {values!r}")
+    check_count("the number of images", len(values))
+    if not bool(values.isfinite().all()):
+        raise ValueError("values must be finite, got NaN or infinity")
     rows = values.detach().cpu().double()
-    check_count("the number of images", len(rows))
     return rows[0], rows - rows[0]
 
 

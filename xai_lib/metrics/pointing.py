@@ -26,7 +26,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_inputs, check_number, check_seed
 from xai_lib.blocks import groups, joined
 from xai_lib.metrics.intervals import image_mean, times_drawn
 
@@ -116,7 +116,9 @@ class PointingGame(NamedTuple):
         """The mean of `per_class`."""
         check_count("the number of pairs", len(self.hits))
         shares = list(self.per_class.values())
-        return float(image_mean(torch.tensor(shares, dtype=torch.float64)))
+        return float(
+            image_mean(torch.tensor(shares, dtype=torch.float64, device="cpu"))
+        )
 
     def subset(self, keep: Tensor) -> PointingGame:
         """The pairs that a bool `[M]` selects, such as the difficult ones.
@@ -132,11 +134,13 @@ class PointingGame(NamedTuple):
         All pairs of an image are drawn together. A class that a resample misses does
         not enter its mean.
         """
+        check_count("n_resamples", n_resamples)
+        check_seed(seed)
         images, row = self.image.unique(return_inverse=True)
         classes, column = self.target.unique(return_inverse=True)
         n = check_count("the number of pairs", len(images))
         hits = self.hits.double()
-        empty = torch.zeros(n, len(classes), dtype=torch.float64)
+        empty = hits.new_zeros(n, len(classes))
         # Less the first, so that equal hits are exactly their mean.
         more = empty.index_put((row, column), hits - hits[0], accumulate=True)
         pairs = empty.index_put((row, column), torch.ones_like(hits), accumulate=True)
@@ -148,8 +152,8 @@ class PointingGame(NamedTuple):
     ) -> tuple[float, float]:
         """The percentile bootstrap interval of the accuracy, over images."""
         tail = (1 - check_number("level", level, 0, 1)) / 2
-        ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-        low, high = self.bootstrap(n_resamples, seed).quantile(ends)
+        drawn = self.bootstrap(n_resamples, seed)
+        low, high = drawn.quantile(drawn.new_tensor([tail, 1 - tail]))
         return float(low), float(high)
 
 

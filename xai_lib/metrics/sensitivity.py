@@ -75,7 +75,9 @@ def max_sensitivity(
 
         def perturbed(images: Tensor) -> Tensor:
             # Captum asks for one δ at a time, see below.
-            delta = torch.rand(images.shape[1:], generator=source, dtype=torch.float64)
+            delta = torch.rand(
+                images.shape[1:], generator=source, dtype=torch.float64, device="cpu"
+            )
             return images + delta.mul_(2).sub_(1).mul_(radius).to(images)
 
         def explained(images: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from xai_lib.arguments import (
     check_number,
     resolve_target,
 )
-from xai_lib.attribution import chunks, generator
+from xai_lib.attribution import DRAWN, chunks, generator
 from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
     batch_rows,
@@ -142,9 +142,9 @@ def violation_rates(
     classes = _check_box(blackbox, inputs, box, target)
     n_samples = check_count("n_samples", n_samples)
     rng = generator(seed)
-    broken = torch.zeros(2, len(inputs), device=inputs.device)
+    broken = inputs.new_zeros(2, len(inputs), dtype=torch.float32)
     for size in chunks(n_samples, min(CHUNK, at_once(inputs[0].numel()))):
-        t = torch.rand(size, *inputs.shape[1:], generator=rng).to(inputs)
+        t = torch.rand(size, *inputs.shape[1:], generator=rng, **DRAWN).to(inputs)
         t.mul_(2).sub_(1)
         both = torch.cat([t, torch.where(t < 0, -1.0, 1.0).to(t)])
 
@@ -198,11 +198,12 @@ def worst_point(
     n_starts = check_count("n_starts", n_starts)
     inputs, device = inputs.detach(), blackbox.device or inputs.device
     rng = generator(seed)
-    found = torch.full((len(inputs),), -torch.inf).to(inputs)
+    found = inputs.new_full((len(inputs),), -torch.inf)
     best = torch.zeros_like(inputs)
     rows = batch_rows(inputs, device)
     for start in range(n_starts):
-        first = torch.rand(inputs.shape[1:], generator=rng).to(inputs) * 2 - 1
+        first = torch.rand(inputs.shape[1:], generator=rng, **DRAWN)
+        first = first.to(inputs) * 2 - 1
         first = first if start else torch.zeros_like(first)
         for i in range(0, len(inputs), rows):
             part = slice(i, i + rows)

@@ -29,8 +29,14 @@ import torch.nn.functional as F
 from scipy.optimize import linprog
 from torch import Tensor
 
-from xai_lib.arguments import Target, check_count, check_number
-from xai_lib.attribution import generator, progress
+from xai_lib.arguments import (
+    Target,
+    check_count,
+    check_flag,
+    check_number,
+    check_seed,
+)
+from xai_lib.attribution import DRAWN, generator, progress
 from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
@@ -109,8 +115,8 @@ class LinearPertMap(PertMap):
         self.noise = check_number("noise", noise, 0)
         infinite = penalty == math.inf
         self.penalty = penalty if infinite else check_positive("penalty", penalty)
-        self.two_sided = two_sided
-        self.seed = seed
+        self.two_sided = check_flag("two_sided", two_sided)
+        self.seed = check_seed(seed)
 
     def solve(
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
@@ -164,9 +170,9 @@ class LinearPertMap(PertMap):
             lower,
             upper,
             target,
-            torch.tensor(objective, dtype=torch.float64),
-            torch.tensor(slack, dtype=torch.float64),
-            torch.tensor(n_rows),
+            torch.tensor(objective, dtype=torch.float64, device="cpu"),
+            torch.tensor(slack, dtype=torch.float64, device="cpu"),
+            torch.tensor(n_rows, device="cpu"),
         )
 
     def _linearise(
@@ -181,7 +187,8 @@ class LinearPertMap(PertMap):
         device = self._queried.device or inputs.device
         at_once = batch_rows(inputs, device)
         for image, c in enumerate(target.tolist()):
-            others = torch.tensor([j for j in range(n_classes) if j != c])
+            all_but_c = [j for j in range(n_classes) if j != c]
+            others = torch.tensor(all_but_c, device="cpu")
             rows = []
             for noise in self._noise(inputs.shape[1:], at_once):
                 offsets, n = noise.to(device, inputs.dtype), len(noise)
@@ -221,9 +228,9 @@ class LinearPertMap(PertMap):
             # One draw per copy: the first copies stay the same when n_smooth grows.
             yield torch.stack(
                 [
-                    self.noise * torch.randn(shape, generator=rng)
+                    self.noise * torch.randn(shape, generator=rng, **DRAWN)
                     if k
-                    else torch.zeros(shape)
+                    else torch.zeros(shape, **DRAWN)
                     for k in copies
                 ]
             )
@@ -315,7 +322,7 @@ def margin_gradients(
     """
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
     seeds[: len(others), :, target] = 1
-    seeds[torch.arange(len(others)), :, others] = -1
+    seeds[torch.arange(len(others), device="cpu"), :, others] = -1
     gradients = torch.autograd.grad(
         scores, points, seeds.flatten(0, 1), retain_graph=True, materialize_grads=True
     )[0]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import Target, check_count, check_number
-from xai_lib.attribution import chunks, progress
+from xai_lib.arguments import Target, check_count, check_number, check_seed
+from xai_lib.attribution import DRAWN, accumulator, chunks, default_device, progress
 from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.blocks import at_once
@@ -92,7 +92,7 @@ class StochasticPertMap(PertMap):
         self.n_samples = check_count("n_samples", n_samples)
         self.penalty = None if penalty is None else check_number("penalty", penalty, 0)
         self.bound = check_positive("bound", bound)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.optimizer = _optimizer(optimizer, self.lr)
 
     def solve(
@@ -141,27 +141,40 @@ class StochasticPertMap(PertMap):
 
         Nothing here waits for the device: numbers are looked at by the caller.
         """
+        model, asked = self.forward_func, inputs.dtype
+        if accumulator(inputs) != asked:  # half precision would lose the steps
+
+            def model(points: Tensor) -> Tensor:
+                return self.forward_func(points.to(asked))
+
+            inputs = inputs.to(accumulator(inputs))
         penalty = 0.1 * inputs[0].numel() if self.penalty is None else self.penalty
         rng = torch.Generator(inputs.device).manual_seed(self.seed)
         w = torch.zeros_like(inputs)
         # A parameter per image: one image's step never depends on another's.
         optimizer = self.optimizer(each := list(w.unbind()), lr=self.lr)
-        history = torch.empty(3, self.n_iterations, len(inputs)).to(inputs)
+        history = inputs.new_empty(3, self.n_iterations, len(inputs))
         for k in iterations:
-            hinge, slope = self._penalty(inputs, target, w, rng)
+            hinge, slope = self._penalty(model, inputs, target, w, rng)
             size = w.flatten(1).sum(dim=1)
             history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
             # Optimisers minimise: they get the gradient of minus (3.3).
             gradients = slope.mul_(penalty).sub_(1)
             for parameter, gradient in zip(each, gradients, strict=True):
                 parameter.grad = gradient
-            optimizer.step()
+            with default_device("cpu"):  # where Adam counts its steps
+                optimizer.step()
             optimizer.zero_grad()
             w.clamp_(0, self.bound)
         return w, history
 
     def _penalty(
-        self, inputs: Tensor, target: Tensor, w: Tensor, rng: torch.Generator
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        target: Tensor,
+        w: Tensor,
+        rng: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The sample of the penalty in (3.3), `[N]`, and its gradient by w."""
         passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
@@ -175,7 +188,7 @@ class StochasticPertMap(PertMap):
             for draws in t.split(per_pass):
                 v = w.detach().requires_grad_()
                 share = len(draws) / self.n_samples
-                loss = share * mean_hinge(self.forward_func, inputs, target, v, draws)
+                loss = share * mean_hinge(model, inputs, target, v, draws)
                 check_differentiable(loss)
                 slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
                 hinge += loss.detach()
@@ -216,11 +229,12 @@ def _optimizer(
             "for settings of your own, use functools.partial(torch.optim.SGD, ...)"
         )
     # One step on one number tells now what would else fail in the first iteration.
-    trial = torch.zeros(1)
-    trial.grad = torch.ones(1)
+    trial = torch.zeros(1, **DRAWN)
+    trial.grad = torch.ones_like(trial)
     try:
-        built = optimizer([trial], lr=lr)
-        built.step()
+        with default_device("cpu"):
+            built = optimizer([trial], lr=lr)
+            built.step()
     except Exception as error:
         raise TypeError(
             f"optimizer must be built from (parameters, lr) and step without a "

@@ -27,9 +27,17 @@ def curves(
         x: `[T]`.
         series: name to `[N, T]`, one row per image.
         xlabel, ylabel, title: what the axes mean, with units.
+
+    Raises:
+        ValueError: a series that is not `[N, T]`, or not finite.
     """
     at = x.cpu().numpy()
     for name, values in series.items():
+        if values.ndim != 2 or values.shape[1] != len(x):
+            raise ValueError(
+                f"series[{name!r}] must be [N, {len(x)}], a value for each x, got "
+                f"{list(values.shape)}"
+            )
         mean = image_mean(values).numpy()
         low, high = (end.numpy() for end in bootstrap_mean(values))
         (line,) = ax.plot(at, mean, label=name, markevery=max(1, len(x) // 8))
@@ -39,8 +47,17 @@ def curves(
 
 
 def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> None:
-    """One bar per method: the mean over images `[N]` and its 95 % interval."""
+    """One bar per method: the mean over images `[N]` and its 95 % interval.
+
+    Raises:
+        ValueError: values that are not `[N]`, or not finite.
+    """
     names = list(values)
+    for name, of_images in values.items():
+        if of_images.ndim != 1:
+            raise ValueError(
+                f"values[{name!r}] must be [N], got {list(of_images.shape)}"
+            )
     means = [float(image_mean(v)) for v in values.values()]
     ends = [bootstrap_mean(v) for v in values.values()]
     errors = [

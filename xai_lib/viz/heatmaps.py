@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from xai_lib.arguments import check_flag
 from xai_lib.viz.style import POSITIVE, SIGNED
 
 QUANTILE = 0.995
@@ -22,15 +23,11 @@ def show_image(ax: Axes, image: Tensor, title: str = "") -> AxesImage:
     """Draw an image `[C, H, W]` with C = 1 or 3 and values in [0, 1].
 
     Raises:
-        ValueError: another shape, or values outside [0, 1].
+        TypeError, ValueError: no tensor, another shape, or values outside [0, 1].
     """
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
+    _check_image(image)
+    if image.shape[0] not in (1, 3):
         raise ValueError(f"image must be [1 or 3, H, W], got {list(image.shape)}")
-    if float(image.min()) < 0 or float(image.max()) > 1:
-        raise ValueError(
-            "image must lie in [0, 1], got values from "
-            f"{float(image.min()):.3g} to {float(image.max()):.3g}"
-        )
     _bare(ax, title)
     pixels = image.detach().cpu().permute(1, 2, 0).expand(-1, -1, 3)
     return ax.imshow(pixels.numpy())
@@ -48,20 +45,30 @@ def heatmap(
     Args:
         ax: where to draw.
         attribution: `[C, H, W]`, summed over C for the eye.
-        image: `[C, H, W]` in [0, 1]; if given, the map lies over it in grey, opaque
+        image: `[C', H, W]` in [0, 1]; if given, the map lies over it in grey, opaque
             where it is large.
         title: of the panel.
         signed: whether to centre the colours at zero; None if the map has a sign.
 
     Returns:
         The drawn map, for a colour bar (in the map's own units).
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name; a map that is not finite, or
+            of another size than its image.
     """
-    if attribution.ndim != 3:
-        raise ValueError(
-            f"attribution must be [C, H, W], got {list(attribution.shape)}"
-        )
+    _check_finite("attribution", attribution)
+    if image is not None:
+        _check_image(image)
+        sizes = [tuple(t.shape[1:]) for t in (attribution, image)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                "attribution must be as high and wide as image, got {} x {} pixels "
+                "for {} x {}; bring it to that size first, e.g. by torch.nn.functional."
+                "interpolate(maps, images.shape[2:])".format(*sizes[0], *sizes[1])
+            )
     flat = attribution.detach().cpu().float().sum(dim=0)
-    signed = _has_sign(flat) if signed is None else signed
+    signed = _has_sign(flat) if signed is None else check_flag("signed", signed)
     limit = float(flat.abs().flatten().quantile(QUANTILE)) or float(flat.abs().max())
     norm = Normalize(-limit if signed else 0, limit)
     cmap = SIGNED if signed else POSITIVE
@@ -90,6 +97,9 @@ def grid(
         rows: a name for each image.
         overlay: names of the methods to lay over the image.
         title: of the figure.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
     """
     n = len(images)
     for name, attributions in maps.items():
@@ -97,6 +107,13 @@ def grid(
             raise ValueError(
                 f"maps[{name!r}] has {len(attributions)} maps for {n} images"
             )
+    if rows is not None and (isinstance(rows, str) or len(rows) != n):
+        raise ValueError(f"rows must be {n} names, one for each image, got {rows!r}")
+    if isinstance(overlay, str) or not set(overlay) <= set(maps):
+        raise ValueError(
+            f"overlay must be a sequence of names in maps, {list(maps)}, got "
+            f"{overlay!r}"
+        )
     side = 2.2 if n == 1 else 1.55  # inches per panel
     size = side * (len(maps) + 1) + 0.8, (side + 0.2) * n + 0.7
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
@@ -119,6 +136,27 @@ def grid(
     fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
     fig.suptitle(title)
     return fig
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor [C, H, W], got {type(values).__name__}; "
+            "convert a NumPy array with torch.from_numpy(array)"
+        )
+    if values.ndim != 3 or values.numel() == 0:
+        raise ValueError(f"{name} must be [C, H, W], got {list(values.shape)}")
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def _check_image(image: Tensor) -> None:
+    _check_finite("image", image)
+    if float(image.min()) < 0 or float(image.max()) > 1:
+        raise ValueError(
+            "image must lie in [0, 1], got values from "
+            f"{float(image.min()):.3g} to {float(image.max()):.3g}"
+        )
 
 
 def _has_sign(flat: Tensor) -> bool:

@@ -28,7 +28,18 @@ def explore(
 
     Returns:
         A box; its first child holds the controls, its last one the picture.
+
+    Raises:
+        TypeError: draw is no function that returns a figure, or a control has no value.
     """
+    if not callable(draw):
+        raise TypeError(f"draw must be a function, got {type(draw).__name__}")
+    for name, control in controls.items():
+        if not isinstance(control, ipywidgets.Widget) or not hasattr(control, "value"):
+            raise TypeError(
+                f"control {name!r} must be a widget with a value, such as "
+                f"ipywidgets.IntSlider(3, 1, 9), got {control!r}"
+            )
     # At its own size: a box would stretch it over the whole page.
     own_size = ipywidgets.Layout(align_self="flex-start", max_width="100%")
     picture = ipywidgets.Image(format="png", layout=own_size)
@@ -41,6 +52,11 @@ def explore(
         busy.value, began = "computing …", time.perf_counter()
         try:
             fig = draw(**{name: control.value for name, control in controls.items()})
+            if not isinstance(fig, Figure):
+                raise TypeError(
+                    f"draw must return a figure, got {type(fig).__name__}; end it with "
+                    "return fig"
+                )
         except Exception as error:
             busy.value = f"{type(error).__name__}: {error}"
             raise

@@ -36,7 +36,7 @@ class Annotated(NamedTuple):
     @property
     def labels(self) -> Tensor:
         """Multi-hot, bool `[K]`: the classes that are in the image."""
-        found = torch.zeros(len(self.categories), dtype=torch.bool)
+        found = torch.zeros(len(self.categories), dtype=torch.bool, device="cpu")
         found[self.classes] = True
         return found
 

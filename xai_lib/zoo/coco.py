@@ -81,9 +81,9 @@ class COCO14(Sequence[Annotated]):
             told = (entry["width"], entry["height"])
         image = read_image(self._images / entry["file_name"], told)
         objects = self._objects.get(entry["id"], [])
-        classes = torch.zeros(len(objects), dtype=torch.int64)
-        boxes = torch.zeros(len(objects), 4)
-        masks = torch.zeros(len(objects), *image.shape[2:], dtype=torch.bool)
+        classes = torch.zeros(len(objects), dtype=torch.int64, device="cpu")
+        boxes = torch.zeros(len(objects), 4, dtype=torch.float32, device="cpu")
+        masks = classes.new_zeros(len(objects), *image.shape[2:], dtype=torch.bool)
         for i, found in enumerate(objects):
             with naming(f"{entry['file_name']}, annotation {found.get('id', i)}"):
                 if found["category_id"] not in self._index:
@@ -95,7 +95,7 @@ class COCO14(Sequence[Annotated]):
                 in_box = box_masks(boxes[i : i + 1], *image.shape[2:])[0]
                 outlined = _mask(found.get("segmentation") or [], *image.shape[2:])
                 masks[i] = outlined if bool(outlined.any()) else in_box
-        set_aside = torch.zeros(len(objects), dtype=torch.bool)
+        set_aside = torch.zeros_like(classes, dtype=torch.bool)
         return Annotated(image, boxes, classes, masks, set_aside, CATEGORIES)
 
 
@@ -127,7 +127,7 @@ def load(path: str | Path) -> COCO14:
 
 def _box(told: list[float]) -> Tensor:
     """The edges `[4]` of a box of which COCO tells the corner and the sides."""
-    box = torch.tensor(told, dtype=torch.float32)
+    box = torch.tensor(told, dtype=torch.float32, device="cpu")
     if box.shape != (4,) or bool((box[2:] < 0).any()):
         raise ValueError(f"bbox must be x, y, width and height, got {told}")
     box[2:] += box[:2]

@@ -23,7 +23,8 @@ from torchvision.datasets import FashionMNIST
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from xai_lib.aise.detection import Detection
-from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.arguments import check_count, check_flag, check_inputs, check_number
+from xai_lib.attribution import default_device
 from xai_lib.paths import data_path
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.catalogue import Row, lookup
@@ -85,10 +86,11 @@ class SceneDetector(nn.Module):
         for peak, edge in zip(peaks, edges, strict=True):
             label, row, column = (peak >= self.threshold).nonzero(as_tuple=True)
             scores = peak[label, row, column]
-            points = (torch.stack([column, row], dim=1) + 0.5) * STRIDE
+            points = (torch.stack([column, row], dim=1).to(edge) + 0.5) * STRIDE
             boxes = boxes_around(points, edge[:, row, column].T)
             boxes = clip_boxes_to_image(boxes, (height, width))
-            best = batched_nms(boxes, scores, label, 0.5)
+            with default_device("cpu"):
+                best = batched_nms(boxes, scores, label, 0.5)
             found.append(Detection(boxes[best], scores[best], label[best]))
         return found
 
@@ -145,9 +147,12 @@ class DlibFaces:
             (face.left(), face.top(), face.right() + 1, face.bottom() + 1)
             for face in found
         ]
-        scores = torch.sigmoid(self.SLOPE * torch.tensor([*margins]))
-        labels = torch.zeros(len(found), dtype=torch.int64)
-        return Detection(torch.tensor(boxes), scores, labels)
+        scores = torch.sigmoid(
+            self.SLOPE * torch.tensor([*margins], dtype=torch.float32, device="cpu")
+        )
+        labels = torch.zeros(len(found), dtype=torch.int64, device="cpu")
+        edges = torch.tensor(boxes, dtype=torch.float32, device="cpu")
+        return Detection(edges, scores, labels)
 
 
 class TorchvisionDetector(nn.Module):
@@ -219,7 +224,9 @@ def _torchvision(name: str) -> _Known:
         # torchvision's builder finds the file in its place, and knows which layers go
         # with it; but it would unpickle anything. This refuses all but tensors.
         torch.load(file, map_location="cpu", weights_only=True)
-        network = tv.get_model(name, weights=weights, weights_backbone=None)
+        with torch.device("cpu"):
+            network = tv.get_model(name, weights=weights, weights_backbone=None)
+        network = network.float()
         categories = tuple(weights.meta["categories"])
         detector = TorchvisionDetector(name, network, categories, threshold)
         return detector.eval().requires_grad_(False)
@@ -279,6 +286,7 @@ def load(
         CorruptDownload: what came is not the right file.
     """
     known = lookup(_DETECTORS, name, "detector")
+    check_flag("show_progress", show_progress)
     return known.build(_check_threshold(threshold), show_progress)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from xai_lib.arguments import check_count
+from xai_lib.arguments import check_count, check_flag
 from xai_lib.paths import cache_path, data_path
 from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError
@@ -93,6 +93,7 @@ def fashion_mnist(
 
 
 def _load(known: _Set, n: int | None, full: bool, root: str | Path | None) -> Digits:
+    check_flag("full", full)
     if root is not None and not full:
         raise ValueError(f"root is used only with full=True, got root={str(root)!r}")
     if n is not None:

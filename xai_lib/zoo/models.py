@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST
 
+from xai_lib.arguments import check_flag
 from xai_lib.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
@@ -33,9 +34,9 @@ def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d
     A layer that every tool knows: zennit, torch.fx, OpenVINO and Captum need no rule
     of their own for it.
     """
-    layer = nn.BatchNorm2d(len(mean), eps=0.0, affine=False)
-    layer.running_mean = torch.tensor(mean)
-    layer.running_var = torch.tensor(std).square()
+    layer = nn.BatchNorm2d(len(mean), eps=0.0, affine=False, device="cpu")
+    layer.running_mean = torch.tensor(mean, dtype=torch.float32, device="cpu")
+    layer.running_var = torch.tensor(std, dtype=torch.float32, device="cpu").square()
     return layer.eval()
 
 
@@ -235,16 +236,22 @@ def load(
         CorruptDownload: what came is not the right file.
     """
     model = lookup(_MODELS, name, "model")
-    if pretrained:
+    check_flag("show_progress", show_progress)
+    if check_flag("pretrained", pretrained):
         # Built without memory, as the file brings all the numbers.
         with torch.device("meta"):
             network = model.build()
         path = model.weights(show_progress)
         network.load_state_dict(model.convert(_read(path)), assign=True)
     else:
-        with torch.random.fork_rng(devices=[]):
+        default = torch.get_default_dtype()
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)
-            network = model.build()
+            torch.set_default_dtype(torch.float32)
+            try:
+                network = model.build()
+            finally:
+                torch.set_default_dtype(default)
     classifier = Classifier(
         name,
         network,

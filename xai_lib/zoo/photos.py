@@ -154,7 +154,7 @@ def labelled(size: int = 224) -> LabelledPhotos:
     """All photographs that show an ImageNet class, prepared as by `load`."""
     photos = [load(n, size) for n, file in _FILES.items() if file.label is not None]
     images, labels, *texts = zip(*photos, strict=True)
-    return LabelledPhotos(torch.cat(images), torch.tensor(labels), *texts)
+    return LabelledPhotos(torch.cat(images), torch.tensor(labels, device="cpu"), *texts)
 
 
 def read(path: str | Path, size: int = 224) -> Tensor:
@@ -175,7 +175,8 @@ def read(path: str | Path, size: int = 224) -> Tensor:
 def _prepare(image: Image.Image, size: int) -> Tensor:
     """A PIL image as float32 `[3, size, size]`, by the ImageNet convention."""
     image = F.resize(image, [round(check_count("size", size) * 256 / 224)])
-    return F.to_tensor(F.center_crop(image, [size]))
+    # Float64 where that is torch's default dtype.
+    return F.to_tensor(F.center_crop(image, [size])).float()
 
 
 def folder(path: str | Path, size: int = 224) -> ImageFolder:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number
+from xai_lib.arguments import check_count, check_number, check_seed
 from xai_lib.zoo import digits
 from xai_lib.zoo.annotated import Annotated
 from xai_lib.zoo.catalogue import Row
@@ -81,7 +81,7 @@ def make(
         TypeError, ValueError: a wrong argument; articles that do not fit.
     """
     n = check_count("n", n)
-    seed = check_count("seed", seed, at_least=0)
+    seed = check_seed(seed)
     size = check_count("size", size, at_least=16)
     fewest, most = _pair("n_objects", n_objects)
     check_count("n_objects[0]", fewest)
@@ -104,7 +104,8 @@ def make(
         for i in range(n)
     ]
     images, boxes, classes, masks = (list(part) for part in zip(*scenes, strict=True))
-    labels = torch.zeros(n, len(articles.categories), dtype=torch.bool)
+    shape = (n, len(articles.categories))
+    labels = torch.zeros(shape, dtype=torch.bool, device="cpu")
     for row, present in zip(labels, classes, strict=True):
         row[present] = True
     return Scenes(
@@ -120,7 +121,7 @@ def annotated(scenes: Scenes, image: int) -> Annotated:
         boxes,
         classes,
         scenes.masks[image],
-        torch.zeros(len(classes), dtype=torch.bool),
+        torch.zeros(len(classes), dtype=torch.bool, device="cpu"),
         scenes.categories,
     )
 
@@ -183,7 +184,8 @@ def _scene(
             f"{sides[1] * size:.0f} pixels do not fit into {size} x {size} without "
             "overlap; lower sides or n_objects"
         )
-    boxes, masks = torch.zeros(k, 4), torch.zeros(k, size, size, dtype=torch.bool)
+    boxes = torch.zeros(k, 4, dtype=torch.float32, device="cpu")
+    masks = boxes.new_zeros(k, size, size, dtype=torch.bool)
     for i, ((article, alpha), (y, x)) in enumerate(zip(cutouts, corners, strict=True)):
         height, width = article.shape
         place = (slice(y, y + height), slice(x, x + width))

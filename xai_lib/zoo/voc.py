@@ -70,19 +70,19 @@ class VOC07(Sequence[Annotated]):
                 told = (width, height)
         image = read_image(file, told)
         boxes, classes, set_aside = [], [], []
-        masks = [torch.zeros(0, *image.shape[2:], dtype=torch.bool)]
+        masks = [image.new_zeros(0, *image.shape[2:], dtype=torch.bool)]
         for number, node in enumerate(tree.findall("object"), 1):
             with naming(f"{annotation}, object {number}"):
                 classes.append(lookup(_INDEX, _text(node, "name"), "class of VOC"))
                 boxes.append(_box(node.find("bndbox")))
                 set_aside.append(_flag(node.findtext("difficult", "")))
-                masks.append(box_masks(torch.tensor(boxes[-1:]), *image.shape[2:]))
+                masks.append(box_masks(image.new_tensor(boxes[-1:]), *image.shape[2:]))
         return Annotated(
             image,
-            torch.tensor(boxes).float().reshape(-1, 4),
-            torch.tensor(classes).long(),
+            image.new_tensor(boxes).reshape(-1, 4),
+            torch.tensor(classes, dtype=torch.int64, device="cpu"),
             torch.cat(masks),
-            torch.tensor(set_aside).bool(),
+            torch.tensor(set_aside, dtype=torch.bool, device="cpu"),
             CATEGORIES,
         )
 
