@@ -200,4 +200,4 @@ def _parts(value: Any) -> list[Any]:
         value, "__dict__"
     ):
         return []
-    return [*vars(value).values(), getattr(type(value), "__call__", None)]
+    return [*vars(value).values(), getattr(type(value), "__call__", None)]  # noqa: B004
