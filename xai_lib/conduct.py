@@ -153,11 +153,12 @@ def _reads_its_mode(layer: nn.Module) -> bool:
             return "training" in layer.code
         except RuntimeError:  # a container without a forward of its own
             return False
-    return _class_reads_its_mode(type(layer))
+    kind: Any = type(layer)
+    return _class_reads_its_mode(kind)
 
 
 @functools.cache
-def _class_reads_its_mode(kind: type) -> bool:
+def _class_reads_its_mode(kind: Any) -> bool:
     return any(
         "training" in code.co_names
         for base in kind.__mro__

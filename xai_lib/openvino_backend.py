@@ -119,7 +119,9 @@ class Copy:
         self._requests = threading.local()
         try:
             with _as_torch_asks():
-                _eager(module, probe)  # makes what a first call makes
+                answer = _eager(module, probe)  # and makes what a first call makes
+                if not isinstance(answer, Tensor):
+                    raise ValueError(f"it returns a {type(answer).__name__}")
                 before = _attributes(module)
                 self._guards = _Guards(module, probe)
                 self._model = _convert(self._guards.bound(), probe[:1])
@@ -181,10 +183,7 @@ class Copy:
             raise
 
     def _compare(self, answer: Tensor, expected: Tensor) -> None:
-        if not isinstance(expected, Tensor) or (answer.dtype, answer.shape) != (
-            expected.dtype,
-            expected.shape,
-        ):
+        if (answer.dtype, answer.shape) != (expected.dtype, expected.shape):
             raise ValueError("OpenVINO answers in another type or shape")
         gap = (answer - expected).abs().max()
         if not gap <= TOLERANCE * expected.abs().max():
@@ -203,24 +202,26 @@ class _Guards:
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
         self._graph: torch.fx.GraphModule | None = None
-        # The size of the batch stays open.
+        # The size of the batch stays open, and nothing else.
         self._batch = probe[:1].repeat_interleave(_OPEN, dim=0)
         torch._dynamo.mark_dynamic(self._batch, 0)
         # torch.compile keeps what it learns with a function's code: one for each copy.
         ask = types.FunctionType(_ask.__code__.replace(), globals())
-        self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
+        self._ask = torch.compile(
+            ask, backend=self._keep, fullgraph=True, dynamic=False
+        )
         arguments = self._arguments(module)
         assert self._graph is not None  # or the arguments would not have been reached
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
-        self._functions = _functions(module)
+        self._functions: frozenset[Any] = _functions(module)
         self._keys: list[Any] = [self._key(a) for a in arguments]
         self._constants: list[Tensor | None] = [
             a if isinstance(key, tuple) else None
             for a, key in zip(arguments, self._keys, strict=True)
         ]
-        self._memory = _memory(self._constants)
-        self._digests = [_digest(raw) for raw in self._memory]
+        self._memory: list[np.ndarray] = _memory(self._constants)
+        self._digests: list[int] = [_digest(raw) for raw in self._memory]
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer."""
@@ -289,7 +290,7 @@ class _Bound(nn.Module):
         pairs = zip(self.tensors, self.keys, strict=True)
         outputs = self.graph(*(given[k] if t is None else t for t, k in pairs))
         if len(outputs) != 1:
-            raise ValueError(f"it returns {len(outputs)} tensors, not one")
+            raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
         return outputs[0]
 
 
