@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from xai_lib import blackbox as blackbox_module
 from xai_lib.blackbox import (
@@ -22,6 +26,8 @@ from xai_lib.blackbox import (
     BudgetExceeded,
     NonFiniteOutput,
     as_blackbox,
+    as_scores,
+    keeping,
 )
 
 IMAGES = torch.rand(23, 3, 6, 5, generator=torch.Generator().manual_seed(1))
@@ -259,8 +265,6 @@ def test_other_errors_are_not_retried() -> None:
 
 # Answers that are refused
 
-Output = namedtuple("Output", "logits aux")
-
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
@@ -278,12 +282,17 @@ Output = namedtuple("Output", "logits aux")
         (lambda x: x, ValueError, r"4 rows.*got shape \[4, 3, 6, 5\]"),
         (lambda x: None, TypeError, "must return a tensor or an array.*got NoneType"),
         (
-            lambda x: Output(sums(x), None),
+            lambda x: (sums(x), x),
             TypeError,
-            "got Output; wrap it, e.g. lambda",
+            r"tuple; wrap it, e.g. lambda x: model\(x\)\[0\]..* is \[4, 2\]",
         ),
-        (lambda x: {"logits": sums(x)}, TypeError, "got dict; wrap it"),
+        (
+            lambda x: {"boxes": x, "scores": sums(x)},
+            TypeError,
+            r"got dict; wrap it, e.g. lambda x: model\(x\)\['boxes'\]",
+        ),
         (lambda x: sums(x).tolist(), TypeError, "got list"),
+        (lambda x: sums(x)[:, :0], ValueError, r"at least one score, got \[4, 0\]"),
         (lambda x: sums(x).argmax(1), TypeError, r"torch\.int64.*predict_proba"),
         (lambda x: np.zeros((4, 2), int), TypeError, r"torch\.int64.*predict_proba"),
         (lambda x: sums(x) > 0, TypeError, r"got torch\.bool"),
@@ -310,7 +319,9 @@ def test_not_finite_names_the_input_and_the_query(value: float) -> None:
 
     def model(images: Tensor) -> Tensor:
         scores = sums(images)
-        scores[images.sum((1, 2, 3)) == marker, 1] = value
+        # −∞ is refused where no class has another score.
+        broken = slice(0, 2) if value == -float("inf") else 1
+        scores[images.sum((1, 2, 3)) == marker, broken] = value
         return scores
 
     blackbox = BlackBox(model, batch_size=4)
@@ -318,6 +329,40 @@ def test_not_finite_names_the_input_and_the_query(value: float) -> None:
     message = rf"answered {value} for input 9 of this request \(query 15 in all\)"
     with pytest.raises(NonFiniteOutput, match=message):
         blackbox(IMAGES)
+
+
+def test_minus_infinity_of_another_class_is_no_error() -> None:
+    def model(images: Tensor) -> Tensor:
+        return torch.cat([sums(images), torch.zeros(len(images), 1).log()], dim=1)
+
+    assert torch.equal(BlackBox(model)(IMAGES), model(IMAGES))
+
+
+Output = namedtuple("Output", "logits aux")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s, x: Output(s, x),
+        lambda s, x: {"logits": s, "hidden_states": x},
+        lambda s, x: SimpleNamespace(logits=s, hidden_states=x, loss=None),
+        lambda s, x: SimpleNamespace(scores=s, loss=None),
+        lambda s, x: {"out": s},
+        lambda s, x: (s,),
+        lambda s, x: (s.numpy(), None),
+        lambda s, x: s[..., None, None],
+    ],
+)
+def test_outputs_of_common_models(wrap: Callable[[Tensor, Tensor], Any]) -> None:
+    scores = BlackBox(lambda x: wrap(sums(x), x), batch_size=4)(IMAGES)
+    assert torch.equal(scores, sums(IMAGES))
+
+
+def test_scores_in_an_output_keep_their_gradient() -> None:
+    x = IMAGES.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(as_scores({"logits": sums(x)})[:, 0].sum(), x)
+    assert torch.equal(gradient, torch.ones_like(x))
 
 
 @pytest.mark.parametrize(
@@ -445,16 +490,55 @@ def test_models_that_reuse_their_output_buffer(kind: str) -> None:
 
 def test_function_that_fails_on_both_shows_both_messages() -> None:
     def model(images: Any) -> Any:
-        raise KeyError("tensor" if isinstance(images, Tensor) else "array")
+        raise TypeError("no tensor" if isinstance(images, Tensor) else "no array")
 
     with pytest.raises(RuntimeError) as caught:
         BlackBox(model, batch_size=4)(IMAGES)
     message = str(caught.value)
     assert re.search(
-        r"torch batch \[4, 3, 6, 5\] \(KeyError: 'tensor'\).*\(KeyError: 'array'\)",
+        r"torch batch \[4, 3, 6, 5\] \(TypeError: no tensor\).*\(TypeError: no array\)",
         message,
     )
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("the line is cut"),
+        KeyError("scores"),
+        TypeError("'NoneType' object is not subscriptable"),
+        RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+    ],
+)
+def test_a_function_that_fails_is_not_asked_again_and_what_it_was_asked_counts(
+    error: Exception,
+) -> None:
+    model = Recorder(too_big(error, 0))
+    blackbox = BlackBox(model, batch_size=4, budget=10)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        blackbox(IMAGES[:10])
+    assert model.sizes == [4]
+    assert blackbox.queries == 4
+    model.forward = sums
+    blackbox(IMAGES[:6])  # what was not asked is not lost for the budget
+    with pytest.raises(BudgetExceeded):
+        blackbox(IMAGES[:1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[..., ::-1].astype("float32").sum((2, 3)),
+        lambda x: x.sum(axis=(2, 3), keepdims=True).squeeze(axis=-1)[..., 0].copy(),
+        lambda x: x.transpose(0, 2, 3, 1).mean((1, 2)),
+    ],
+)
+def test_functions_in_the_way_of_numpy(function: Callable) -> None:
+    blackbox = BlackBox(function, batch_size=4)
+    expected = function(IMAGES.numpy())
+    np.testing.assert_allclose(blackbox(IMAGES), expected, rtol=1e-5)
+    assert (blackbox.backend, blackbox.queries) == ("numpy", 23)
 
 
 def test_function_that_differentiates_inside() -> None:
@@ -503,6 +587,200 @@ def test_training_mode_without_random_layers_is_fine() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 2)).train()
     torch.testing.assert_close(BlackBox(net)(IMAGES), net(IMAGES).detach())
     assert net.training
+
+
+class OwnDropout(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(images.mean((2, 3)), 0.5, self.training)
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(5, 1, dropout=0.5, batch_first=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = images.mean(1)
+        return self.attention(rows, rows, rows)[0].mean(1)
+
+
+def with_layer(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), layer, nn.AdaptiveAvgPool2d(1)).train()
+
+
+TRAINING: dict[str, Callable[[], nn.Module]] = {
+    "BatchNorm": lambda: with_layer(nn.BatchNorm2d(4)),
+    "Dropout": lambda: with_layer(nn.Dropout()),
+    "StochasticDepth": lambda: with_layer(StochasticDepth(0.5, "row")),
+    "RReLU": lambda: with_layer(nn.RReLU()),
+    "functional dropout": OwnDropout,
+    "attention": Attends,
+    "scripted": lambda: torch.jit.script(with_layer(nn.BatchNorm2d(4))),
+    "scripted dropout": lambda: torch.jit.script(with_layer(nn.Dropout())),
+}
+REGISTRY: dict[str, nn.Module] = {}
+
+
+class Service:
+    __slots__ = ("net",)  # nothing to look into
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
+    def ask(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+
+HIDE: dict[str, Callable[[nn.Module], Any]] = {
+    "lambda": lambda net: lambda x: net(x),
+    "default": lambda net: lambda x, model=net: model(x),
+    "partial": lambda net: partial(net.__call__),
+    "method": lambda net: net.forward,
+    "slots": lambda net: Service(net).ask,
+    "registry": lambda net: lambda x: REGISTRY.setdefault("net", net)(x),
+}
+
+
+@pytest.mark.parametrize("kind", TRAINING)
+def test_training_mode_of_a_module_is_seen_at_any_request(kind: str) -> None:
+    net = TRAINING[kind]()
+    with pytest.raises(ValueError, match=r"training mode \(layer .*\.eval\(\)"):
+        BlackBox(net)
+    blackbox = BlackBox(net.eval())
+    blackbox(IMAGES)
+    net.train()
+    with pytest.raises(ValueError, match="training mode"):
+        blackbox(IMAGES)
+    assert blackbox.queries == 23
+
+
+@pytest.mark.parametrize("hide", HIDE)
+@pytest.mark.parametrize("kind", TRAINING)
+def test_training_mode_behind_a_function(kind: str, hide: str) -> None:
+    REGISTRY.clear()
+    net = TRAINING[kind]()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
+        BlackBox(HIDE[hide](net))(IMAGES)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    blackbox = BlackBox(HIDE[hide](net.eval()))
+    blackbox(IMAGES)
+    assert blackbox.queries == 23
+    if hide not in ("slots", "registry"):  # where nobody can look, once must do
+        net.train()
+        with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
+            blackbox(IMAGES)
+
+
+def test_statistics_of_the_batch_in_eval_mode() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten())
+    with pytest.raises(ValueError, match="statistics of each batch"):
+        BlackBox(net.eval())(IMAGES)
+    blackbox = BlackBox(net)
+    blackbox(IMAGES[:1])  # alone, it looks like instance normalisation
+    with pytest.raises(ValueError, match="statistics of each batch"):
+        blackbox(IMAGES)
+
+
+def test_instance_normalisation_is_fine() -> None:
+    net = nn.Sequential(nn.InstanceNorm2d(3), nn.Flatten()).eval()
+    torch.testing.assert_close(BlackBox(net)(IMAGES), net(IMAGES))
+
+
+def test_a_module_in_training_mode_that_is_not_asked() -> None:
+    """A closure may know more than it uses."""
+    used, other = small_net(), TRAINING["BatchNorm"]()
+
+    def ask(images: Tensor) -> Tensor:
+        return used(images) if other.training else other(images)
+
+    assert torch.equal(BlackBox(ask)(IMAGES), BlackBox(used)(IMAGES))
+
+
+def test_random_numbers_that_change_nothing() -> None:
+    """Drawn anew with the same seed: asked again, which is not counted."""
+
+    def model(images: Tensor) -> Tensor:
+        seeded = torch.Generator().manual_seed(3)
+        return sums(images) + torch.randn(2, generator=seeded)
+
+    recorder = Recorder(model)
+    blackbox = BlackBox(recorder, batch_size=10)
+    torch.testing.assert_close(blackbox(IMAGES), model(IMAGES))
+    assert recorder.sizes == [10] * (2 + blackbox_module.REPEATS) + [3]
+    assert blackbox.queries == 23
+
+
+class Caches(nn.Module):
+    """Keeps a grid from its first call, as detectors keep anchors."""
+
+    grid: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.grid is None:
+            self.grid = torch.linspace(0, 1, images[0].numel()).view(images[0].shape)
+        return (images * self.grid).mean((2, 3))
+
+
+def test_what_a_model_keeps_can_be_trained_with() -> None:
+    net = Caches().eval()
+    with torch.inference_mode():
+        BlackBox(net)(IMAGES)
+    images = IMAGES.clone().requires_grad_()
+    net(images).sum().backward()
+    assert images.grad is not None
+
+
+# Threads and processes
+
+
+def test_threads_count_exactly_and_keep_the_budget() -> None:
+    model = Recorder()
+    blackbox = BlackBox(model, budget=600)
+
+    def ask(n: int) -> int:
+        try:
+            torch.testing.assert_close(blackbox(IMAGES[:n]), sums(IMAGES[:n]))
+        except BudgetExceeded:
+            return 0
+        return n
+
+    with ThreadPoolExecutor(4) as pool:
+        answered = sum(pool.map(ask, [7, 23, 4, 16] * 20))
+    assert blackbox.queries == answered == sum(model.sizes)
+    assert 600 - 23 < answered <= 600  # only what did not fit was refused
+
+
+def test_a_copy_counts_for_itself() -> None:
+    blackbox = BlackBox(small_net(), budget=50)
+    blackbox(IMAGES)
+    again = pickle.loads(pickle.dumps(blackbox))
+    assert torch.equal(again(IMAGES), blackbox(IMAGES))
+    assert again.queries == blackbox.queries == 46
+
+
+def test_a_copy_in_another_process_says_so() -> None:
+    blackbox = BlackBox(small_net(), budget=50)
+    blackbox._process += 1  # as it is when it was made in another one
+    with pytest.warns(UserWarning, match="counts its queries, and keeps its budget, f"):
+        blackbox(IMAGES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        blackbox(IMAGES)
+
+
+def test_the_end_of_a_budget_keeps_what_was_computed() -> None:
+    blackbox = BlackBox(sums, budget=30)
+
+    def add() -> None:
+        total = torch.zeros(2)
+        with keeping(lambda: total):
+            for images in (IMAGES, IMAGES):
+                total += blackbox(images).sum(0)
+
+    with pytest.raises(BudgetExceeded) as caught:
+        add()
+    torch.testing.assert_close(caught.value.partial, sums(IMAGES).sum(0))
 
 
 def test_device_mismatch() -> None:

@@ -8,9 +8,13 @@ methods themselves.
 
 from __future__ import annotations
 
+import os
+import re
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +23,12 @@ from torch import Tensor, nn
 
 from xai_lib import openvino_backend
 from xai_lib.arguments import check_choice, check_count, check_inputs
+from xai_lib.conduct import (
+    Watch,
+    layer_in_training_mode,
+    modules_behind,
+    refuse_training_mode,
+)
 
 Scores = Callable[[Any], Any]
 
@@ -29,9 +39,31 @@ BLOCK = 2**24
 # conversion takes seconds, which little work and small networks would not win back.
 WORTH_CONVERTING = 64 * 3 * 224 * 224
 
+# How often the first batch is asked again if random numbers were drawn for it. A few
+# images may be dropped, or not, in the same way once.
+REPEATS = 4
+
 
 class BudgetExceeded(RuntimeError):
-    """A request would need more queries than the budget has left; nothing was asked."""
+    """A request would need more queries than the budget has left; nothing was asked.
+
+    Attributes:
+        partial: the map of all that was asked before, if an explainer was at work and
+            has such a map (see `keeping`), else None.
+    """
+
+    partial: Tensor | None = None
+
+
+@contextmanager
+def keeping(partial: Callable[[], Tensor | None]) -> Iterator[None]:
+    """Let the end of a budget inside the block carry `partial()`, a map so far."""
+    try:
+        yield
+    except BudgetExceeded as error:
+        if error.partial is None:
+            error.partial = partial()
+        raise
 
 
 class NonFiniteOutput(ValueError):
@@ -54,17 +86,27 @@ class BlackBox:
         backend: "torch"; "autocast" (torch in reduced precision); "openvino" (CPU);
             "numpy"; "auto" is torch on an accelerator, and on a CPU OpenVINO once
             there is enough work and it agrees with torch on a probe, else torch. A
-            callable that is no module is given tensors, or arrays if it rejects them.
+            callable that is no module is given tensors, or arrays if its first error
+            says that it wants those.
+
+    Threads may share it. A copy, in another process as well, counts for itself and has
+    the whole budget for itself.
 
     Attributes:
-        queries: how many inputs the model has answered so far, exactly. The probe
-            that compares two backends on the same module is not a query.
+        queries: how many inputs the model was asked so far, exactly, those of a call
+            that failed among them. Not counted are a batch too large for the memory,
+            which is asked again in halves; tensors that a function on arrays rejects;
+            and what only compares two answers: of two backends on the same module,
+            and of a model that was seen to draw random numbers, whose first batch is
+            asked again to learn whether its answers are random.
         backend: the backend in use.
 
     Raises:
-        TypeError, ValueError: wrong inputs, or answers of the wrong type or shape.
+        TypeError, ValueError: wrong inputs, or answers of the wrong type or shape; a
+            model in training mode, at any request.
         BudgetExceeded: before any query of a request that does not fit.
-        NonFiniteOutput: as soon as an answer is NaN or infinite.
+        NonFiniteOutput: as soon as an answer is NaN, or infinite (−∞ may be the score
+            of some classes, as the logarithm of a probability of 0, but not of all).
     """
 
     def __init__(
@@ -87,9 +129,16 @@ class BlackBox:
         self.backend = check_choice("backend", backend, BACKENDS)
         self._automatic = backend == "auto"
         self.queries = 0
+        self._fed = 0  # numbers, since there is a reason to think about OpenVINO
+        self._reserved = 0  # queries that running requests have yet to make
         self._n_scores: int | None = None
+        self._modules = modules_behind(forward_func)
+        self._watched = False
+        self._process = os.getpid()
+        self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
+        self._lock = threading.Lock()
         if isinstance(forward_func, nn.Module):
-            _refuse_training_mode(forward_func)
+            refuse_training_mode(forward_func)
         elif backend == "openvino":
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
@@ -100,32 +149,57 @@ class BlackBox:
         The scores lie on the device of the inputs, without a gradient.
         """
         check_inputs(inputs, dims=(2, 4))
-        if self.budget is not None and self.queries + len(inputs) > self.budget:
-            raise BudgetExceeded(
-                f"{len(inputs)} more queries after {self.queries} exceed the budget "
-                f"of {self.budget}; nothing was asked. Raise budget, or ask for less."
-            )
-        inputs = inputs.detach()
-        self._settle_backend(inputs)
-        # A larger batch would only take more memory: for its copy, and in the model.
-        most = max(1, BLOCK // inputs[0].numel())
-        answers, start = [], 0
-        while start < len(inputs):
-            size = self.batch_size.next(min(most, len(inputs) - start))
-            batch = inputs[start : start + size]
-            began = time.perf_counter()
-            try:
-                scores = self._ask(batch)
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or size == 1:
+        if isinstance(self.forward_func, nn.Module):
+            refuse_training_mode(self.forward_func)
+        elif any(layer_in_training_mode(m) is not None for m in self._modules):
+            self._watched = False
+        self._say_that_a_copy_counts_for_itself()
+        left = len(inputs)
+        with self._lock:
+            asked = self.queries + self._reserved
+            if self.budget is not None and asked + left > self.budget:
+                raise BudgetExceeded(
+                    f"{left} more queries after {asked} exceed the budget of "
+                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
+                )
+            self._reserved += left
+        try:
+            inputs = inputs.detach()
+            self._settle_backend(inputs)
+            # A larger one would only take more memory: for its copy, and in the model.
+            most = max(1, BLOCK // inputs[0].numel())
+            answers: list[Tensor] = []
+            while left > 0:
+                start = len(inputs) - left
+                with self._lock:
+                    size = self.batch_size.next(min(most, left))
+                batch = inputs[start : start + size]
+                began = time.perf_counter()
+                try:
+                    answer = self._ask(batch)
+                except openvino_backend.Disagreement as error:
+                    self._stay_on_torch(error, stacklevel=3)  # this batch as well
+                    continue
+                except Exception as error:
+                    if _out_of_memory(error) and size > 1:
+                        with self._lock:
+                            self.batch_size.halve(size)
+                        continue
+                    if not _out_of_memory(error):
+                        self._count(size)
+                        left -= size
                     raise
-                self.batch_size.halve(size)
-                continue
-            self._check(scores, len(batch), start)
-            self.batch_size.timed(size, time.perf_counter() - began)
-            # Copied: a model may write every answer into the same memory.
-            answers.append(scores.to(inputs.device, copy=True))
-            start += size
+                self._count(size)
+                left -= size
+                scores = as_scores(answer).detach()
+                self._check(scores, size, start)
+                with self._lock:
+                    self.batch_size.timed(size, time.perf_counter() - began)
+                # Copied: a model may write every answer into the same memory.
+                answers.append(scores.to(inputs.device, copy=True))
+        finally:
+            with self._lock:
+                self._reserved -= left
         return torch.cat(answers)
 
     def versions(
@@ -173,31 +247,78 @@ class BlackBox:
             f"queries={self.queries}, budget={self.budget})"
         )
 
-    def _ask(self, batch: Tensor) -> Tensor:
-        """One call of the model, counted when it has answered."""
-        if self.backend == "openvino":
-            answer = self._openvino(batch)
-        elif self.backend == "numpy":
-            answer = self._ask_numpy(batch)
-        elif self.backend == "auto" and not isinstance(self.forward_func, nn.Module):
-            answer = self._ask_unknown(batch)
-        else:
-            answer = self._ask_torch(batch)
-        self.queries += len(batch)
-        return _as_scores(answer).detach()
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_lock": None, "_copies": {}, "_reserved": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+    def _say_that_a_copy_counts_for_itself(self) -> None:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            warnings.warn(
+                f"{self!r} is a copy in another process: it counts its queries, and "
+                "keeps its budget, for itself",
+                stacklevel=3,
+            )
+
+    def _count(self, n: int) -> None:
+        """Inputs that a running request had reserved were asked."""
+        with self._lock:
+            self.queries += n
+            self._reserved -= n
+
+    def _ask(self, batch: Tensor) -> Any:
+        """One call of the model, or of its copy."""
+        if self.backend == "numpy":
+            return self._ask_numpy(batch)
+        if isinstance(self.forward_func, nn.Module):
+            copy = self._copies.get(batch.shape[1:])
+            if copy is not None:
+                return self._ask_openvino(copy, self.forward_func, batch)
+        elif self.backend == "auto":
+            return self._ask_unknown(batch)
+        return self._ask_torch(batch)
+
+    def _ask_openvino(
+        self, copy: openvino_backend.Copy, module: nn.Module, batch: Tensor
+    ) -> Tensor:
+        began = time.perf_counter()
+        answer = copy(batch)
+        copy.audit(module, batch, answer, time.perf_counter() - began)
+        return answer
 
     def _ask_torch(self, batch: Tensor) -> Any:
+        if self._watched:
+            return self._forward(batch)
+        with Watch() as watch:
+            answer = self._forward(batch)
+        if watch.random is not None:
+            first = as_scores(answer).clone()
+            again = (as_scores(self._forward(batch)) for _ in range(REPEATS))
+            if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
+                raise ValueError(
+                    f"forward_func answers the same input differently each time (it "
+                    f"draws random numbers: {watch.random}); call .eval() on the model "
+                    "first, or average its answers in forward_func with a fixed seed"
+                )
+        # Alone in its batch an input does not show whether others change its answer.
+        self._watched = len(batch) > 1
+        return answer
+
+    def _forward(self, batch: Tensor) -> Any:
         device = self.device or batch.device
         channels_last = batch.ndim == 4 and device.type == "cuda"
         layout = torch.channels_last if channels_last else torch.preserve_format
-        # A copy: the model may change it in place, the caller's images stay.
-        batch = batch.to(device, copy=True, memory_format=layout)
-        module = isinstance(self.forward_func, nn.Module)
-        # A function may differentiate inside, which inference mode would forbid.
+        # Not inference mode: a tensor made there, which a model may keep for later
+        # calls, would break the user's own gradients.
         with (
-            torch.inference_mode() if module else torch.no_grad(),
+            torch.inference_mode(False),
+            torch.no_grad(),
             torch.autocast(device.type, enabled=self.backend == "autocast"),
         ):
+            # A copy: the model may change it in place, the caller's images stay.
+            batch = batch.to(device, copy=True, memory_format=layout)
             return self.forward_func(batch)
 
     def _ask_numpy(self, batch: Tensor) -> Any:
@@ -215,7 +336,7 @@ class BlackBox:
                 answer = self._ask_torch(batch)
             self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         except Exception as torch_error:
-            if _out_of_memory(torch_error):
+            if not _wants_arrays(torch_error):
                 raise
             try:
                 answer = self._ask_numpy(batch)
@@ -232,28 +353,42 @@ class BlackBox:
         return answer
 
     def _settle_backend(self, inputs: Tensor) -> None:
-        """Before a request: is OpenVINO to answer, and can it?"""
-        module = self.forward_func
+        """Before a request: is a copy to answer, and is there one that may?"""
+        module, shape = self.forward_func, inputs.shape[1:]
         if not isinstance(module, nn.Module):
             return
         if self.backend == "auto":
-            fed = self.queries * inputs[0].numel() + inputs.numel()
+            self._fed += inputs.numel()
             if (self.device or inputs.device).type != "cpu":
                 self.backend = "torch"
-            elif fed >= WORTH_CONVERTING:
+            elif self._fed >= WORTH_CONVERTING:
                 self.backend = "openvino"
                 self.batch_size.restart()
-        if self.backend == "openvino":
-            try:
-                self._openvino = openvino_backend.compiled(module, inputs)
-            except openvino_backend.NotConvertible as error:
-                if not self._automatic:
-                    raise
-                self.backend = "torch"
+        if self.backend != "openvino":
+            return
+        self._copies.pop(shape, None)
+        try:
+            self._copies[shape] = openvino_backend.compiled(module, inputs)
+        except openvino_backend.Changed:
+            if self._automatic:  # what is changed often is not worth converting
+                self.backend, self._fed = "auto", 0
                 self.batch_size.restart()
-                if isinstance(error, openvino_backend.Disagreement):
-                    name = type(module).__name__
-                    warnings.warn(f"{error}, so {name} stays on torch", stacklevel=3)
+            else:
+                self._copies[shape] = openvino_backend.compiled(module, inputs)
+        except openvino_backend.NotConvertible as error:
+            self._stay_on_torch(error, stacklevel=4)
+
+    def _stay_on_torch(
+        self, error: openvino_backend.NotConvertible, stacklevel: int
+    ) -> None:
+        self._copies.clear()
+        if not self._automatic:
+            raise error
+        self.backend = "torch"
+        self.batch_size.restart()
+        if isinstance(error, openvino_backend.Disagreement):
+            name = type(self.forward_func).__name__
+            warnings.warn(f"{error}, so {name} stays on torch", stacklevel=stacklevel)
 
     def _check(self, scores: Tensor, n: int, start: int) -> None:
         """Refuse answers of the wrong shape, and answers that are not finite."""
@@ -268,11 +403,13 @@ class BlackBox:
                 f"{self._n_scores} before; the number of classes must not change"
             )
         self._n_scores = scores.shape[1]
-        finite = torch.isfinite(scores).all(dim=1)
-        if not bool(finite.all()):
-            row = int((~finite).nonzero()[0])
+        # −∞ may be the logarithm of a probability of 0, unless nothing else is left.
+        wrong = scores.isnan() | (scores == torch.inf)
+        wrong |= scores.isinf().all(dim=1, keepdim=True)
+        if bool(wrong.any()):
+            row = int(wrong.any(dim=1).nonzero()[0])
             raise NonFiniteOutput(
-                f"forward_func answered {scores[row][~scores[row].isfinite()][0]} for "
+                f"forward_func answered {scores[row][wrong[row]][0]} for "
                 f"input {start + row} of this request (query "
                 f"{self.queries - n + row + 1} in all)"
             )
@@ -337,16 +474,21 @@ class BatchSize:
         return f"auto ({self.best} so far)" if self.candidates else str(self.best)
 
 
-def _as_scores(answer: Any) -> Tensor:
-    """A float tensor `[N, K]` from what the model returned."""
+def as_scores(answer: Any) -> Tensor:
+    """The scores `[N, K]` in what a model returned, with their graph.
+
+    Read are: a tensor or array `[N, K]`; `[N]`, one score per input; `[N, K, 1, 1]`, a
+    convolution over the whole image; and the logits of an object, dictionary or tuple
+    (of `transformers`, timm, torchvision) where it has but one thing to read.
+
+    Raises:
+        TypeError: no floating-point scores, or several things that could be.
+        ValueError: no class at all.
+    """
+    answer = _logits(answer)
     if isinstance(answer, np.ndarray):
         # A copy: torch takes no negative strides, as in predict_proba(x)[:, ::-1].
         answer = torch.from_numpy(np.array(answer, order="C"))
-    if not isinstance(answer, Tensor):
-        raise TypeError(
-            "forward_func must return a tensor or an array of scores, got "
-            f"{type(answer).__name__}; wrap it, e.g. lambda x: model(x).logits"
-        )
     if not answer.is_floating_point():
         raise TypeError(
             f"forward_func must return floating-point scores, got {answer.dtype}; use "
@@ -354,7 +496,44 @@ def _as_scores(answer: Any) -> Tensor:
         )
     if answer.dtype in (torch.float16, torch.bfloat16):
         answer = answer.float()
+    if answer.ndim == 4 and answer.shape[2:] == (1, 1):
+        answer = answer.flatten(1)
+    if answer.ndim == 2 and answer.shape[1] == 0:
+        raise ValueError(
+            f"forward_func must return at least one score, got {list(answer.shape)}"
+        )
     return answer[:, None] if answer.ndim == 1 else answer
+
+
+def _logits(answer: Any) -> Tensor | np.ndarray:
+    """The one tensor or array of scores in a model's output."""
+    kind = type(answer).__name__
+    if isinstance(answer, Mapping):
+        parts = {f"model(x)[{key!r}]": value for key, value in answer.items()}
+        named = answer.get("logits")
+    elif isinstance(answer, (tuple, list)):
+        parts = {f"model(x)[{i}]": value for i, value in enumerate(answer)}
+        named = getattr(answer, "logits", None)
+    elif isinstance(answer, (Tensor, np.ndarray)):
+        return answer
+    else:
+        held = getattr(answer, "__dict__", {})
+        parts = {f"model(x).{key}": value for key, value in held.items()}
+        named = getattr(answer, "logits", None)
+    found = {
+        code: value
+        for code, value in parts.items()
+        if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
+    }
+    if isinstance(named, (Tensor, np.ndarray)):
+        return named
+    if len(found) == 1:
+        return next(iter(found.values()))
+    what = "; ".join(f"{code} is {list(v.shape)}" for code, v in found.items())
+    raise TypeError(
+        f"forward_func must return a tensor or an array of scores, got {kind}"
+        + (f"; wrap it, e.g. lambda x: {next(iter(found))}. {what}" if found else "")
+    )
 
 
 def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
@@ -376,15 +555,18 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
     return home
 
 
-def _refuse_training_mode(module: nn.Module) -> None:
-    """Dropout and batch statistics would make an answer depend on its batch."""
-    random = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-    for name, layer in module.named_modules():
-        if layer.training and isinstance(layer, random):
-            raise ValueError(
-                f"forward_func is in training mode (layer {name!r}), so its answers "
-                "are random; call forward_func.eval() first"
-            )
+def _wants_arrays(error: Exception) -> bool:
+    """Whether an error on a tensor is that of a function on NumPy arrays."""
+    if re.search(r"\b(nd)?arrays?\b|numpy|__array", str(error), re.IGNORECASE):
+        return True
+    # What torch says to calls in NumPy's way: `x.astype(float)`, `x.sum(keepdims=1)`,
+    # `x[..., ::-1]`.
+    says = (
+        "tensor|invalid combination of arguments|unexpected keyword|positional argument"
+        if isinstance(error, (TypeError, AttributeError))
+        else "step must be greater than zero"
+    )
+    return re.search(says, str(error), re.IGNORECASE) is not None
 
 
 def _out_of_memory(error: Exception) -> bool:
