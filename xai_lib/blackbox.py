@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from xai_lib import openvino_backend
 from xai_lib.arguments import check_choice, check_count, check_inputs
+from xai_lib.conduct import refuse_training_mode
 
 Scores = Callable[[Any], Any]
 
@@ -88,7 +89,7 @@ class BlackBox:
         self.queries = 0
         self._n_scores: int | None = None
         if isinstance(forward_func, nn.Module):
-            _refuse_training_mode(forward_func)
+            refuse_training_mode(forward_func)
         elif backend == "openvino":
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
@@ -171,7 +172,7 @@ class BlackBox:
         else:
             answer = self._ask_torch(batch)
         self.queries += len(batch)
-        return _as_scores(answer).detach()
+        return as_scores(answer).detach()
 
     def _ask_torch(self, batch: Tensor) -> Any:
         device = self.device or batch.device
@@ -324,16 +325,21 @@ class BatchSize:
         return f"auto ({self.best} so far)" if self.candidates else str(self.best)
 
 
-def _as_scores(answer: Any) -> Tensor:
-    """A float tensor `[N, K]` from what the model returned."""
+def as_scores(answer: Any) -> Tensor:
+    """The scores `[N, K]` in what a model returned, with their graph.
+
+    Read are: a tensor or array `[N, K]`; `[N]`, one score per input; `[N, K, 1, 1]`, a
+    convolution over the whole image; and the logits of an object, dictionary or tuple
+    (of `transformers`, timm, torchvision) where it has but one thing to read.
+
+    Raises:
+        TypeError: no floating-point scores, or several things that could be.
+        ValueError: no class at all.
+    """
+    answer = _logits(answer)
     if isinstance(answer, np.ndarray):
         # A copy: torch takes no negative strides, as in predict_proba(x)[:, ::-1].
         answer = torch.from_numpy(np.array(answer, order="C"))
-    if not isinstance(answer, Tensor):
-        raise TypeError(
-            "forward_func must return a tensor or an array of scores, got "
-            f"{type(answer).__name__}; wrap it, e.g. lambda x: model(x).logits"
-        )
     if not answer.is_floating_point():
         raise TypeError(
             f"forward_func must return floating-point scores, got {answer.dtype}; use "
@@ -341,7 +347,44 @@ def _as_scores(answer: Any) -> Tensor:
         )
     if answer.dtype in (torch.float16, torch.bfloat16):
         answer = answer.float()
+    if answer.ndim == 4 and answer.shape[2:] == (1, 1):
+        answer = answer.flatten(1)
+    if answer.ndim == 2 and answer.shape[1] == 0:
+        raise ValueError(
+            f"forward_func must return at least one score, got {list(answer.shape)}"
+        )
     return answer[:, None] if answer.ndim == 1 else answer
+
+
+def _logits(answer: Any) -> Tensor | np.ndarray:
+    """The one tensor or array of scores in a model's output."""
+    kind = type(answer).__name__
+    if isinstance(answer, Mapping):
+        parts = {f"model(x)[{key!r}]": value for key, value in answer.items()}
+        named = answer.get("logits")
+    elif isinstance(answer, (tuple, list)):
+        parts = {f"model(x)[{i}]": value for i, value in enumerate(answer)}
+        named = getattr(answer, "logits", None)
+    elif isinstance(answer, (Tensor, np.ndarray)):
+        return answer
+    else:
+        held = getattr(answer, "__dict__", {})
+        parts = {f"model(x).{key}": value for key, value in held.items()}
+        named = getattr(answer, "logits", None)
+    found = {
+        code: value
+        for code, value in parts.items()
+        if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
+    }
+    if isinstance(named, (Tensor, np.ndarray)):
+        return named
+    if len(found) == 1:
+        return next(iter(found.values()))
+    what = "; ".join(f"{code} is {list(v.shape)}" for code, v in found.items())
+    raise TypeError(
+        f"forward_func must return a tensor or an array of scores, got {kind}"
+        + (f"; wrap it, e.g. lambda x: {next(iter(found))}. {what}" if found else "")
+    )
 
 
 def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
@@ -361,17 +404,6 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
             f"forward_func.to('{wanted}')"
         )
     return home
-
-
-def _refuse_training_mode(module: nn.Module) -> None:
-    """Dropout and batch statistics would make an answer depend on its batch."""
-    random = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-    for name, layer in module.named_modules():
-        if layer.training and isinstance(layer, random):
-            raise ValueError(
-                f"forward_func is in training mode (layer {name!r}), so its answers "
-                "are random; call forward_func.eval() first"
-            )
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -1,0 +1,203 @@
+"""Is a model's answer a function of its input alone? What can be seen of that.
+
+In training mode dropout makes an answer depend on the call, batch normalisation makes
+it depend on the batch, and overwrites the statistics that the user has trained. Flags
+tell of it where the modules are at hand (`refuse_training_mode`). Behind a function,
+and where no flag tells, the operations themselves do (`Watch`), at no extra query.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+DEPTH = 5  # how far from a function its modules are looked for
+# Methods that run when a module is built, switched or shown, not when it answers.
+_NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
+
+
+def refuse_training_mode(module: nn.Module) -> None:
+    """Raise if a layer is in training mode and computes differently for it.
+
+    Containers, convolutions and other layers that never look at their flag may be in
+    any mode.
+
+    Raises:
+        ValueError: with the layer's name.
+    """
+    name = layer_in_training_mode(module)
+    if name is not None:
+        raise ValueError(
+            f"forward_func is in training mode (layer {name!r}), so its answers depend "
+            "on the call or on the batch; call forward_func.eval() first"
+        )
+
+
+def layer_in_training_mode(module: nn.Module) -> str | None:
+    """The name of the first layer that computes as in training."""
+    for name, layer in module.named_modules():
+        if layer.training and _reads_its_mode(layer):
+            return name
+    return None
+
+
+def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
+    """The modules that a function can reach: by a closure, a global, a default, a
+    bound method, a partial, an attribute. A module stands for itself.
+
+    Not all that can be reached is used, so a flag among them is a reason to `Watch` a
+    call, and no reason to refuse it.
+    """
+    found: list[nn.Module] = []
+    seen: set[int] = set()
+    waiting = [(forward_func, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if id(value) in seen or depth > DEPTH:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found.append(value)
+        else:
+            waiting += [(part, depth + 1) for part in _parts(value)]
+    return tuple(found)
+
+
+class Watch(TorchDispatchMode):
+    """Look at the operations of one call of a model, in this thread.
+
+        with Watch() as watch:
+            answer = model(batch)
+
+    Normalising by the statistics of the batch is refused before it happens, so that a
+    user's running statistics stay as they were.
+
+    Attributes:
+        random: the name of an operation that drew random numbers, or None.
+
+    Raises:
+        ValueError: at the end of the block, also if the model swallowed the error.
+    """
+
+    supports_higher_order_operators = True  # let torch.cond and its like pass
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random: str | None = None
+        self._refusal: ValueError | None = None
+        self._counters: list[tuple[Tensor, Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func)).partition(".")[0]
+        if name.endswith("batch_norm") and _by_its_batch(func, args, kwargs):
+            self._refuse()
+        if name == "add_" and args[0].ndim == 0 and not args[0].is_floating_point():
+            self._counters.append((args[0], args[1]))  # batches seen, in training mode
+        if _draws(func, args, kwargs):
+            self.random = name
+        return func(*args, **kwargs)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        if self._refusal is not None:
+            for counter, step in self._counters:
+                counter.sub_(step)
+            raise self._refusal from None
+
+    def _refuse(self) -> None:
+        self._refusal = ValueError(
+            "forward_func normalises by the statistics of each batch (batch "
+            "normalisation in training mode, or without running statistics), so an "
+            "answer depends on the images beside it; call .eval() on the model first"
+        )
+        raise self._refusal
+
+
+def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """All arguments of an operation by name, defaults included."""
+    schema = getattr(func, "_schema", None)
+    if schema is None:
+        return {}
+    named = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
+    named |= dict(zip((a.name for a in schema.arguments), args, strict=False))
+    return named | kwargs
+
+
+def _by_its_batch(func: Any, args: Any, kwargs: Any) -> bool:
+    named = _arguments(func, args, kwargs)
+    if not named.get("training"):
+        return False
+    # Instance normalisation is written as that of a single image of many channels.
+    return named.get("running_mean") is not None or len(named["input"]) > 1
+
+
+def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+    if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+        return False
+    named = _arguments(func, args, kwargs)
+    return all(named.get(s, True) for s in ("train", "training", "p", "dropout_p"))
+
+
+def _reads_its_mode(layer: nn.Module) -> bool:
+    if isinstance(layer, torch.jit.ScriptModule):
+        try:
+            return "training" in layer.code
+        except RuntimeError:  # a container without a forward of its own
+            return False
+    return _class_reads_its_mode(type(layer))
+
+
+@functools.cache
+def _class_reads_its_mode(kind: type) -> bool:
+    return any(
+        "training" in code.co_names
+        for base in kind.__mro__
+        if base not in (nn.Module, object)
+        for name, method in vars(base).items()
+        if isinstance(method, types.FunctionType) and name not in _NOT_FORWARD
+        for code in _codes(method.__code__)
+    )
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _parts(value: Any) -> list[Any]:
+    """What a value holds, where one can look."""
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.FunctionType):
+        names = {name for code in _codes(value.__code__) for name in code.co_names}
+        held = [value.__globals__[name] for name in names & value.__globals__.keys()]
+        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        for cell in value.__closure__ or ():
+            try:
+                held.append(cell.cell_contents)
+            except ValueError:  # not assigned yet
+                continue
+        return [*held, *vars(value).values()]
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, (types.ModuleType, type, Tensor)) or not hasattr(
+        value, "__dict__"
+    ):
+        return []
+    return [*vars(value).values(), getattr(type(value), "__call__", None)]
