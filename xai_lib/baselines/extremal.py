@@ -61,6 +61,7 @@ from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
     batch_rows,
     gradients_enabled,
+    graph_scores,
     target_gradient,
 )
 from xai_lib.blackbox import NonFiniteOutput
@@ -140,12 +141,10 @@ class ExtremalPerturbation(WhiteBoxAttribution):
                 # Clones: tensors made in inference mode cannot be differentiated.
                 x, classes = x.clone().to(device), classes.clone().to(device)
                 target_gradient(self.forward_func, x, classes)  # refuses what has none
-                parts.append(self._explain(x, classes, show_progress))
+                parts.append(self._search(x, classes, show_progress))
         return torch.cat(parts).to(inputs.device)
 
-    def _explain(
-        self, x: Tensor, target: Tensor, show_progress: bool = False
-    ) -> Tensor:
+    def _search(self, x: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         """The masks of a few images. Nothing in the loop waits for the device."""
         n, _, height, width = x.shape
         step = max(1, round(min(height, width) / CELLS))
@@ -160,7 +159,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         for t in progress(steps, show_progress, len(steps), "ExtremalPerturbation"):
             m = smooth_masks(p)
             images = perturbed(levels, upsampled(m, step, height, width)).flatten(0, 1)
-            scores = self.forward_func(images).reshape(len(images), -1)
+            scores = graph_scores(self.forward_func, images)
             distances = (m - nearest_allowed(m.detach(), counts)).square().mean((2, 3))
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
             energy = scores.gather(1, classes).sum() - area_weight * distances.sum()

@@ -6,6 +6,7 @@ Captum and zennit hold the rules. They work on a rewritten copy of the model (se
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 
 import captum.attr
@@ -19,9 +20,10 @@ from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 from xai_lib.arguments import check_number, expand_baselines, pick
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
-    WhiteBoxAttribution,
+    NO_GRADIENTS,
+    BatchwiseAttribution,
     checked_scores,
-    gradients_enabled,
+    gradient,
     target_scores,
 )
 
@@ -47,11 +49,12 @@ LRP_FUNCTIONS = (
 )
 
 
-class LayerwiseAttribution(WhiteBoxAttribution):
+class LayerwiseAttribution(BatchwiseAttribution):
     """Base of the methods with a rule per layer: `forward_func` is an `nn.Module`.
 
     They work on a rewritten copy (see `xai_lib.baselines.rewrite`), made anew for every
     call, so that it never lags behind the model; its scores must equal the model's.
+    Threads may call them at the same time, and wait for each other.
 
     Raises (when constructed):
         TypeError: not an `nn.Module`.
@@ -67,25 +70,31 @@ class LayerwiseAttribution(WhiteBoxAttribution):
     def _rewritten(self) -> fx.GraphModule:
         """The copy to work on; raises ValueError on a layer without a rule."""
 
+    def _prepare(self, inputs: Tensor) -> TargetScore:
+        return TargetScore(self._rewritten())
+
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        with gradients_enabled():
-            self._copy = TargetScore(self._rewritten())
         cudnn = torch.backends.cudnn
         # On CUDA, convolutions round to 10 bits by default: the checks would fail.
-        with cudnn.flags(
+        precise = cudnn.flags(
             enabled=cudnn.enabled,
             benchmark=cudnn.benchmark,
             deterministic=cudnn.deterministic,
             allow_tf32=False,
-        ):
+        )
+        with rewrite.TOOLS, precise, warnings.catch_warnings():
+            # Captum warns that it sets hooks, which it does on our copy.
+            warnings.filterwarnings("ignore", module="captum")
             return super()._attribute(inputs, target, show_progress)
 
-    def _check_scores(self, inputs: Tensor) -> None:
-        """Refuse a copy that did not compute what the model does."""
+    def _check_scores(self, scores: Tensor, inputs: Tensor) -> None:
+        """Refuse a copy whose scores `[N, K]` are not those of the model."""
         with torch.no_grad():
             expected = checked_scores(self.forward_func, inputs)
-        gap = (self._copy.scores - expected).abs().max()
-        if gap > 1e-3 * expected.abs().max():
+        gap = (scores - expected).abs().max()
+        # Half precision alone moves scores by a few of its roundings.
+        rounding = 8 * torch.finfo(inputs.dtype).eps
+        if gap > max(1e-3, rounding) * expected.abs().max():
             raise ValueError(
                 f"the rewritten copy of forward_func differs by {gap:.2g} from it; "
                 "forward_func may branch on its inputs, or write into a view in place"
@@ -120,10 +129,10 @@ class GuidedBackprop(LayerwiseAttribution):
             raise ValueError("GuidedBackprop acts on ReLUs, and forward_func has none")
         return copied
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        explainer = captum.attr.GuidedBackprop(self._copy)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        explainer = captum.attr.GuidedBackprop(prepared)
         maps = explainer.attribute(inputs, additional_forward_args=target)
-        self._check_scores(inputs)
+        self._check_scores(prepared.scores, inputs)
         return maps
 
 
@@ -155,16 +164,21 @@ class DeepLift(LayerwiseAttribution):
     def _rewritten(self) -> fx.GraphModule:
         return rewrite.windowed_max_pools(rewrite.explicit_layers(self.forward_func))
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        if torch.finfo(inputs.dtype).bits < 32:
+            raise ValueError(
+                f"DeepLift divides by small differences, which {inputs.dtype} cannot "
+                "hold; use forward_func.float() and inputs.float()"
+            )
         baselines = expand_baselines(self.baselines, inputs)
-        maps = captum.attr.DeepLift(self._copy).attribute(
+        maps = captum.attr.DeepLift(prepared).attribute(
             inputs, baselines, additional_forward_args=target
         )
         with torch.no_grad():
             change = target_scores(self.forward_func, inputs, target)
             change -= target_scores(self.forward_func, baselines, target)
         gap = (maps.flatten(1).sum(dim=1) - change).abs()
-        scale = maps.flatten(1).abs().sum(dim=1) + self._copy.scores.abs().max()
+        scale = maps.flatten(1).abs().sum(dim=1) + prepared.scores.abs().max()
         excess = gap - ROUNDINGS * torch.finfo(maps.dtype).eps * scale
         worst = int(excess.argmax())
         if excess[worst] > 0:
@@ -225,7 +239,7 @@ class LRP(LayerwiseAttribution):
                 )
         return copied
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
         rules = [
             (nn.ReLU, Pass()),
             (rewrite.Sum, Norm()),
@@ -237,10 +251,10 @@ class LRP(LayerwiseAttribution):
         composite = SpecialFirstLayerMapComposite(
             layer_map=rules, first_map=[(ConvolutionStandard, Flat())]
         )
-        with composite.context(self._copy):
-            scores = self._copy(inputs.requires_grad_(), target)
-            relevance = torch.autograd.grad(scores, inputs, scores.detach())[0]
-        self._check_scores(inputs)
+        with composite.context(prepared):
+            score = prepared(inputs.requires_grad_(), target)
+            relevance = gradient(score, inputs, score.detach())
+        self._check_scores(prepared.scores, inputs)
         return relevance
 
 
@@ -257,6 +271,9 @@ class TargetScore(nn.Module):
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
         self.scores = checked_scores(self.model, inputs)
+        # In our copy, nothing but the inputs requires a gradient.
+        if not self.scores.requires_grad:
+            raise ValueError(NO_GRADIENTS)
         return pick(self.scores, target)
 
 

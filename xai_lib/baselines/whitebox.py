@@ -6,34 +6,51 @@ signed and unscaled, and have the shape of the inputs.
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import captum.attr
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.arguments import check_count, check_number, expand_baselines, pick
 from xai_lib.attribution import Attribution, chunks, generator, progress
-from xai_lib.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.blackbox import BlackBox, NonFiniteOutput, _out_of_memory, as_scores
+from xai_lib.conduct import (
+    Watch,
+    layer_in_training_mode,
+    modules_behind,
+    refuse_training_mode,
+)
 
 # Numbers per forward and backward pass: 6 photographs at 224² on a CPU, where larger
 # batches are slower per image (page faults), and 27 on an accelerator.
 BATCH_NUMBERS = {"cpu": 2**20, "accelerator": 2**22}
 
+NO_GRADIENTS = (
+    "forward_func gives no gradients: its scores do not depend on what is asked about "
+    "through torch operations that can be differentiated. Remove .detach(), .numpy(), "
+    "argmax, casts to integers, quantised layers and torch.no_grad() from it, or use a "
+    "method that only queries, such as RISE or Occlusion"
+)
+
 
 class WhiteBoxAttribution(Attribution):
     """Base of the methods that need gradients: `forward_func` works in torch.
 
-    A method implements `_explain` for a batch that fits in memory. It may be called
-    under `torch.no_grad()`, on inputs of any device; the model runs on its own one.
+    It may be called under `torch.no_grad()`, on inputs of any device; the model runs on
+    its own one.
     Inputs, parameters, their `.grad` and the model's hooks are left as they were.
+    Maps have the dtype of the inputs.
 
     Raises (when constructed):
         TypeError: `forward_func` is a `BlackBox`, which gives no gradients.
         ValueError: a module in training mode.
+    Raises (when called):
+        ValueError: no gradient of the scores reaches the inputs (a map of zeros is
+            one that did); a module in training mode by now.
     """
 
     input_dims: tuple[int, ...] = (2, 4)
@@ -50,26 +67,37 @@ class WhiteBoxAttribution(Attribution):
     def _scores(self, inputs: Tensor) -> Tensor:
         return self._queried(inputs)
 
+
+class BatchwiseAttribution(WhiteBoxAttribution):
+    """Base of the methods that explain the images of a batch side by side.
+
+    A method implements `_explain` for a batch that fits in memory.
+    """
+
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        batches = self._batches(inputs, target)
-        bar = progress(batches, show_progress, len(batches), type(self).__name__)
-        with gradients_enabled():
-            # Clones: tensors made in inference mode cannot be differentiated.
-            maps = [self._explain(x.clone(), classes.clone()) for x, classes in bar]
-        return torch.cat(maps).to(inputs.device)
-
-    @abstractmethod
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """The maps of one batch; both arguments lie on the model's device."""
-
-    def _batches(self, inputs: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor]]:
         device = self._queried.device or inputs.device
         rows = batch_rows(inputs, device)
-        split = zip(inputs.split(rows), target.split(rows), strict=True)
-        return [(x.to(device), classes.to(device)) for x, classes in split]
+        batches = list(zip(inputs.split(rows), target.split(rows), strict=True))
+        bar = progress(batches, show_progress, len(batches), type(self).__name__)
+        with gradients_enabled():
+            made = self._prepare(inputs)
+            # Clones: tensors made in inference mode cannot be differentiated.
+            maps = [
+                self._explain(x.clone().to(device), c.clone().to(device), made)
+                for x, c in bar
+            ]
+        return torch.cat(maps).to(inputs)
+
+    def _prepare(self, inputs: Tensor) -> Any:
+        """What `_explain` works on: made for each call, as explainers keep no state."""
+        return self.forward_func
+
+    @abstractmethod
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: Any) -> Tensor:
+        """The maps of one batch; both tensors lie on the model's device."""
 
 
-class Gradient(WhiteBoxAttribution):
+class Gradient(BatchwiseAttribution):
     """The derivative of the target's score by each input: ∂f_t(x) / ∂x.
 
     Signed, where Simonyan et al. draw its absolute value. It says how the score reacts
@@ -80,11 +108,11 @@ class Gradient(WhiteBoxAttribution):
     section 3, https://arxiv.org/abs/1312.6034.
     """
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        return target_gradient(self.forward_func, inputs, target)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: Any) -> Tensor:
+        return target_gradient(prepared, inputs, target)
 
 
-class SmoothGrad(WhiteBoxAttribution):
+class SmoothGrad(BatchwiseAttribution):
     """The mean gradient at noisy copies: (1/n) Σ ∂f_t(x + ε)/∂x, ε ~ N(0, stdev²).
 
     Captum's NoiseTunnel does this with global random state. Here the noise comes from
@@ -117,7 +145,9 @@ class SmoothGrad(WhiteBoxAttribution):
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         source = generator(self.seed)
         copies = max(1, batch_rows(inputs, inputs.device) // len(inputs))
-        total = torch.zeros_like(inputs)
+        # Half precision would lose the last of many summands.
+        kind = torch.promote_types(inputs.dtype, torch.float32)
+        total = torch.zeros_like(inputs, dtype=kind)
         counts = list(chunks(self.n_samples, copies))
         for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
             # One draw per copy: the same numbers however many go into one pass.
@@ -128,13 +158,13 @@ class SmoothGrad(WhiteBoxAttribution):
             noisy = (inputs + noise[:, None]).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
             total += maps.view(count, *inputs.shape).sum(dim=0)
-        return total / self.n_samples
+        return (total / self.n_samples).to(inputs.dtype)
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        return target_gradient(self.forward_func, inputs, target)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: Any) -> Tensor:
+        return target_gradient(prepared, inputs, target)
 
 
-class IntegratedGradients(WhiteBoxAttribution):
+class IntegratedGradients(BatchwiseAttribution):
     """(x − x') ∫₀¹ ∂f_t(x' + α(x − x'))/∂x dα, by Gauss-Legendre quadrature (Captum).
 
     Complete: a map sums to f_t(x) − f_t(x'), up to the error of the quadrature, which
@@ -157,11 +187,15 @@ class IntegratedGradients(WhiteBoxAttribution):
         self.baselines = baselines
         self.n_steps = check_count("n_steps", n_steps)
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        def score(points: Tensor, classes: Tensor) -> Tensor:
-            return target_scores(self.forward_func, points, classes)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: Any) -> Tensor:
+        def slopes(
+            inputs: tuple[Tensor], additional_forward_args: tuple[Tensor], **_: Any
+        ) -> tuple[Tensor]:
+            return (target_gradient(prepared, inputs[0], additional_forward_args[0]),)
 
-        return captum.attr.IntegratedGradients(score).attribute(
+        explainer = captum.attr.IntegratedGradients(prepared)
+        explainer.gradient_func = slopes  # Captum's does not refuse what ours does
+        return explainer.attribute(
             inputs,
             expand_baselines(self.baselines, inputs),
             additional_forward_args=target,
@@ -176,45 +210,114 @@ def target_scores(forward_func: Callable, inputs: Tensor, target: Tensor) -> Ten
 
 
 def checked_scores(forward_func: Callable, inputs: Tensor) -> Tensor:
-    """The scores `[N, K]`, with their graph; a model's `[N]` is read as `[N, 1]`.
+    """The `graph_scores`, looked at, which waits for the device.
 
     Raises:
-        TypeError: the model does not return a tensor.
-        ValueError: its scores are not `[N, K]` or `[N]`.
         NonFiniteOutput: the model answered NaN or infinity.
+        TypeError, ValueError: as `graph_scores`.
     """
-    scores = forward_func(inputs)
-    if not isinstance(scores, Tensor):
-        raise TypeError(
-            "forward_func must return a torch.Tensor of scores, got "
-            f"{type(scores).__name__}; wrap it, e.g. lambda x: model(x).logits"
-        )
-    scores = scores[:, None] if scores.ndim == 1 else scores
-    if scores.ndim != 2 or len(scores) != len(inputs):
-        raise ValueError(
-            f"forward_func must return {len(inputs)} rows of scores for {len(inputs)} "
-            f"inputs, got shape {list(scores.shape)}"
-        )
+    scores = graph_scores(forward_func, inputs)
     if not bool(scores.isfinite().all()):
         raise NonFiniteOutput("forward_func answered NaN or infinity")
     return scores
 
 
-def target_gradient(forward_func: Callable, inputs: Tensor, target: Tensor) -> Tensor:
-    """∂f_t/∂x for each input `[N, …]`; zero where f does not depend on x.
+def graph_scores(forward_func: Callable, inputs: Tensor) -> Tensor:
+    """The scores `[N, K]` of inputs `[N, …]`, with their graph if there is one.
+
+    The only call of a model that is to be differentiated. It gets a copy of the inputs,
+    which it may change in place, as preprocessing does.
 
     Raises:
-        ValueError: the scores carry no gradient at all.
+        TypeError: the model returns no scores that could be read.
+        ValueError: they are not `[N, K]`; a module in training mode; a model that
+            works without gradients only.
+    """
+    try:
+        answer = _answer(forward_func, inputs.clone())
+    except ValueError:
+        raise
+    except Exception as error:
+        if _out_of_memory(error) or not _answers_without(forward_func, inputs):
+            raise
+        raise ValueError(f"{NO_GRADIENTS} ({type(error).__name__}: {error})") from error
+    scores = as_scores(answer)
+    if scores.ndim != 2 or len(scores) != len(inputs):
+        raise ValueError(
+            f"forward_func must return {len(inputs)} rows of scores for {len(inputs)} "
+            f"inputs, got shape {list(scores.shape)}"
+        )
+    return scores
+
+
+def target_gradient(forward_func: Callable, inputs: Tensor, target: Tensor) -> Tensor:
+    """∂f_t/∂x for each input `[N, …]`.
+
+    Raises:
+        ValueError: no gradient reaches the inputs.
     """
     inputs = inputs.detach().requires_grad_()
-    scores = target_scores(forward_func, inputs, target)
-    if not scores.requires_grad:
-        raise ValueError(
-            "forward_func gives no gradients: its scores do not depend on the inputs "
-            "through torch operations. Remove .detach(), .numpy() or torch.no_grad() "
-            "from it, or use a method that only queries, such as RISE or Occlusion"
-        )
-    return torch.autograd.grad(scores.sum(), inputs, materialize_grads=True)[0]
+    return gradient(target_scores(forward_func, inputs, target), inputs)
+
+
+def gradient(
+    outputs: Tensor, inputs: Tensor, weights: Tensor | None = None, again: bool = False
+) -> Tensor:
+    """∂(Σ weights · outputs) / ∂inputs: outputs and weights of one shape, ones if None.
+
+    A zero counts, where a unit saturates; a graph that does not lead to the inputs is
+    an error. So a part of a model that is cut off must not be all of it.
+
+    Args:
+        outputs, inputs: computed one from the other.
+        weights: as `outputs`.
+        again: keep the graph for another call.
+
+    Raises:
+        ValueError: no gradient reaches the inputs, or torch cannot compute it.
+    """
+    found = None
+    if outputs.requires_grad:
+        weights = torch.ones_like(outputs) if weights is None else weights
+        try:
+            (found,) = torch.autograd.grad(
+                outputs, inputs, weights, retain_graph=again, allow_unused=True
+            )
+        except RuntimeError as error:
+            if _out_of_memory(error):
+                raise
+            raise ValueError(f"{NO_GRADIENTS} ({error})") from error
+    if found is None:
+        raise ValueError(NO_GRADIENTS)
+    return found
+
+
+def _answer(forward_func: Callable, inputs: Tensor) -> Any:
+    """What the model returns, if it is not in training mode."""
+    if isinstance(forward_func, nn.Module):
+        refuse_training_mode(forward_func)
+    elif any(layer_in_training_mode(m) for m in modules_behind(forward_func)):
+        with Watch() as watch:
+            answer = forward_func(inputs)
+        if watch.random:
+            raise ValueError(
+                f"forward_func draws random numbers ({watch.random}), so its answers "
+                "depend on the call; call .eval() on the model first"
+            )
+        return answer
+    return forward_func(inputs)
+
+
+def _answers_without(forward_func: Callable, inputs: Tensor) -> bool:
+    """Does a model that failed answer plain tensors, or arrays if it is a function?"""
+    ways: list[Callable] = [torch.clone]
+    if not isinstance(forward_func, nn.Module):
+        ways.append(lambda plain: plain.cpu().numpy())
+    for given in ways:
+        with suppress(Exception), torch.no_grad():
+            forward_func(given(inputs.detach()))
+            return True
+    return False
 
 
 def batch_rows(inputs: Tensor, device: torch.device) -> int:
@@ -225,14 +328,6 @@ def batch_rows(inputs: Tensor, device: torch.device) -> int:
 
 @contextmanager
 def gradients_enabled() -> Iterator[None]:
-    """Gradients even under no_grad, where Captum's metrics call explainers.
-
-    Captum warns that it sets hooks, which here happens on a copy of the model.
-    """
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", module="captum")
+    """Gradients even under no_grad, where Captum's metrics call explainers."""
+    with torch.inference_mode(False), torch.enable_grad():
         yield

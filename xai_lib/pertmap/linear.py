@@ -31,12 +31,16 @@ from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number
 from xai_lib.attribution import generator, progress
-from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
+from xai_lib.baselines.whitebox import (
+    batch_rows,
+    gradient,
+    gradients_enabled,
+    graph_scores,
+)
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
     Box,
     PertMap,
-    check_differentiable,
     check_positive,
     check_scores,
 )
@@ -200,8 +204,7 @@ class LinearPertMap(PertMap):
                     # A clone: inference-mode tensors cannot be differentiated.
                     points = inputs[image].clone().to(device) + offsets
                     points = points.repeat(n_copies, *[1] * (points.ndim - 1))
-                    scores = self.forward_func(points.requires_grad_())
-                check_differentiable(scores)
+                    scores = graph_scores(self.forward_func, points.requires_grad_())
                 passes = others.split(n_copies)
                 name = f"LinearPertMap, image {image + 1} of {len(inputs)}"
                 for classes in progress(passes, show_progress, len(passes), name):
@@ -309,7 +312,5 @@ def margin_gradients(
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
     seeds[: len(others), :, target] = 1
     seeds[torch.arange(len(others)), :, others] = -1
-    gradients = torch.autograd.grad(
-        scores, points, seeds.flatten(0, 1), retain_graph=True, materialize_grads=True
-    )[0]
-    return gradients.unflatten(0, (-1, n_points))[: len(others)]
+    slopes = gradient(scores, points, seeds.flatten(0, 1), again=True)
+    return slopes.unflatten(0, (-1, n_points))[: len(others)]

@@ -14,12 +14,16 @@ from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number
 from xai_lib.attribution import progress
-from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
+from xai_lib.baselines.whitebox import (
+    batch_rows,
+    gradient,
+    gradients_enabled,
+    graph_scores,
+)
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
     Box,
     PertMap,
-    check_differentiable,
     check_positive,
     check_scores,
 )
@@ -155,14 +159,13 @@ class StochasticPertMap(PertMap):
                 v = w.clone().requires_grad_()
                 share = len(draws) / self.n_samples
                 loss = share * mean_hinge(self.forward_func, inputs, target, v, draws)
-                check_differentiable(loss)
-                slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
+                slope += gradient(loss, v)
                 hinge += loss.detach()
             size = w.flatten(1).sum(dim=1)
             history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
             # Optimisers minimise: they get the gradient of minus (3.3).
-            for parameter, gradient in zip(each, penalty * slope - 1, strict=True):
-                parameter.grad = gradient
+            for parameter, downhill in zip(each, penalty * slope - 1, strict=True):
+                parameter.grad = downhill
             optimizer.step()
             w.clamp_(0, self.bound)
         return w, history
@@ -180,7 +183,8 @@ def mean_hinge(
         t: `[M, ...]`, in [-1, 1], shared by all inputs.
     """
     points = torch.addcmul(inputs[:, None], t, w[:, None])
-    scores = forward_func(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+    scores = graph_scores(forward_func, points.flatten(0, 1))
+    scores = scores.unflatten(0, points.shape[:2])
     own = scores.gather(2, target[:, None, None].expand(-1, len(t), 1))
     # j = c adds max(0, 0), with gradient zero.
     return (scores - own).relu().sum(dim=2).mean(dim=1)
