@@ -123,12 +123,13 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         check_inputs(inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
-        return self._masks(inputs, classes, show_progress)
+        return self._masks(inputs, classes, show_progress).to(inputs.dtype)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._masks(inputs, target, show_progress).sum(dim=1, keepdim=True)
         sigma = self.smooth * min(inputs.shape[2:])
-        return blurred(maps, sigma, mode="constant") if sigma else maps
+        maps = blurred(maps, sigma, mode="constant") if sigma else maps
+        return maps.to(inputs.dtype)
 
     def _masks(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         device = self._queried.device or inputs.device
@@ -147,6 +148,8 @@ class ExtremalPerturbation(WhiteBoxAttribution):
     def _search(self, x: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         """The masks of a few images. Nothing in the loop waits for the device."""
         n, _, height, width = x.shape
+        # Half precision would lose the small steps.
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
         step = max(1, round(min(height, width) / CELLS))
         cells = (math.ceil(height / step), math.ceil(width / step))
         levels = pyramid(x, self.perturbation)
@@ -159,7 +162,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         for t in progress(steps, show_progress, len(steps), "ExtremalPerturbation"):
             m = smooth_masks(p)
             images = perturbed(levels, upsampled(m, step, height, width)).flatten(0, 1)
-            scores = graph_scores(self.forward_func, images)
+            scores = graph_scores(self.forward_func, images.to(dtype))
             distances = (m - nearest_allowed(m.detach(), counts)).square().mean((2, 3))
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
             energy = scores.gather(1, classes).sum() - area_weight * distances.sum()

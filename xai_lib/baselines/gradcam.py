@@ -235,8 +235,8 @@ def _check_map(call: Call, size: tuple[int, ...]) -> None:
         )
     gives = f"gave {list(shape)}" if shape else "gave no tensor"
     raise ValueError(
-        f"layer must give a feature map [N, C, h, w], but {call.name!r} {gives} for one "
-        f"image{hint}"
+        f"layer must give a feature map [N, C, h, w], but {call.name!r} {gives} for "
+        f"one image{hint}"
     )
 
 

@@ -13,17 +13,19 @@ import captum.attr
 import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
 from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
 from xai_lib.arguments import check_number, expand_baselines, pick
+from xai_lib.attribution import generator
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
-    NO_GRADIENTS,
     BatchwiseAttribution,
     checked_scores,
     gradient,
+    no_raw_errors,
     target_scores,
 )
 
@@ -43,6 +45,7 @@ LRP_LAYERS = (
     *(rewrite.Add, rewrite.Sum, nn.Flatten, nn.Identity, nn.ZeroPad2d),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
+WEIGHTED = (*rewrite.CONVOLUTIONS, nn.Linear)
 LRP_FUNCTIONS = (
     *("clone", "cat", "flatten", "view", "reshape", "size", "getitem", "getattr"),
     "dropout",
@@ -130,8 +133,10 @@ class GuidedBackprop(LayerwiseAttribution):
         return copied
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
-        explainer = captum.attr.GuidedBackprop(prepared)
-        maps = explainer.attribute(inputs, additional_forward_args=target)
+        with no_raw_errors():
+            maps = captum.attr.GuidedBackprop(prepared).attribute(
+                inputs, additional_forward_args=target
+            )
         self._check_scores(prepared.scores, inputs)
         return maps
 
@@ -171,9 +176,10 @@ class DeepLift(LayerwiseAttribution):
                 "hold; use forward_func.float() and inputs.float()"
             )
         baselines = expand_baselines(self.baselines, inputs)
-        maps = captum.attr.DeepLift(prepared).attribute(
-            inputs, baselines, additional_forward_args=target
-        )
+        with no_raw_errors():
+            maps = captum.attr.DeepLift(prepared).attribute(
+                inputs, baselines, additional_forward_args=target
+            )
         with torch.no_grad():
             change = target_scores(self.forward_func, inputs, target)
             change -= target_scores(self.forward_func, baselines, target)
@@ -237,6 +243,11 @@ class LRP(LayerwiseAttribution):
                     f"LRP has no rule for {name}, which forward_func uses; it knows "
                     "convolutional networks with ReLU or ReLU6"
                 )
+            if isinstance(layer, WEIGHTED) and not is_additive(layer):
+                raise ValueError(
+                    f"LRP has no rule for {name}, which forward_func uses: its output "
+                    "is not the sum of what its positive and negative weights give"
+                )
         return copied
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
@@ -271,10 +282,28 @@ class TargetScore(nn.Module):
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
         self.scores = checked_scores(self.model, inputs)
-        # In our copy, nothing but the inputs requires a gradient.
-        if not self.scores.requires_grad:
-            raise ValueError(NO_GRADIENTS)
         return pick(self.scores, target)
+
+
+def is_additive(layer: nn.Module) -> bool:
+    """Do the outputs for positive and for negative weights add up to the output?
+
+    The rules of LRP exchange weights. A layer of a user that computes something else
+    from its weight first, such as its standardised values, would answer wrongly.
+    """
+    if type(layer) in WEIGHTED:
+        return True
+    weight, bias = layer.weight.detach(), layer.bias
+    channels = weight.shape[1] * getattr(layer, "groups", 1)
+    sides = [2 * size for size in weight.shape[2:]]
+    inputs = torch.rand(1, channels, *sides, generator=generator(0)).to(weight)
+    unbiased = {} if bias is None else {"bias": torch.zeros_like(bias)}
+    whole, plus, minus = (
+        functional_call(layer, {"weight": part, **unbiased}, inputs)
+        for part in (weight, weight.clamp(min=0), weight.clamp(max=0))
+    )
+    gap = (whole - plus - minus).abs().max()
+    return bool(gap <= 1e-2 * whole.abs().max())
 
 
 def rescale_maximum(

@@ -3,7 +3,7 @@
 Captum and zennit hang their rules on modules. They silently skip an activation that is
 a function call, trip over a module that is used twice, and know no ReLU6. The passes
 here work on a torch.fx copy that computes the same function. The copy shares its
-numbers with the model, which stays exactly as it was.
+parameters with the model, which stays exactly as it was.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
             "no layers, such as IntegratedGradients"
         ) from error
     for node in copied.graph.nodes:
-        if node.target in DETACHING:
+        if node.target in DETACHING or (
+            node.target is getattr and node.args[1] == "data"
+        ):
             # A rule for layers explains the function, what autograd sees or not.
             node.replace_all_uses_with(node.args[0])
             copied.graph.erase_node(node)
@@ -264,17 +266,12 @@ def _layer(copied: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, bool] | No
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A copy that may be changed at will. It shares all numbers, and is frozen."""
-    shared: dict[int, Any] = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False)
-        for p in module.parameters()
-    }
+    """A copy that may be changed at will, with the same tensors."""
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     for part in module.modules():
         # Some keep results, such as a weight that a hook has computed. While these
         # have a graph, torch does not copy them.
-        for value in (*part.buffers(recurse=False), *vars(part).values()):
-            if isinstance(value, Tensor):
-                shared[id(value)] = value.detach()
+        shared |= {id(t): t for t in vars(part).values() if isinstance(t, Tensor)}
     return copy.deepcopy(module, shared)
 
 

@@ -30,10 +30,10 @@ from xai_lib.conduct import (
 BATCH_NUMBERS = {"cpu": 2**20, "accelerator": 2**22}
 
 NO_GRADIENTS = (
-    "forward_func gives no gradients: its scores do not depend on what is asked about "
-    "through torch operations that can be differentiated. Remove .detach(), .numpy(), "
-    "argmax, casts to integers, quantised layers and torch.no_grad() from it, or use a "
-    "method that only queries, such as RISE or Occlusion"
+    "forward_func gives no gradients: somewhere between what is asked about and its "
+    "scores, torch's graph ends. NumPy, .detach(), torch.no_grad(), argmax, casts to "
+    "integers and quantised layers end it; remove them, or use a method that only "
+    "queries, such as RISE or Occlusion"
 )
 
 
@@ -65,7 +65,8 @@ class WhiteBoxAttribution(Attribution):
         self._queried = BlackBox(forward_func, backend="torch")
 
     def _scores(self, inputs: Tensor) -> Tensor:
-        return self._queried(inputs)
+        with differentiable_only(self.forward_func, inputs):
+            return self._queried(inputs)
 
 
 class BatchwiseAttribution(WhiteBoxAttribution):
@@ -233,15 +234,8 @@ def graph_scores(forward_func: Callable, inputs: Tensor) -> Tensor:
         ValueError: they are not `[N, K]`; a module in training mode; a model that
             works without gradients only.
     """
-    try:
-        answer = _answer(forward_func, inputs.clone())
-    except ValueError:
-        raise
-    except Exception as error:
-        if _out_of_memory(error) or not _answers_without(forward_func, inputs):
-            raise
-        raise ValueError(f"{NO_GRADIENTS} ({type(error).__name__}: {error})") from error
-    scores = as_scores(answer)
+    with differentiable_only(forward_func, inputs):
+        scores = as_scores(_answer(forward_func, inputs.clone()))
     if scores.ndim != 2 or len(scores) != len(inputs):
         raise ValueError(
             f"forward_func must return {len(inputs)} rows of scores for {len(inputs)} "
@@ -279,14 +273,10 @@ def gradient(
     found = None
     if outputs.requires_grad:
         weights = torch.ones_like(outputs) if weights is None else weights
-        try:
+        with no_raw_errors():
             (found,) = torch.autograd.grad(
                 outputs, inputs, weights, retain_graph=again, allow_unused=True
             )
-        except RuntimeError as error:
-            if _out_of_memory(error):
-                raise
-            raise ValueError(f"{NO_GRADIENTS} ({error})") from error
     if found is None:
         raise ValueError(NO_GRADIENTS)
     return found
@@ -308,16 +298,45 @@ def _answer(forward_func: Callable, inputs: Tensor) -> Any:
     return forward_func(inputs)
 
 
-def _answers_without(forward_func: Callable, inputs: Tensor) -> bool:
-    """Does a model that failed answer plain tensors, or arrays if it is a function?"""
-    ways: list[Callable] = [torch.clone]
-    if not isinstance(forward_func, nn.Module):
-        ways.append(lambda plain: plain.cpu().numpy())
-    for given in ways:
-        with suppress(Exception), torch.no_grad():
-            forward_func(given(inputs.detach()))
-            return True
-    return False
+@contextmanager
+def no_raw_errors() -> Iterator[None]:
+    """torch's errors about gradients as ours.
+
+    Raises:
+        ValueError: as said.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        words = ("grad", "backward", "derivative", "differentiated")
+        if not any(word in str(error) for word in words):
+            raise
+        raise ValueError(f"{NO_GRADIENTS} ({error})") from error
+
+
+@contextmanager
+def differentiable_only(forward_func: Callable, inputs: Tensor) -> Iterator[None]:
+    """Say so if a model that fails in the block answers plain tensors, or arrays.
+
+    Raises:
+        ValueError: as said.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) or _out_of_memory(error):
+            raise
+        ways: list[Callable] = [torch.clone]
+        if not isinstance(forward_func, nn.Module):
+            ways.append(lambda plain: plain.cpu().numpy())
+        for given in ways:
+            with suppress(Exception), torch.no_grad():
+                forward_func(given(inputs.detach()))
+                cause = f"{type(error).__name__}: {error}"
+                break
+        else:
+            raise
+        raise ValueError(f"{NO_GRADIENTS} ({cause})") from error
 
 
 def batch_rows(inputs: Tensor, device: torch.device) -> int:
