@@ -18,12 +18,13 @@ from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
 from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
-from xai_lib.arguments import check_number, expand_baselines, pick
+from xai_lib.arguments import check_number, expand_baselines
 from xai_lib.attribution import generator
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
     BatchwiseAttribution,
     checked_scores,
+    finite_target,
     gradient,
     no_raw_errors,
     target_scores,
@@ -94,10 +95,12 @@ class LayerwiseAttribution(BatchwiseAttribution):
         """Refuse a copy whose scores `[N, K]` are not those of the model."""
         with torch.no_grad():
             expected = checked_scores(self.forward_func, inputs)
-        gap = (scores - expected).abs().max()
+        # −∞ may stand for a probability of 0: then on both sides.
+        finite = expected.isfinite()
+        gap = (scores - expected).masked_fill(scores == expected, 0).abs().max()
         # Half precision alone moves scores by a few of its roundings.
         rounding = 8 * torch.finfo(inputs.dtype).eps
-        if gap > max(1e-3, rounding) * expected.abs().max():
+        if not gap <= max(1e-3, rounding) * expected[finite].abs().max():
             raise ValueError(
                 f"the rewritten copy of forward_func differs by {gap:.2g} from it; "
                 "forward_func may branch on its inputs, or write into a view in place"
@@ -184,7 +187,8 @@ class DeepLift(LayerwiseAttribution):
             change = target_scores(self.forward_func, inputs, target)
             change -= target_scores(self.forward_func, baselines, target)
         gap = (maps.flatten(1).sum(dim=1) - change).abs()
-        scale = maps.flatten(1).abs().sum(dim=1) + prepared.scores.abs().max()
+        sizes = prepared.scores.abs().nan_to_num(posinf=0)
+        scale = maps.flatten(1).abs().sum(dim=1) + sizes.max()
         excess = gap - ROUNDINGS * torch.finfo(maps.dtype).eps * scale
         worst = int(excess.argmax())
         if excess[worst] > 0:
@@ -282,7 +286,7 @@ class TargetScore(nn.Module):
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
         self.scores = checked_scores(self.model, inputs)
-        return pick(self.scores, target)
+        return finite_target(self.scores, target)
 
 
 def is_additive(layer: nn.Module) -> bool:

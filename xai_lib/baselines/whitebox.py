@@ -14,6 +14,7 @@ from typing import Any
 import captum.attr
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xai_lib.arguments import check_count, check_number, expand_baselines, pick
 from xai_lib.attribution import Attribution, chunks, generator, progress
@@ -35,6 +36,8 @@ NO_GRADIENTS = (
     "integers and quantised layers end it; remove them, or use a method that only "
     "queries, such as RISE or Occlusion"
 )
+# What takes a tensor out of its graph.
+DETACHING = (Tensor.detach, Tensor.detach_, torch.detach, Tensor.data.__get__)
 
 
 class WhiteBoxAttribution(Attribution):
@@ -206,19 +209,33 @@ class IntegratedGradients(BatchwiseAttribution):
 
 
 def target_scores(forward_func: Callable, inputs: Tensor, target: Tensor) -> Tensor:
-    """f_t for each input, with its graph: inputs `[N, …]`, target `[N]` -> `[N]`."""
-    return pick(checked_scores(forward_func, inputs), target)
+    """f_t for each input, with its graph: inputs `[N, …]`, target `[N]` -> `[N]`.
+
+    Raises:
+        NonFiniteOutput: f_t is infinite.
+        TypeError, ValueError: as `checked_scores`.
+    """
+    return finite_target(checked_scores(forward_func, inputs), target)
+
+
+def finite_target(scores: Tensor, target: Tensor) -> Tensor:
+    """f_t of scores `[N, K]`, as `pick`, refused if one is infinite."""
+    picked = pick(scores, target)
+    if not bool(picked.isfinite().all()):
+        raise NonFiniteOutput("forward_func answered infinity for a target")
+    return picked
 
 
 def checked_scores(forward_func: Callable, inputs: Tensor) -> Tensor:
     """The `graph_scores`, looked at, which waits for the device.
 
     Raises:
-        NonFiniteOutput: the model answered NaN or infinity.
+        NonFiniteOutput: the model answered NaN or infinity. −∞ is the logarithm of a
+            probability of 0, and may be the score of another class than the target.
         TypeError, ValueError: as `graph_scores`.
     """
     scores = graph_scores(forward_func, inputs)
-    if not bool(scores.isfinite().all()):
+    if bool((scores.isnan() | (scores == torch.inf)).any()):
         raise NonFiniteOutput("forward_func answered NaN or infinity")
     return scores
 
@@ -235,7 +252,7 @@ def graph_scores(forward_func: Callable, inputs: Tensor) -> Tensor:
             works without gradients only.
     """
     with differentiable_only(forward_func, inputs):
-        scores = as_scores(_answer(forward_func, inputs.clone()))
+        scores = _answer(forward_func, inputs)
     if scores.ndim != 2 or len(scores) != len(inputs):
         raise ValueError(
             f"forward_func must return {len(inputs)} rows of scores for {len(inputs)} "
@@ -248,10 +265,74 @@ def target_gradient(forward_func: Callable, inputs: Tensor, target: Tensor) -> T
     """∂f_t/∂x for each input `[N, …]`.
 
     Raises:
-        ValueError: no gradient reaches the inputs.
+        ValueError: no gradient reaches the inputs, or only that of a part of the model.
     """
     inputs = inputs.detach().requires_grad_()
-    return gradient(target_scores(forward_func, inputs, target), inputs)
+    with _CutWatch() as watch:
+        scores = target_scores(forward_func, inputs, target)
+    slopes = gradient(scores, inputs)
+    if watch.cut:
+        first = slice(0, 1)
+        _check_slope(forward_func, inputs[first].detach(), target[first], slopes[first])
+    return slopes
+
+
+class _CutWatch(TorchFunctionMode):
+    """Notes in `cut` whether a model detaches a tensor, makes whole numbers of it, or
+    switches gradients off.
+
+    Many do where it does no harm: for what does not depend on the input, or where a
+    detached number cancels. So it is a reason to look, and no reason to refuse.
+    """
+
+    cut = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        self.cut |= func in DETACHING or not torch.is_grad_enabled()
+        if isinstance(answer, Tensor) and args and isinstance(args[0], Tensor):
+            whole = not (answer.is_floating_point() or answer.dtype is torch.bool)
+            self.cut |= whole and args[0].is_floating_point()
+        return answer
+
+
+def _check_slope(
+    forward_func: Callable, image: Tensor, target: Tensor, slope: Tensor
+) -> None:
+    """Refuse a gradient `[1, …]` that is far from the slope of the score.
+
+    Central differences along random signs, nearer and nearer, tell the slope once they
+    have settled. Photographs need steps of 10⁻⁴; until the differences come near the
+    gradient, or settle, or drown in rounding, nothing is known.
+
+    Raises:
+        ValueError: they settle far from it: a good part of the model is cut off.
+    """
+    draws = torch.rand(4, *image.shape[1:], generator=generator(0)).to(image)
+    signs = torch.where(draws < 0.5, -1.0, 1.0).to(image)
+    expected = (signs * slope).flatten(1).sum(dim=1)
+    size = max(float(image.abs().max()), 1e-6)
+    before = torch.full_like(expected, torch.inf)
+    for step in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5):
+        with torch.no_grad():
+            points = torch.cat([image + step * size * s for s in (signs, -signs)])
+            scores = target_scores(forward_func, points, target.expand(len(points)))
+        rise, fall = scores.chunk(2)
+        change = (rise - fall) / (2 * step * size)
+        rounding = torch.finfo(image.dtype).eps * rise.abs().max() / (step * size)
+        if (
+            change.norm() < 80 * rounding
+            or (change - expected).norm() < 0.5 * change.norm()
+        ):
+            return
+        if (change - before).norm() < 0.1 * change.norm():
+            raise ValueError(
+                f"{NO_GRADIENTS}. Here a part of the model is still in the graph, and "
+                "its gradient is not that of the whole"
+            )
+        before = change
 
 
 def gradient(
@@ -260,7 +341,7 @@ def gradient(
     """∂(Σ weights · outputs) / ∂inputs: outputs and weights of one shape, ones if None.
 
     A zero counts, where a unit saturates; a graph that does not lead to the inputs is
-    an error. So a part of a model that is cut off must not be all of it.
+    an error.
 
     Args:
         outputs, inputs: computed one from the other.
@@ -282,20 +363,25 @@ def gradient(
     return found
 
 
-def _answer(forward_func: Callable, inputs: Tensor) -> Any:
-    """What the model returns, if it is not in training mode."""
+def _answer(forward_func: Callable, inputs: Tensor) -> Tensor:
+    """The scores that the model returns, if it is not in training mode."""
     if isinstance(forward_func, nn.Module):
         refuse_training_mode(forward_func)
-    elif any(layer_in_training_mode(m) for m in modules_behind(forward_func)):
-        with Watch() as watch:
-            answer = forward_func(inputs)
-        if watch.random:
+        return as_scores(forward_func(inputs.clone()))
+    modules = modules_behind(forward_func)
+    if modules and not any(layer_in_training_mode(module) for module in modules):
+        return as_scores(forward_func(inputs.clone()))
+    with Watch() as watch:
+        scores = as_scores(forward_func(inputs.clone()))
+    if watch.random is not None:
+        with torch.no_grad():
+            again = as_scores(forward_func(inputs.detach().clone()))
+        if not torch.allclose(scores, again, rtol=1e-3, equal_nan=True):
             raise ValueError(
-                f"forward_func draws random numbers ({watch.random}), so its answers "
-                "depend on the call; call .eval() on the model first"
+                f"forward_func answers the same input differently each time (it draws "
+                f"random numbers: {watch.random}); call .eval() on the model first"
             )
-        return answer
-    return forward_func(inputs)
+    return scores
 
 
 @contextmanager

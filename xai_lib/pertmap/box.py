@@ -32,6 +32,7 @@ from xai_lib.baselines.whitebox import (
     gradient,
     gradients_enabled,
     graph_scores,
+    target_gradient,
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
 
@@ -102,6 +103,20 @@ class PertMap(WhiteBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return -self._solve(inputs, target, show_progress).w
+
+    def _check_model(self, inputs: Tensor, target: Tensor) -> int:
+        """How many classes the model has, if the constraint and its gradient exist.
+
+        Raises:
+            ValueError: one score, a target out of range, or no gradient at the first
+                input, or only that of a part of the model.
+        """
+        scores = self._scores(inputs)
+        check_scores(scores, target)
+        with gradients_enabled():
+            first = inputs[:1].clone().to(self._queried.device or inputs.device)
+            target_gradient(self.forward_func, first, target[:1].clone())
+        return scores.shape[1]
 
 
 class ViolationRates(NamedTuple):

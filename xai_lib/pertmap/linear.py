@@ -42,7 +42,6 @@ from xai_lib.pertmap.box import (
     Box,
     PertMap,
     check_positive,
-    check_scores,
 )
 
 ROWS_PER_ROUND = 16
@@ -136,12 +135,11 @@ class LinearPertMap(PertMap):
                 f"patch must be 1 for inputs [N, d], which have no neighbours to share "
                 f"a score with, got {self.patch}"
             )
-        scores = self._scores(inputs)
-        check_scores(scores, target)
+        n_classes = self._check_model(inputs, target)
         # How many features share each length.
         counts = self._patch_sums(torch.ones_like(inputs[:1]))[0].double().cpu().numpy()
         boxes, objective, slack, n_rows = [], [], [], []
-        programs = self._linearise(inputs, target, scores.shape[1], show_progress)
+        programs = self._linearise(inputs, target, n_classes, show_progress)
         for image, (limits, falls, rises) in enumerate(programs):
             if self.penalty == math.inf and limits.min() < 0:
                 raise ValueError(

@@ -25,7 +25,6 @@ from xai_lib.pertmap.box import (
     Box,
     PertMap,
     check_positive,
-    check_scores,
 )
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -109,7 +108,7 @@ class StochasticPertMap(PertMap):
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool
     ) -> StochasticSolution:
-        check_scores(self._scores(inputs), target)
+        self._check_model(inputs, target)
         device = self._queried.device or inputs.device
         images = max(1, batch_rows(inputs, device) // self.n_samples)
         starts = range(0, len(inputs), images)
