@@ -159,6 +159,20 @@ def pick(scores: Tensor, target: Tensor) -> Tensor:
     return scores.gather(1, target.to(scores.device)[:, None])[:, 0]
 
 
+def check_classes(scores: Tensor) -> None:
+    """Refuse scores `[..., K]` without two classes to compare.
+
+    Raises:
+        ValueError: K = 1. Whether it is a probability or a logit cannot be seen.
+    """
+    if scores.shape[-1] < 2:
+        raise ValueError(
+            "forward_func must return at least 2 scores per input, as classes are "
+            f"compared; got {scores.shape[-1]}. For one probability p, return "
+            "[1 - p, p]; for one logit z, return [0, z]"
+        )
+
+
 def resolve_target(forward_func: Any, inputs: Tensor, target: Target) -> Tensor:
     """The target classes `[N]`; None is the class predicted at `inputs`."""
     classes = check_target(target, len(inputs))

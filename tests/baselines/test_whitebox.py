@@ -197,7 +197,7 @@ def test_wrong_answers(explainer: Callable) -> None:
         ValueError, match=r"rows of scores for [0-9]+ inputs, got shape"
     ):
         explainer(Answers(lambda s: s.flatten()[None])).attribute(x, 0)
-    with pytest.raises(TypeError, match=r"must return a torch.Tensor.*got tuple"):
+    with pytest.raises(TypeError, match=r"must return a tensor.*got tuple"):
         explainer(Answers(lambda s: (s, s))).attribute(x, 0)
     nan = Answers(lambda s: torch.cat([s, s], 1))
     nn.init.constant_(nan.dense.bias, float("nan"))

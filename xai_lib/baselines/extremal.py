@@ -58,11 +58,12 @@ from xai_lib.arguments import (
     check_numbers,
     resolve_target,
 )
-from xai_lib.attribution import progress
+from xai_lib.attribution import accumulator, progress
 from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
     batch_rows,
     gradients_enabled,
+    graph_scores,
     target_gradient,
 )
 from xai_lib.blackbox import NonFiniteOutput
@@ -125,12 +126,13 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         check_inputs(inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
-        return self._masks(inputs, classes, show_progress)
+        return self._masks(inputs, classes, show_progress).to(inputs.dtype)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._masks(inputs, target, show_progress).sum(dim=1, keepdim=True)
         sigma = self.smooth * min(inputs.shape[2:])
-        return blurred(maps, sigma, mode="constant") if sigma else maps
+        maps = blurred(maps, sigma, mode="constant") if sigma else maps
+        return maps.to(inputs.dtype)
 
     def _masks(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         device = self._queried.device or inputs.device
@@ -143,21 +145,21 @@ class ExtremalPerturbation(WhiteBoxAttribution):
                 # Clones: tensors made in inference mode cannot be differentiated.
                 x, classes = x.clone().to(device), classes.clone().to(device)
                 target_gradient(self.forward_func, x, classes)  # refuses what has none
-                parts.append(self._explain(x, classes, show_progress))
+                parts.append(self._search(x, classes, show_progress))
         return torch.cat(parts).to(inputs.device)
 
-    def _explain(
-        self, x: Tensor, target: Tensor, show_progress: bool = False
-    ) -> Tensor:
+    def _search(self, x: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         """The masks of a few images. Nothing in the loop waits for the device."""
         height, width = x.shape[2:]
+        # Half precision would lose the small steps.
+        dtype, x = x.dtype, x.to(accumulator(x))
         step = max(1, round(min(height, width) / CELLS))
         cells = (math.ceil(height / step), math.ceil(width / step))
         levels = pyramid(x, self.perturbation)
         counts = self._counts(math.prod(cells)).to(x.device)
         # Areas do not know of each other; of large images each has passes of its own.
         parts = [
-            self._ascend(levels, target, some, cells, step, show_progress)
+            self._ascend(levels, dtype, target, some, cells, step, show_progress)
             for some in counts.split(batch_rows(x, x.device))
         ]
         return torch.cat(parts, dim=1)
@@ -165,13 +167,14 @@ class ExtremalPerturbation(WhiteBoxAttribution):
     def _ascend(
         self,
         levels: Tensor,
+        dtype: torch.dtype,
         target: Tensor,
         counts: Tensor,
         cells: tuple[int, int],
         step: int,
         show_progress: bool,
     ) -> Tensor:
-        """The masks of the areas that have so many cells."""
+        """The masks of the areas that have so many cells, for a model of this dtype."""
         height, width = levels.shape[3:]
         classes = target.repeat_interleave(len(counts))[:, None]
         p = levels.new_ones(len(levels), len(counts), *cells).requires_grad_()
@@ -181,7 +184,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
             m = smooth_masks(p)
             masks = upsampled(m, step, height, width)
             images = perturbed_in_strips(levels, masks).flatten(0, 1)
-            scores = self.forward_func(images).reshape(len(images), -1)
+            scores = graph_scores(self.forward_func, images.to(dtype))
             distances = (m - nearest_allowed(m.detach(), counts)).square().mean((2, 3))
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
             energy = scores.gather(1, classes).sum() - area_weight * distances.sum()

@@ -13,24 +13,29 @@ The map has as few places as A, 7 × 7 in many networks, and is upsampled biline
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import captum.attr
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xai_lib.arguments import check_flag
 from xai_lib.baselines.rewrite import CONVOLUTIONS
-from xai_lib.baselines.whitebox import WhiteBoxAttribution, target_scores
+from xai_lib.baselines.whitebox import BatchwiseAttribution, gradient, target_scores
 
 
-class GradCAM(WhiteBoxAttribution):
-    """Grad-CAM (Captum's LayerGradCam), as maps `[N, 1, H, W]`.
+class GradCAM(BatchwiseAttribution):
+    """Grad-CAM, as maps `[N, 1, H, W]`.
 
     Where the network ends in a mean over places and one dense layer, a map summed over
     places is the score, up to the bias and a factor; elsewhere nothing like that holds.
+
+    The gradient is that by the feature map: what comes before the layer may hide it
+    from autograd.
 
     Args:
         forward_func: `nn.Module` that maps images to scores `[N, K]`; give the logits.
@@ -39,22 +44,31 @@ class GradCAM(WhiteBoxAttribution):
             is the last convolution, with what follows it (batch norm, activation,
             residual sum) up to the first layer that changes height or width. Name it
             where dense layers are written as convolutions: these come last, too. For
-            TorchRay's VGG16, "network.features.29".
+            TorchRay's VGG16, "network.features.29". A transformer needs one by name.
         relu: cut negative values off, as in eq. 2. False keeps what speaks against
             the class, so that a map without any evidence for it still has an order.
+        reshape: makes a map `[N, C, h, w]` of the layer's output. Of the tokens of
+            torchvision's ViT at 224 x 224, `[N, 197, C]`, the first of which has no
+            place: `lambda a: a[:, 1:].unflatten(1, (14, 14)).movedim(-1, 1)`; of the
+            `[N, h, w, C]` of its Swin transformers: `lambda a: a.movedim(-1, 1)`.
 
     Raises (when constructed):
-        TypeError: not an `nn.Module`.
+        TypeError: not an `nn.Module`, or `reshape` is no function.
         ValueError: no module of that name; a module in training mode.
     Raises (when called):
-        ValueError: the layer does not run or gives no map `[N, C, h, w]`; with
-            layer=None, no convolution, or one that gives a single place.
+        ValueError: the layer does not run or gives no map `[N, C, h, w]`, or the score
+            does not depend on it; with layer=None, no convolution, one that gives a
+            single place, or one whose places a transformer reads as tokens.
     """
 
     input_dims = (4,)
 
     def __init__(
-        self, forward_func: nn.Module, layer: str | None = None, relu: bool = True
+        self,
+        forward_func: nn.Module,
+        layer: str | None = None,
+        relu: bool = True,
+        reshape: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__(forward_func)
         if not isinstance(forward_func, nn.Module):
@@ -67,8 +81,14 @@ class GradCAM(WhiteBoxAttribution):
                 f"layer must name a module of forward_func (see named_modules()), got "
                 f"{layer!r}"
             )
+        if reshape is not None and (not callable(reshape) or layer is None):
+            raise TypeError(
+                "reshape must be a function from the output of a named layer to "
+                f"[N, C, h, w], got reshape={reshape!r} with layer={layer!r}"
+            )
         self.layer = layer
         self.relu = check_flag("relu", relu)
+        self.reshape = reshape
 
     def chosen_layer(self, inputs: Tensor) -> str:
         """The name of the layer that is looked at for images `[N, C, H, W]`."""
@@ -76,30 +96,31 @@ class GradCAM(WhiteBoxAttribution):
             self._queried(inputs[:1])
         if self.layer is None:
             return last_feature_map(calls)
-        shape = next((c.shape for c in reversed(calls) if c.name == self.layer), None)
-        if shape is None or len(shape) != 4:
-            gives = "did not run" if shape is None else f"gave {list(shape)}"
-            raise ValueError(
-                f"layer must give a feature map [N, C, h, w], but {self.layer!r} "
-                f"{gives} for one image"
-            )
+        last = next((c for c in reversed(calls) if c.name == self.layer), None)
+        if last is None:
+            raise ValueError(f"layer {self.layer!r} did not run for one image")
+        if self.reshape is None:
+            _check_map(last, inputs.shape[2:])
         return self.layer
 
-    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        self._module = self.forward_func.get_submodule(self.chosen_layer(inputs))
-        return super()._attribute(inputs, target, show_progress)
+    def _prepare(self, inputs: Tensor) -> nn.Module:
+        return self.forward_func.get_submodule(self.chosen_layer(inputs))
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        def score(images: Tensor, classes: Tensor) -> Tensor:
-            return target_scores(self.forward_func, images, classes)
-
-        maps = captum.attr.LayerGradCam(score, self._module).attribute(
-            inputs,
-            additional_forward_args=target,
-            relu_attributions=self.relu,
-            # A layer that the score does not depend on has no say: a map of zeros.
-            grad_kwargs={"materialize_grads": True},
-        )
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: nn.Module) -> Tensor:
+        with watched(prepared) as runs:
+            scores = target_scores(self.forward_func, inputs, target)
+        a = runs[-1]
+        slope = gradient(scores, a)
+        if self.reshape is not None:
+            a, slope = self.reshape(a.detach()), self.reshape(slope)
+            if a.ndim != 4 or len(a) != len(inputs):
+                raise ValueError(
+                    f"reshape must give [N, C, h, w] for N = {len(inputs)} images, got "
+                    f"{list(a.shape)}"
+                )
+        alpha = slope.mean(dim=(2, 3), keepdim=True)
+        maps = (alpha * a.detach()).sum(dim=1, keepdim=True)
+        maps = maps.relu() if self.relu else maps
         return F.interpolate(maps, inputs.shape[2:], mode="bilinear")
 
 
@@ -112,23 +133,55 @@ class Call(NamedTuple):
 
 
 @contextmanager
+def hooked(*hooks: tuple[nn.Module, Callable[[nn.Module, Any], Any]]) -> Iterator[None]:
+    """See what modules give, `hook(module, output)`, and put an answer in its place.
+
+    Only for calls of this thread: others may run the same modules at the same time.
+    """
+    thread = threading.get_ident()
+
+    def ours(hook: Callable[[nn.Module, Any], Any]) -> Callable[..., Any]:
+        def called(module: nn.Module, _: Any, output: Any) -> Any:
+            return hook(module, output) if threading.get_ident() == thread else None
+
+        return called
+
+    handles = [module.register_forward_hook(ours(hook)) for module, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Call]]:
     """A list that fills up with the calls of all modules, in the order they end."""
     calls: list[Call] = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
+    def note(name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, output: Any) -> None:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
             calls.append(Call(name, module, shape))
 
         return hook
 
-    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules()]
-    try:
+    with hooked(*((module, note(name)) for name, module in model.named_modules())):
         yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+
+@contextmanager
+def watched(module: nn.Module) -> Iterator[list[Tensor]]:
+    """A list of the module's outputs, from each of which a graph starts anew."""
+    runs: list[Tensor] = []
+
+    def hook(_: nn.Module, output: Tensor) -> Tensor:
+        with torch.enable_grad():
+            runs.append(output.detach().requires_grad_())
+            return runs[-1].clone()  # which the model may change in place
+
+    with hooked((module, hook)):
+        yield runs
 
 
 def last_feature_map(calls: list[Call]) -> str:
@@ -145,11 +198,57 @@ def last_feature_map(calls: list[Call]) -> str:
             f"the last convolution, {calls[found[-1]].name!r}, gives a single place "
             "per image; name an earlier layer: GradCAM(forward_func, layer=…)"
         )
-    chosen = calls[found[-1]].name
-    for i, call in enumerate(calls[found[-1] :], start=found[-1]):
-        if len(call.shape) != 4 or call.shape[2:] != size:
-            break
+    chosen = found[-1]
+    for i, call in enumerate(calls[chosen:], start=chosen):
         # Hooks see the last run of a module: it must be this one.
-        if all(later.module is not call.module for later in calls[i + 1 :]):
-            chosen = call.name
-    return chosen
+        again = any(later.module is call.module for later in calls[i + 1 :])
+        if len(call.shape) == 4 and call.shape[2:] == size and not again:
+            chosen = i
+    for call in calls[chosen:]:
+        if isinstance(call.module, nn.Linear) and math.prod(call.shape[1:-1]) > 1:
+            raise ValueError(
+                f"the last convolution, {calls[found[-1]].name!r}, is followed by a "
+                f"dense layer at each place ({call.name!r}), as in a transformer; name "
+                "a late layer and say where its tokens lie: GradCAM(forward_func, "
+                "layer=…, reshape=…)"
+            )
+    return calls[chosen].name
+
+
+def _check_map(call: Call, size: tuple[int, ...]) -> None:
+    """Refuse an output that is no map `[1, C, h, w]` of an image of that size.
+
+    Raises:
+        ValueError: as said, with the `reshape` that makes a map of it.
+    """
+    shape = call.shape
+    if len(shape) == 4 and shape[0] == 1 and not _channels_last(call, size):
+        return
+    hint = ""
+    if len(shape) == 4 and shape[0] == 1:
+        hint = ", with the channels last; use reshape=lambda a: a.movedim(-1, 1)"
+    elif len(shape) == 3 and shape[0] == 1:
+        side = math.isqrt(shape[1])
+        hint = (
+            f"; if {side} x {side} of its {shape[1]} tokens are places, the last ones, "
+            f"use reshape=lambda a: a[:, {shape[1] - side**2}:]"
+            f".unflatten(1, ({side}, {side})).movedim(-1, 1)"
+        )
+    gives = f"gave {list(shape)}" if shape else "gave no tensor"
+    raise ValueError(
+        f"layer must give a feature map [N, C, h, w], but {call.name!r} {gives} for "
+        f"one image{hint}"
+    )
+
+
+def _channels_last(call: Call, size: tuple[int, ...]) -> bool:
+    """Is an output `[1, a, b, c]` a map of a x b places, rather than of b x c?"""
+    _, a, b, c = call.shape
+    if isinstance(call.module, (nn.Linear, nn.LayerNorm)):  # work on the last axis
+        return True
+    return _shaped_like(a, b, size) and not _shaped_like(b, c, size)
+
+
+def _shaped_like(height: int, width: int, size: tuple[int, ...]) -> bool:
+    """Do height x width places have the image's proportions, to within one place?"""
+    return abs(height * size[1] - width * size[0]) < max(size)

@@ -6,22 +6,27 @@ Captum and zennit hold the rules. They work on a rewritten copy of the model (se
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 
 import captum.attr
 import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
 from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
-from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
+from xai_lib.arguments import check_baselines, check_number, expand_baselines
+from xai_lib.attribution import generator
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
-    WhiteBoxAttribution,
+    BatchwiseAttribution,
     checked_scores,
-    gradients_enabled,
+    finite_target,
+    gradient,
+    no_raw_errors,
     target_scores,
 )
 
@@ -41,17 +46,19 @@ LRP_LAYERS = (
     *(rewrite.Add, rewrite.Sum, nn.Flatten, nn.Identity, nn.ZeroPad2d),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
+WEIGHTED = (*rewrite.CONVOLUTIONS, nn.Linear)
 LRP_FUNCTIONS = (
     *("clone", "cat", "flatten", "view", "reshape", "size", "getitem", "getattr"),
     "dropout",
 )
 
 
-class LayerwiseAttribution(WhiteBoxAttribution):
+class LayerwiseAttribution(BatchwiseAttribution):
     """Base of the methods with a rule per layer: `forward_func` is an `nn.Module`.
 
     They work on a rewritten copy (see `xai_lib.baselines.rewrite`), made anew for every
     call, so that it never lags behind the model; its scores must equal the model's.
+    Threads may call them at the same time, and wait for each other.
 
     Raises (when constructed):
         TypeError: not an `nn.Module`.
@@ -67,25 +74,33 @@ class LayerwiseAttribution(WhiteBoxAttribution):
     def _rewritten(self) -> fx.GraphModule:
         """The copy to work on; raises ValueError on a layer without a rule."""
 
+    def _prepare(self, inputs: Tensor) -> TargetScore:
+        return TargetScore(self._rewritten())
+
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        with gradients_enabled():
-            self._copy = TargetScore(self._rewritten())
         cudnn = torch.backends.cudnn
         # On CUDA, convolutions round to 10 bits by default: the checks would fail.
-        with cudnn.flags(
+        precise = cudnn.flags(
             enabled=cudnn.enabled,
             benchmark=cudnn.benchmark,
             deterministic=cudnn.deterministic,
             allow_tf32=False,
-        ):
+        )
+        with rewrite.TOOLS, precise, warnings.catch_warnings():
+            # Captum warns that it sets hooks, which it does on our copy.
+            warnings.filterwarnings("ignore", module="captum")
             return super()._attribute(inputs, target, show_progress)
 
-    def _check_scores(self, inputs: Tensor) -> None:
-        """Refuse a copy that did not compute what the model does."""
+    def _check_scores(self, scores: Tensor, inputs: Tensor) -> None:
+        """Refuse a copy whose scores `[N, K]` are not those of the model."""
         with torch.no_grad():
             expected = checked_scores(self.forward_func, inputs)
-        gap = (self._copy.scores - expected).abs().max()
-        if gap > 1e-3 * expected.abs().max():
+        # −∞ may stand for a probability of 0: then on both sides.
+        finite = expected.isfinite()
+        gap = (scores - expected).masked_fill(scores == expected, 0).abs().max()
+        # Half precision alone moves scores by a few of its roundings.
+        rounding = 8 * torch.finfo(inputs.dtype).eps
+        if not gap <= max(1e-3, rounding) * expected[finite].abs().max():
             raise ValueError(
                 f"the rewritten copy of forward_func differs by {gap:.2g} from it; "
                 "forward_func may branch on its inputs, or write into a view in place"
@@ -120,10 +135,12 @@ class GuidedBackprop(LayerwiseAttribution):
             raise ValueError("GuidedBackprop acts on ReLUs, and forward_func has none")
         return copied
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        explainer = captum.attr.GuidedBackprop(self._copy)
-        maps = explainer.attribute(inputs, additional_forward_args=target)
-        self._check_scores(inputs)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        with no_raw_errors():
+            maps = captum.attr.GuidedBackprop(prepared).attribute(
+                inputs, additional_forward_args=target
+            )
+        self._check_scores(prepared.scores, inputs)
         return maps
 
 
@@ -157,18 +174,25 @@ class DeepLift(LayerwiseAttribution):
     def _rewritten(self) -> fx.GraphModule:
         return rewrite.windowed_max_pools(rewrite.explicit_layers(self.forward_func))
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        if torch.finfo(inputs.dtype).bits < 32:
+            raise ValueError(
+                f"DeepLift divides by small differences, which {inputs.dtype} cannot "
+                "hold; use forward_func.float() and inputs.float()"
+            )
         baselines = expand_baselines(self.baselines, inputs)
         # Captum's 1e-10 is zero in float16, where equal activations then give 0 / 0.
         eps = max(1e-10, torch.finfo(inputs.dtype).tiny)
-        maps = captum.attr.DeepLift(self._copy, eps=eps).attribute(
-            inputs, baselines, additional_forward_args=target
-        )
+        with no_raw_errors():
+            maps = captum.attr.DeepLift(prepared, eps=eps).attribute(
+                inputs, baselines, additional_forward_args=target
+            )
         with torch.no_grad():
             change = target_scores(self.forward_func, inputs, target)
             change -= target_scores(self.forward_func, baselines, target)
         gap = (maps.flatten(1).sum(dim=1) - change).abs()
-        scale = maps.flatten(1).abs().sum(dim=1) + self._copy.scores.abs().max()
+        sizes = prepared.scores.abs().nan_to_num(posinf=0)
+        scale = maps.flatten(1).abs().sum(dim=1) + sizes.max()
         excess = gap - ROUNDINGS * torch.finfo(maps.dtype).eps * scale
         worst = int(excess.argmax())
         if excess[worst] > 0:
@@ -227,9 +251,14 @@ class LRP(LayerwiseAttribution):
                     f"LRP has no rule for {name}, which forward_func uses; it knows "
                     "convolutional networks with ReLU or ReLU6"
                 )
+            if isinstance(layer, WEIGHTED) and not is_additive(layer):
+                raise ValueError(
+                    f"LRP has no rule for {name}, which forward_func uses: its output "
+                    "is not the sum of what its positive and negative weights give"
+                )
         return copied
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
         rules = [
             (nn.ReLU, Pass()),
             (rewrite.Sum, Norm()),
@@ -241,10 +270,10 @@ class LRP(LayerwiseAttribution):
         composite = SpecialFirstLayerMapComposite(
             layer_map=rules, first_map=[(ConvolutionStandard, Flat())]
         )
-        with composite.context(self._copy):
-            scores = self._copy(inputs.requires_grad_(), target)
-            relevance = torch.autograd.grad(scores, inputs, scores.detach())[0]
-        self._check_scores(inputs)
+        with composite.context(prepared):
+            score = prepared(inputs.requires_grad_(), target)
+            relevance = gradient(score, inputs, score.detach())
+        self._check_scores(prepared.scores, inputs)
         return relevance
 
 
@@ -261,7 +290,28 @@ class TargetScore(nn.Module):
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
         self.scores = checked_scores(self.model, inputs)
-        return pick(self.scores, target)
+        return finite_target(self.scores, target)
+
+
+def is_additive(layer: nn.Module) -> bool:
+    """Do the outputs for positive and for negative weights add up to the output?
+
+    The rules of LRP exchange weights. A layer of a user that computes something else
+    from its weight first, such as its standardised values, would answer wrongly.
+    """
+    if type(layer) in WEIGHTED:
+        return True
+    weight, bias = layer.weight.detach(), layer.bias
+    channels = weight.shape[1] * getattr(layer, "groups", 1)
+    sides = [2 * size for size in weight.shape[2:]]
+    inputs = torch.rand(1, channels, *sides, generator=generator(0)).to(weight)
+    unbiased = {} if bias is None else {"bias": torch.zeros_like(bias)}
+    whole, plus, minus = (
+        functional_call(layer, {"weight": part, **unbiased}, inputs)
+        for part in (weight, weight.clamp(min=0), weight.clamp(max=0))
+    )
+    gap = (whole - plus - minus).abs().max()
+    return bool(gap <= 1e-2 * whole.abs().max())
 
 
 def rescale_maximum(

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from zennit.layer import Sum
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+LAYERS = (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear)
+WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+DETACHING = ("detach", torch.detach)
 
 
 class ReLU6(nn.ReLU):
@@ -102,18 +110,41 @@ POOLS: dict[Any, tuple[type[nn.Module], str]] = {
 }
 
 
+# Held while torch.fx, Captum or zennit work: they change what all threads share, the
+# class nn.Module, the list of warnings and the settings of cuDNN.
+TOOLS = threading.RLock()
+
+
 class _Tracer(fx.Tracer):
-    """Keeps a padded or otherwise extended convolution as one layer."""
+    """Keeps a padded or otherwise extended convolution as one layer.
+
+    While torch.fx traces, the modules of all threads come here: those of other threads
+    go on as if it was not there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        layers = (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear)
-        return isinstance(m, layers) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
 
 def explicit_layers(model: nn.Module) -> fx.GraphModule:
     """A copy in evaluation mode whose activations and pools are layers, used once each.
 
-    Nothing in it works in place, and additions are plain `a + b`.
+    Nothing in it works in place, additions are plain `a + b`, and gradients pass
+    wherever the model's operations have one.
 
     Raises:
         TypeError: not an `nn.Module`.
@@ -125,9 +156,10 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
             f"{type(model).__name__}"
         )
     # Inside a Sequential, even a model that is a single layer is a node of the graph.
-    root = nn.Sequential(_copy(model)).eval()
+    root = nn.Sequential(_with_plain_weights(_copy(model).eval()))
     try:
-        copied = fx.GraphModule(root, _Tracer().trace(root))
+        with TOOLS:
+            copied = fx.GraphModule(root, _Tracer().trace(root))
     except Exception as error:
         raise ValueError(
             f"torch.fx cannot trace {type(model).__name__} ({error}). Its forward may "
@@ -135,7 +167,13 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
             "no layers, such as IntegratedGradients"
         ) from error
     for node in copied.graph.nodes:
-        if node.target in ADDITIONS and node.op != "call_module" and not node.kwargs:
+        if node.target in DETACHING or (
+            node.target is getattr and node.args[1] == "data"
+        ):
+            # A rule for layers explains the function, what autograd sees or not.
+            node.replace_all_uses_with(node.args[0])
+            copied.graph.erase_node(node)
+        elif node.target in ADDITIONS and node.op != "call_module" and not node.kwargs:
             in_place = node.target in (operator.iadd, "add_")
             node.op, node.target = "call_function", operator.add
             if in_place:
@@ -228,9 +266,50 @@ def _layer(copied: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, bool] | No
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A copy that may be changed at will, with the same parameters and buffers."""
+    """A copy that may be changed at will, with the same tensors."""
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    for part in module.modules():
+        # Some keep results, such as a weight that a hook has computed. While these
+        # have a graph, torch does not copy them.
+        shared |= {id(t): t for t in vars(part).values() if isinstance(t, Tensor)}
     return copy.deepcopy(module, shared)
+
+
+def _with_plain_weights(model: nn.Module) -> nn.Module:
+    """Replace each weight that is computed by its value (in place; returned).
+
+    Rules for layers read and exchange `layer.weight`. Where weight normalisation,
+    spectral normalisation or pruning compute it from other parameters, they would see
+    the wrong one, or none.
+
+    Raises:
+        ValueError: a layer whose weight is computed in another way.
+    """
+    for path, layer in model.named_modules():
+        if parametrize.is_parametrized(layer):
+            names = list(layer.parametrizations)
+            values = {name: getattr(layer, name).detach() for name in names}
+            # The class was made for this layer, to look its weights up.
+            layer.__class__ = type(layer).__bases__[0]
+            del layer.parametrizations
+        else:
+            values = {}
+            for key, hook in list(layer._forward_pre_hooks.items()):
+                if isinstance(hook, WEIGHT_HOOKS):
+                    hook(layer, ())
+                    name = getattr(hook, "name", None) or hook._tensor_name
+                    values[name] = layer.__dict__.pop(name).detach()
+                    del layer._forward_pre_hooks[key]
+        for name, value in values.items():
+            layer.register_parameter(name, nn.Parameter(value, requires_grad=False))
+        if isinstance(layer, LAYERS) and "weight" not in layer._parameters:
+            raise ValueError(
+                f"the weight of layer {path!r} of forward_func is not a parameter of "
+                "it, so that rules for layers cannot be trusted; replace it by an "
+                "nn.Parameter, or use a method that needs no layers, such as "
+                "IntegratedGradients"
+            )
+    return model
 
 
 def _finish(copied: fx.GraphModule) -> fx.GraphModule:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_number, check_numbers
+from xai_lib.arguments import check_classes, check_number, check_numbers
 from xai_lib.blackbox import as_blackbox
 from xai_lib.blocks import groups, joined
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
@@ -54,14 +54,17 @@ def flipping(
         value: 0.5 is the paper's grey; 0 and 1 are the black and white of footnote 6.
 
     Raises:
-        TypeError, ValueError: a wrong argument, by name.
+        TypeError, ValueError: a wrong argument, by name; a single score per input,
+            which cannot change its class.
     """
     check_maps(attributions, inputs)
     check_number("value", value, float("-inf"))
     percents = check_numbers("quantiles", quantiles, 0, 100)
     taus = torch.tensor(percents, dtype=torch.float64, device="cpu")
     blackbox = as_blackbox(forward_func)
-    decision = blackbox(inputs).argmax(dim=1)
+    scores = blackbox(inputs)
+    check_classes(scores)
+    decision = scores.argmax(dim=1)
     # In whole numbers of features; floor(55 * 0.01 * 100) would be 54 in floats.
     counts = (taus * attributions[0].numel() / 100 + 1e-9).floor().long()
 

@@ -18,16 +18,21 @@ from torch import Tensor
 
 from xai_lib.arguments import (
     Target,
+    check_classes,
     check_count,
     check_inputs,
     check_number,
+    pick,
     resolve_target,
 )
 from xai_lib.attribution import DRAWN, chunks, generator
 from xai_lib.baselines.whitebox import (
     WhiteBoxAttribution,
     batch_rows,
+    gradient,
     gradients_enabled,
+    graph_scores,
+    target_gradient,
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
 from xai_lib.blocks import at_once
@@ -100,8 +105,19 @@ class PertMap(WhiteBoxAttribution):
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return -self._solve(inputs, target, show_progress).w
 
-    def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        return self._attribute(inputs, target, False)
+    def _check_model(self, inputs: Tensor, target: Tensor) -> int:
+        """How many classes the model has, if the constraint and its gradient exist.
+
+        Raises:
+            ValueError: one score, a target out of range, or no gradient at the first
+                input, or only that of a part of the model.
+        """
+        scores = self._scores(inputs)
+        check_scores(scores, target)
+        with gradients_enabled():
+            first = inputs[:1].clone().to(self._queried.device or inputs.device)
+            target_gradient(self.forward_func, first, target[:1].clone())
+        return scores.shape[1]
 
 
 class ViolationRates(NamedTuple):
@@ -233,32 +249,8 @@ def check_scores(scores: Tensor, target: Tensor) -> None:
     Raises:
         ValueError: as said.
     """
-    n_classes = scores.shape[1]
-    if n_classes < 2:
-        raise ValueError(
-            "forward_func must return at least 2 scores per input, as the constraint "
-            f"compares classes; got {n_classes}. For one probability p, return "
-            "[1 - p, p]"
-        )
-    if int(target.max()) >= n_classes:
-        raise ValueError(
-            f"target {int(target.max())} is out of range: forward_func returns "
-            f"{n_classes} scores (classes 0 to {n_classes - 1})"
-        )
-
-
-def check_differentiable(scores: Tensor) -> None:
-    """Refuse scores that carry no gradient.
-
-    Raises:
-        ValueError: as said.
-    """
-    if not scores.requires_grad:
-        raise ValueError(
-            "forward_func gives no gradients: its scores do not depend on the inputs "
-            "through torch operations. Remove .detach(), .numpy() or torch.no_grad() "
-            "from it"
-        )
+    check_classes(scores)
+    pick(scores, target)
 
 
 def check_positive(name: str, value: Any) -> float:
@@ -287,7 +279,6 @@ def _ascent(
     """The excess `[N]` at box.at(t), and its gradient by t."""
     with gradients_enabled():
         t = t.clone().requires_grad_()
-        lead = excess(forward_func(inputs.clone() + box.at(t)), target.clone())
-        check_differentiable(lead)
-        slope = torch.autograd.grad(lead.sum(), t, materialize_grads=True)[0]
-    return lead.detach(), slope
+        points = inputs.clone() + box.at(t)
+        lead = excess(graph_scores(forward_func, points), target.clone())
+        return lead.detach(), gradient(lead, t)

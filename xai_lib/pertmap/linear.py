@@ -37,14 +37,17 @@ from xai_lib.arguments import (
     check_seed,
 )
 from xai_lib.attribution import DRAWN, generator, progress
-from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
+from xai_lib.baselines.whitebox import (
+    batch_rows,
+    gradient,
+    gradients_enabled,
+    graph_scores,
+)
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.pertmap.box import (
     Box,
     PertMap,
-    check_differentiable,
     check_positive,
-    check_scores,
 )
 
 ROWS_PER_ROUND = 16
@@ -138,12 +141,11 @@ class LinearPertMap(PertMap):
                 f"patch must be 1 for inputs [N, d], which have no neighbours to share "
                 f"a score with, got {self.patch}"
             )
-        scores = self._scores(inputs)
-        check_scores(scores, target)
+        n_classes = self._check_model(inputs, target)
         # How many features share each length.
         counts = self._patch_sums(torch.ones_like(inputs[:1]))[0].double().cpu().numpy()
         boxes, objective, slack, n_rows = [], [], [], []
-        programs = self._linearise(inputs, target, scores.shape[1], show_progress)
+        programs = self._linearise(inputs, target, n_classes, show_progress)
         for image, (limits, falls, rises) in enumerate(programs):
             if self.penalty == math.inf and limits.min() < 0:
                 raise ValueError(
@@ -199,8 +201,7 @@ class LinearPertMap(PertMap):
                     # A clone: inference-mode tensors cannot be differentiated.
                     points = inputs[image].clone().to(device) + offsets
                     points = points.repeat(n_copies, *[1] * (points.ndim - 1))
-                    scores = self.forward_func(points.requires_grad_())
-                check_differentiable(scores)
+                    scores = graph_scores(self.forward_func, points.requires_grad_())
                 passes = others.split(n_copies)
                 name = f"LinearPertMap, image {image + 1} of {len(inputs)}"
                 for classes in progress(passes, show_progress, len(passes), name):
@@ -323,7 +324,5 @@ def margin_gradients(
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
     seeds[: len(others), :, target] = 1
     seeds[torch.arange(len(others), device="cpu"), :, others] = -1
-    gradients = torch.autograd.grad(
-        scores, points, seeds.flatten(0, 1), retain_graph=True, materialize_grads=True
-    )[0]
-    return gradients.unflatten(0, (-1, n_points))[: len(others)]
+    slopes = gradient(scores, points, seeds.flatten(0, 1), again=True)
+    return slopes.unflatten(0, (-1, n_points))[: len(others)]

@@ -14,15 +14,18 @@ from torch import Tensor
 
 from xai_lib.arguments import Target, check_count, check_number, check_seed
 from xai_lib.attribution import DRAWN, accumulator, chunks, default_device, progress
-from xai_lib.baselines.whitebox import batch_rows, gradients_enabled
+from xai_lib.baselines.whitebox import (
+    batch_rows,
+    gradient,
+    gradients_enabled,
+    graph_scores,
+)
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.blocks import at_once
 from xai_lib.pertmap.box import (
     Box,
     PertMap,
-    check_differentiable,
     check_positive,
-    check_scores,
 )
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -106,7 +109,7 @@ class StochasticPertMap(PertMap):
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool
     ) -> StochasticSolution:
-        check_scores(self._scores(inputs), target)
+        self._check_model(inputs, target)
         device = self._queried.device or inputs.device
         images = max(1, batch_rows(inputs, device) // self.n_samples)
         starts = range(0, len(inputs), images)
@@ -159,9 +162,9 @@ class StochasticPertMap(PertMap):
             size = w.flatten(1).sum(dim=1)
             history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
             # Optimisers minimise: they get the gradient of minus (3.3).
-            gradients = slope.mul_(penalty).sub_(1)
-            for parameter, gradient in zip(each, gradients, strict=True):
-                parameter.grad = gradient
+            downhill = slope.mul_(penalty).sub_(1)
+            for parameter, part in zip(each, downhill, strict=True):
+                parameter.grad = part
             with default_device("cpu"):  # where Adam counts its steps
                 optimizer.step()
             optimizer.zero_grad()
@@ -189,8 +192,7 @@ class StochasticPertMap(PertMap):
                 v = w.detach().requires_grad_()
                 share = len(draws) / self.n_samples
                 loss = share * mean_hinge(model, inputs, target, v, draws)
-                check_differentiable(loss)
-                slope += torch.autograd.grad(loss.sum(), v, materialize_grads=True)[0]
+                slope += gradient(loss, v)
                 hinge += loss.detach()
         return hinge, slope
 
@@ -207,7 +209,8 @@ def mean_hinge(
         t: `[M, ...]`, in [-1, 1], shared by all inputs.
     """
     points = torch.addcmul(inputs[:, None], t, w[:, None])
-    scores = forward_func(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+    scores = graph_scores(forward_func, points.flatten(0, 1))
+    scores = scores.unflatten(0, points.shape[:2])
     own = scores.gather(2, target[:, None, None].expand(-1, len(t), 1))
     # j = c adds max(0, 0), with gradient zero.
     return (scores - own).relu().sum(dim=2).mean(dim=1)
