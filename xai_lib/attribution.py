@@ -4,20 +4,19 @@
     maps = explainer.attribute(inputs, target=None)
 
 Settings belong to the explainer, so that a study can hold a dictionary of explainers
-and call them all alike. The class below is a `captum.attr.Attribution`, so that
-Captum's metrics and its `NoiseTunnel` accept our methods as their own.
+and call them all alike. The class below has the attributes of Captum's `Attribution`,
+so that Captum's metrics and its `NoiseTunnel` accept our methods as their own, and
+needs no Captum.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, wraps
+from typing import ParamSpec, TypeVar
 
-import captum.attr
 import torch
-from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -25,9 +24,20 @@ from xai_lib.arguments import Target, check_count, check_inputs, resolve_target
 from xai_lib.blackbox import BlackBox, as_blackbox
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
-class Attribution(captum.attr.Attribution, ABC):
+def _wrapped(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, with itself as `__wrapped__`, which `NoiseTunnel` calls."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+    return call
+
+
+class Attribution(ABC):
     """Base of every explainer: checks, targets, and Captum's call shape.
 
     A method implements `_scores` (what the model says about images) and `_attribute`
@@ -37,17 +47,22 @@ class Attribution(captum.attr.Attribution, ABC):
     input_dims: tuple[int, ...] = (4,)
     """Accepted numbers of dimensions: 4 for `[N, C, H, W]`, 2 for `[N, d]`."""
 
+    multiplies_by_inputs = False
+    """For Captum: whether a map is already a product with the inputs."""
+
     def __init__(self, forward_func: Callable) -> None:
         if not callable(forward_func):
             raise TypeError(
                 "forward_func must be callable (images to scores), got "
                 f"{type(forward_func).__name__}"
             )
-        super().__init__(forward_func)
+        self.forward_func = forward_func
 
-    # Captum's NoiseTunnel calls `attribute.__wrapped__`, which its own (otherwise
-    # empty) decorator provides.
-    @log_usage()
+    def has_convergence_delta(self) -> bool:
+        """For Captum: an explainer returns its map alone."""
+        return False
+
+    @_wrapped
     def attribute(
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Tensor:

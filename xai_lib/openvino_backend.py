@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from xai_lib import extras
+
 Run = Callable[[Tensor], Tensor]
 # By module and input shape: the parameters' state, and the outcome for that state.
 _Kept = dict[tuple, tuple[tuple, "Run | NotConvertible"]]
@@ -90,7 +92,7 @@ def _attempt(module: nn.Module, probe: Tensor) -> Run | NotConvertible:
 def _compile(module: nn.Module, probe: Tensor) -> Run:
     training = [layer for layer in module.modules() if layer.training]
     try:
-        import openvino
+        openvino = extras.openvino()
 
         # Tracing warns about Python branches; the probe is the real check. Tensors
         # made in inference mode cannot be traced.

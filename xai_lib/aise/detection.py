@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
@@ -50,7 +49,7 @@ def detection_score(detections: Sequence[Detection], box: Tensor, label: int) ->
     Raises:
         TypeError: what the detector returned is not a `Detection` per image.
     """
-    wanted = torch.as_tensor(box, dtype=torch.float32).reshape(1, 4)
+    wanted = torch.as_tensor(box, dtype=torch.float32).reshape(4)
     scores = []
     for found in detections:
         if not isinstance(found, Detection):
@@ -61,10 +60,18 @@ def detection_score(detections: Sequence[Detection], box: Tensor, label: int) ->
             )
         same = found.labels == label
         boxes = found.boxes[same].float()
-        iou = box_iou(wanted.to(boxes.device), boxes)[0]
+        iou = overlap(wanted.to(boxes.device), boxes)
         product = (iou * found.scores[same]).cpu()
         scores.append(product.max() if len(product) else torch.zeros(()))
     return torch.stack(scores)
+
+
+def overlap(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of a box `[4]` with each of `boxes` `[k, 4]`: `[k]`."""
+    sides = torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2])
+    common = sides.clamp(min=0).prod(dim=1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return common / ((box[2:] - box[:2]).prod() + area - common)
 
 
 class AISEDetection:

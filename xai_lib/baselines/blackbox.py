@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import captum.attr
 import numpy as np
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
-from skimage.segmentation import slic
 from torch import Tensor
 
 from xai_lib.arguments import check_count, expand_baselines, pick
 from xai_lib.attribution import BlackBoxAttribution, generator, progress
+from xai_lib.extras import extra
 
 # Queries handed to the black box at once; it splits them as the hardware likes.
 QUERIES_PER_CALL = 64
@@ -59,6 +57,8 @@ class Occlusion(BlackBoxAttribution):
         self.baselines = baselines
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
+        with extra("book"):
+            import captum.attr
         channels, height, width = inputs.shape[1:]
         if self.window > min(height, width):
             raise ValueError(
@@ -135,6 +135,9 @@ class LIME(BlackBoxAttribution):
 
     def _of_one(self, image: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
         """The map `[1, H, W]` of one image `[C, H, W]`."""
+        with extra("book"):
+            from captum._utils.models.linear_model import SkLearnRidge
+            from captum.attr import Lime
 
         def score(images: Tensor) -> Tensor:
             return pick(self.blackbox(images), target.expand(len(images)))
@@ -153,9 +156,7 @@ class LIME(BlackBoxAttribution):
 
         # Captum's data loader draws a number that nothing depends on.
         with torch.random.fork_rng(devices=[]):
-            drawn = captum.attr.Lime(
-                score, SkLearnRidge(alpha=1.0), weight, samples
-            ).attribute(
+            drawn = Lime(score, SkLearnRidge(alpha=1.0), weight, samples).attribute(
                 image[None],
                 baselines=baseline[None],
                 feature_mask=superpixels(image, self.n_segments),
@@ -173,6 +174,8 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     Args:
         image: `[C, H, W]`, values about 0 to 1.
     """
+    with extra("book"):
+        from skimage.segmentation import slic
     if len(image) != 3:
         image = image.mean(dim=0).expand(3, -1, -1)
     pixels = image.permute(1, 2, 0).cpu().double().numpy()

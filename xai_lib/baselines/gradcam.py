@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import captum.attr
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xai_lib.baselines.rewrite import CONVOLUTIONS
 from xai_lib.baselines.whitebox import WhiteBoxAttribution, target_scores
+from xai_lib.extras import extra
 
 
 class GradCAM(WhiteBoxAttribution):
@@ -89,10 +89,13 @@ class GradCAM(WhiteBoxAttribution):
         return super()._attribute(inputs, target, show_progress)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+        with extra("book"):
+            from captum.attr import LayerGradCam
+
         def score(images: Tensor, classes: Tensor) -> Tensor:
             return target_scores(self.forward_func, images, classes)
 
-        maps = captum.attr.LayerGradCam(score, self._module).attribute(
+        maps = LayerGradCam(score, self._module).attribute(
             inputs,
             additional_forward_args=target,
             relu_attributions=self.relu,

@@ -11,13 +11,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import captum.attr
 import torch
 from torch import Tensor
 
 from xai_lib.arguments import check_count, check_number, expand_baselines, pick
 from xai_lib.attribution import Attribution, chunks, generator, progress
 from xai_lib.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.extras import extra
 
 # Numbers per forward and backward pass: 6 photographs at 224² on a CPU, where larger
 # batches are slower per image (page faults), and 27 on an accelerator.
@@ -158,10 +158,13 @@ class IntegratedGradients(WhiteBoxAttribution):
         self.n_steps = check_count("n_steps", n_steps)
 
     def _explain(self, inputs: Tensor, target: Tensor) -> Tensor:
+        with extra("book"):
+            from captum.attr import IntegratedGradients
+
         def score(points: Tensor, classes: Tensor) -> Tensor:
             return target_scores(self.forward_func, points, classes)
 
-        return captum.attr.IntegratedGradients(score).attribute(
+        return IntegratedGradients(score).attribute(
             inputs,
             expand_baselines(self.baselines, inputs),
             additional_forward_args=target,

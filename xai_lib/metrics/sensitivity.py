@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import captum.metrics
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from xai_lib.arguments import (
     check_target,
 )
 from xai_lib.attribution import generator
+from xai_lib.extras import extra
 
 
 def max_sensitivity(
@@ -58,7 +58,10 @@ def max_sensitivity(
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
+        ModuleNotFoundError: without Captum.
     """
+    with extra("book"):
+        from captum.metrics import sensitivity_max
     check_inputs(inputs)
     n = len(inputs)
     classes = check_target(target, n)
@@ -86,7 +89,7 @@ def max_sensitivity(
         # for N maps.
         return (explained(*images),) if isinstance(images, tuple) else explained(images)
 
-    return captum.metrics.sensitivity_max(
+    return sensitivity_max(
         wrapped_alike,
         inputs.detach(),
         perturbed,

@@ -11,13 +11,16 @@ from typing import overload
 import numpy as np
 import torch
 from PIL import Image
-from skimage.draw import polygon2mask
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
-from torchvision.transforms.functional import to_tensor
 
+from xai_lib.extras import extra
 from xai_lib.zoo.annotated import Annotated
 from xai_lib.zoo.catalogue import Row
+
+with extra("book"):
+    from skimage.draw import polygon2mask
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+    from torchvision.transforms.functional import to_tensor
 
 # In the order of COCO's own ids, whose gaps torchvision fills with "N/A".
 CATEGORIES = tuple(

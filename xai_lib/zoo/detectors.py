@@ -16,18 +16,21 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-import torchvision.models as tv
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
-from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from xai_lib.aise.detection import Detection
 from xai_lib.arguments import check_count, check_inputs, check_number
+from xai_lib.extras import extra
 from xai_lib.paths import data_path
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.scene_networks import STRIDE, CentreNetwork, boxes_around
+
+with extra("book"):
+    import torchvision.models as tv
+    from safetensors.torch import load_file
+    from torchvision.datasets import FashionMNIST
+    from torchvision.ops import batched_nms, clip_boxes_to_image
 
 THRESHOLD = 0.05
 
@@ -109,12 +112,8 @@ class DlibFaces:
     SLOPE = 3.0
 
     def __init__(self, threshold: float = THRESHOLD, upsample: int = 1) -> None:
-        try:
+        with extra("detect"):
             import dlib
-        except ImportError as error:
-            raise ImportError(
-                "dlib_faces needs dlib; `pip install dlib-bin` brings it prebuilt"
-            ) from error
         self.name = "dlib_faces"
         self.categories: tuple[str, ...] = ("face",)
         self.upsample = check_count("upsample", upsample, at_least=0)

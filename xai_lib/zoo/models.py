@@ -8,17 +8,20 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
-import torchvision.models as tv
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
 
+from xai_lib.extras import extra
 from xai_lib.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
 from xai_lib.zoo.scene_networks import scenes_cnn
+
+with extra("book"):
+    import torchvision.models as tv
+    from safetensors.torch import load_file
+    from torchvision.datasets import FashionMNIST
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -103,7 +106,8 @@ class _Model(NamedTuple):
 
 
 def _lite0() -> nn.Module:
-    from efficientnet_lite_pytorch import EfficientNet
+    with extra("book"):
+        from efficientnet_lite_pytorch import EfficientNet
 
     return EfficientNet.from_name("efficientnet-lite0")
 

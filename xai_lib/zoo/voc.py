@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from torchvision.datasets import VOCDetection
-from torchvision.transforms.functional import to_tensor
 
+from xai_lib.extras import extra
 from xai_lib.paths import cache_path
 from xai_lib.zoo.annotated import Annotated
 from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError, unpack
+
+with extra("book"):
+    from torchvision.datasets import VOCDetection
+    from torchvision.transforms.functional import to_tensor
 
 # In alphabetical order, as in every list of results.
 CATEGORIES = (
