@@ -32,7 +32,7 @@ __all__ = ["AISE", "GEEX", "RISE", "BlackBox", "PertMap"]
 # Nothing is sent home. Without the package openvino_telemetry OpenVINO, and what builds
 # on it, works with a stub that sends and writes nothing. Every process that uses this
 # library passes here first: kernels, and workers however they are started.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 _HOMES = {
     "AISE": "xai_lib.aise:AISE",
