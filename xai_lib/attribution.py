@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from xai_lib.arguments import Target, check_count, check_inputs, resolve_target
 from xai_lib.blackbox import BlackBox, as_blackbox
+from xai_lib.image_range import check_range
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ class Attribution(ABC):
                 "forward_func must be callable (images to scores), got "
                 f"{type(forward_func).__name__}"
             )
-        self.forward_func = forward_func
+        self.forward_func: Any = forward_func
 
     def has_convergence_delta(self) -> bool:
         """For Captum: an explainer returns its map alone."""
@@ -85,6 +86,7 @@ class Attribution(ABC):
             maps = self.attribute(inputs[0], target, show_progress=show_progress)
             return (maps,)
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         return self._attribute(inputs, classes, show_progress).detach()

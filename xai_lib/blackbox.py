@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from xai_lib import openvino_backend
 from xai_lib.arguments import check_choice, check_count, check_inputs
+from xai_lib.image_range import FAR, check_range
 
 Scores = Callable[[Any], Any]
 
@@ -99,6 +100,7 @@ class BlackBox:
         The scores lie on the device of the inputs, without a gradient.
         """
         check_inputs(inputs, dims=(2, 4))
+        check_range(self.forward_func, inputs, FAR)
         if self.budget is not None and self.queries + len(inputs) > self.budget:
             raise BudgetExceeded(
                 f"{len(inputs)} more queries after {self.queries} exceed the budget "

@@ -43,6 +43,6 @@ def openvino() -> ModuleType:
         import openvino
         from openvino.tools.ovc import telemetry_stub
     for name, module in list(sys.modules.items()):
-        if name.startswith("openvino.tools.ovc.") and hasattr(module, "tm"):
-            module.tm = telemetry_stub
+        if name.startswith("openvino.tools.ovc.") and "tm" in vars(module):
+            vars(module)["tm"] = telemetry_stub
     return openvino

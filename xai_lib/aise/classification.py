@@ -37,6 +37,7 @@ from xai_lib.arguments import (
     resolve_target,
 )
 from xai_lib.attribution import BlackBoxAttribution
+from xai_lib.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
     "150": {"n_samples": 25, "kernel_widths": (0.1, 0.175, 0.25)},
@@ -132,6 +133,7 @@ class AISE(BlackBoxAttribution):
     ) -> Samples:
         """The centres, scores and maps behind `attribute`, which see."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         return self._sample(inputs, classes, show_progress)

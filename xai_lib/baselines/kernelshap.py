@@ -34,6 +34,7 @@ from torch import Tensor
 from xai_lib.arguments import check_count, check_inputs, expand_baselines, pick
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
 from xai_lib.baselines.blackbox import superpixels
+from xai_lib.image_range import check_range
 
 CHUNK = 256  # samples drawn at once, an even number
 
@@ -73,6 +74,7 @@ class KernelSHAP(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         return self._maps(inputs.detach(), [None] * len(inputs), show_progress)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from xai_lib.arguments import check_count, check_inputs, check_number, pick
 from xai_lib.attribution import BlackBoxAttribution, chunks, generator, progress
+from xai_lib.image_range import check_range
 
 CHUNK = 64  # masks drawn at once
 
@@ -63,6 +64,7 @@ class RISE(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         return self._average(inputs.detach(), lambda scores: scores, show_progress)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:

@@ -33,6 +33,7 @@ from xai_lib.arguments import (
 from xai_lib.attribution import BlackBoxAttribution, progress
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
+from xai_lib.image_range import check_range
 
 LOSSES = ("score", "non-informative")
 
@@ -69,6 +70,7 @@ class EstimatedGradient(BlackBoxAttribution):
     ) -> Estimate:
         """The map with its standard error; arguments and errors as in `attribute`."""
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         mean = self._mean(inputs, self._of_target(classes), True, show_progress)
@@ -85,6 +87,7 @@ class EstimatedGradient(BlackBoxAttribution):
             ValueError: loss "non-informative", which belongs to no class.
         """
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         if self.loss != "score":
             raise ValueError(
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "

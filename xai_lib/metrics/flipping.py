@@ -17,6 +17,7 @@ from torch import Tensor
 
 from xai_lib.arguments import check_number
 from xai_lib.blackbox import as_blackbox
+from xai_lib.image_range import check_range
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 
@@ -56,6 +57,7 @@ def flipping(
         TypeError, ValueError: a wrong argument, by name.
     """
     check_maps(attributions, inputs)
+    check_range(forward_func, inputs)
     check_number("value", value, float("-inf"))
     taus = torch.tensor(
         [check_number("quantiles", q, 0, 100) for q in quantiles], dtype=torch.float64

@@ -26,6 +26,7 @@ from xai_lib.arguments import (
 )
 from xai_lib.attribution import generator
 from xai_lib.extras import extra
+from xai_lib.image_range import stepping_outside
 
 
 def max_sensitivity(
@@ -80,7 +81,7 @@ def max_sensitivity(
         return images + ((2 * uniform - 1) * radius).to(images)
 
     def explained(images: Tensor) -> Tensor:
-        with torch.random.fork_rng(), torch.enable_grad():
+        with stepping_outside(by=radius), torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(seed)
             return attribute(images, target=classes).detach()
 

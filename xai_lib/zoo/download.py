@@ -121,8 +121,8 @@ def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
     # An environment made by uv has no pip, but then there is uv.
     here = [sys.executable, "-m", "pip"]
     pip = here if find_spec("pip") else ["uv", "tool", "run", "pip"]
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps")
-    options += ("--only-binary=:all:",)  # a source archive would run code
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
+    options += ["--only-binary=:all:"]  # a source archive would run code
     with tempfile.TemporaryDirectory(dir=target.parent) as part:
         command = [*pip, "download", *options, "--dest", part, requirement]
         try:

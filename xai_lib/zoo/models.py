@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.extras import extra
+from xai_lib.image_range import refuse_another_scale
 from xai_lib.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
@@ -53,8 +54,10 @@ class Classifier(nn.Module):
         input_size: height and width, in pixels, that the network was trained for.
         multi_label: whether several classes may be present: the probability of each is
             the sigmoid of its own logit, and they do not sum to 1.
+        image_range: least and largest value of an image.
     """
 
+    image_range = (0.0, 1.0)
     normalize: nn.BatchNorm2d
     network: nn.Module
 
@@ -76,6 +79,13 @@ class Classifier(nn.Module):
         self.multi_label = multi_label
 
     def forward(self, images: Tensor) -> Tensor:
+        """The logits.
+
+        Raises:
+            ValueError: values far outside [0, 1]. Explainers and metrics refuse images
+                that are outside at all (see `xai_lib.image_range`).
+        """
+        refuse_another_scale(self, images)
         return self.network(self.normalize(images))
 
     def train(self, mode: bool = True) -> Classifier:

@@ -217,9 +217,9 @@ def _opaque_rgb(image: Image.Image, path: Path) -> Image.Image:
 def _prepare(image: Image.Image, size: int) -> Tensor:
     """A PIL image as float32 `[3, size, size]`, by the ImageNet convention."""
     short = round(check_count("size", size) * 256 / 224)
-    scaled = tuple(short * side // min(image.size) for side in image.size)
-    left, upper = (round((side - size) / 2) for side in scaled)
-    image = image.resize(scaled, Image.Resampling.BILINEAR)
+    width, height = (short * side // min(image.size) for side in image.size)
+    left, upper = round((width - size) / 2), round((height - size) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.array(image.crop((left, upper, left + size, upper + size)))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
