@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 ROUNDING = 1e-3  # less than half of an 8-bit step
-FAR = 16.0
+FAR = 32.0
 _outside: ContextVar[float] = ContextVar("outside", default=ROUNDING)
 
 
