@@ -65,6 +65,15 @@ class BlackBox:
         TypeError, ValueError: wrong inputs, or answers of the wrong type or shape.
         BudgetExceeded: before any query of a request that does not fit.
         NonFiniteOutput: as soon as an answer is NaN or infinite.
+
+    Example: three images, whose mean red, green and blue are the scores.
+
+        >>> import torch, xai_lib
+        >>> model = xai_lib.BlackBox(lambda x: x.mean(dim=(2, 3)), budget=10)
+        >>> model(torch.rand(3, 3, 8, 8)).shape
+        torch.Size([3, 3])
+        >>> model.queries
+        3
     """
 
     def __init__(

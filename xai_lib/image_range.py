@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 ROUNDING = 1e-3  # less than half of an 8-bit step
 FAR = 32.0
-_outside: ContextVar[float] = ContextVar("outside", default=ROUNDING)
+_outside: ContextVar[float] = ContextVar("outside", default=0.0)
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def check_range(
     if stated is None or inputs.numel() == 0:
         return
     low, high = (float(end) for end in inputs.detach().aminmax())
-    by = max(by, _outside.get())
-    if low < stated[0] - by or high > stated[1] + by:
+    slack = ROUNDING + max(by, _outside.get())
+    if low < stated[0] - slack or high > stated[1] + slack:
         most = max(stated[0] - low, high - stated[1])
         raise ValueError(
             f"{name} must lie in [{stated[0]:g}, {stated[1]:g}], got values from "

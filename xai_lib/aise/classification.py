@@ -85,6 +85,15 @@ class AISE(BlackBoxAttribution):
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
         normalise: divide by the density of the centres; see `density`.
         bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
+
+    Example: a model that looks at the left half alone.
+
+        >>> import torch, xai_lib
+        >>> left = lambda x: x[..., :16].mean(dim=(1, 2, 3))
+        >>> image = torch.ones(1, 1, 32, 32)
+        >>> heat = xai_lib.AISE(left, n_samples=25).attribute(image, target=0)
+        >>> bool(heat[..., :16].mean() > heat[..., 16:].mean())
+        True
     """
 
     def __init__(

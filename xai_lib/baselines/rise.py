@@ -43,6 +43,15 @@ class RISE(BlackBoxAttribution):
         grid: cells per side of the small random grid.
         p: the probability that a cell is visible.
         seed: of the masks; the same seed gives the same map.
+
+    Example: a model that looks at the left half alone.
+
+        >>> import torch, xai_lib
+        >>> left = lambda x: x[..., :4].mean(dim=(1, 2, 3))
+        >>> image = torch.ones(1, 1, 8, 8)
+        >>> heat = xai_lib.RISE(left, n_samples=500).attribute(image, target=0)
+        >>> bool(heat[..., :4].mean() > heat[..., 4:].mean())
+        True
     """
 
     def __init__(

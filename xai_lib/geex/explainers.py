@@ -170,6 +170,15 @@ class GEEX(EstimatedGradient):
             probability; or "non-informative", the cross-entropy of a classifier that
             returns logits to the uniform target, for which `target` plays no part.
         seed: of the noise.
+
+    Example: the slopes of a linear model, from answers alone.
+
+        >>> import torch, xai_lib
+        >>> weights = torch.tensor([3.0, -1.0, 2.0, 0.0])
+        >>> explainer = xai_lib.GEEX(lambda x: x @ weights, n_samples=1000)
+        >>> slopes = explainer.attribute(torch.rand(1, 4), target=0)[0]
+        >>> bool(torch.cosine_similarity(slopes, weights, dim=0) > 0.99)
+        True
     """
 
     def __init__(
