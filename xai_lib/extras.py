@@ -23,9 +23,9 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"this needs the Python package {error.name!r}, which is missing; it is in "
-            f"the extra [{name}] of xai-lib: pip install 'xai-lib[{name}]', or in a "
-            f"copy of the book pip install -e '.[{name}]'",
+            f"this needs a Python package that is missing ({error}). It is in the extra "
+            f"[{name}] of xai-lib: pip install 'xai-lib[{name}]', or in a copy of the "
+            f"book pip install -e '.[{name}]'",
             name=error.name,
         ) from error
 

