@@ -8,7 +8,7 @@ from functools import partial
 
 from timing import compare, ratio, report
 
-REPEATS = 9
+REPEATS = 5
 
 
 def start(code: str) -> None:

@@ -23,7 +23,7 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"this needs a Python package that is missing ({error}). It is in the extra "
+            f"this needs a package that is missing ({error}). It is in the extra "
             f"[{name}] of xai-lib: pip install 'xai-lib[{name}]', or in a copy of the "
             f"book pip install -e '.[{name}]'",
             name=error.name,
