@@ -7,10 +7,21 @@ python tools/sync_environment.py --check   fails if it is out of date
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from sync_notebooks import ROOT, pyproject
+
+
+def required(extras: dict[str, list[str]], name: str) -> list[str]:
+    """What an extra requires, with what the extras that it names require, each once."""
+    found: list[str] = []
+    for line in extras[name]:
+        inner = re.fullmatch(r"xai-lib\[(.+)\]", line)
+        names = inner[1].split(",") if inner else []
+        found += [x for each in names for x in required(extras, each)] or [line]
+    return list(dict.fromkeys(found))
 
 
 def environment(root: Path = ROOT) -> str:
@@ -18,7 +29,8 @@ def environment(root: Path = ROOT) -> str:
     project = pyproject(root)["project"]
     extras = project["optional-dependencies"]
     nbval = [line for line in extras["dev"] if line.startswith("nbval")]
-    requirements = [*project["dependencies"], *extras["book"], *nbval, "-e ."]
+    book = required(extras, "book")
+    requirements = [*project["dependencies"], *book, *nbval, "-e ."]
     return "\n".join(
         [
             "# Written by tools/sync_environment.py from pyproject.toml: do not edit.",

@@ -4,8 +4,9 @@
     maps = explainer.attribute(inputs, target=None)
 
 Settings belong to the explainer, so that a study can hold a dictionary of explainers
-and call them all alike. The class below is a `captum.attr.Attribution`, so that
-Captum's metrics and its `NoiseTunnel` accept our methods as their own.
+and call them all alike. The class below has the attributes of Captum's `Attribution`,
+so that Captum's metrics and its `NoiseTunnel` accept our methods as their own, and
+needs no Captum.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, wraps
+from typing import Any, ParamSpec, TypeVar
 
-import captum.attr
 import torch
-from captum.log import log_usage
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -31,15 +30,27 @@ from xai_lib.arguments import (
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
 from xai_lib.blocks import groups, joined
+from xai_lib.image_range import check_range
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 DRAWN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 """How random numbers are drawn: torch.rand(n, generator=generator(seed), **DRAWN).
 With torch's defaults, which a user may change, a seed would mean other numbers."""
 
 
-class Attribution(captum.attr.Attribution, ABC):
+def _wrapped(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, with itself as `__wrapped__`, which `NoiseTunnel` calls."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+    return call
+
+
+class Attribution(ABC):
     """Base of every explainer: checks, targets, and Captum's call shape.
 
     A method implements `_scores` (what the model says about images) and `_attribute`
@@ -49,17 +60,22 @@ class Attribution(captum.attr.Attribution, ABC):
     input_dims: tuple[int, ...] = (4,)
     """Accepted numbers of dimensions: 4 for `[N, C, H, W]`, 2 for `[N, d]`."""
 
+    multiplies_by_inputs = False
+    """For Captum: whether a map is already a product with the inputs."""
+
     def __init__(self, forward_func: Callable) -> None:
         if not callable(forward_func):
             raise TypeError(
                 "forward_func must be callable (images to scores), got "
                 f"{type(forward_func).__name__}"
             )
-        super().__init__(forward_func)
+        self.forward_func: Any = forward_func
 
-    # Captum's NoiseTunnel calls `attribute.__wrapped__`, which its own (otherwise
-    # empty) decorator provides.
-    @log_usage()
+    def has_convergence_delta(self) -> bool:
+        """For Captum: an explainer returns its map alone."""
+        return False
+
+    @_wrapped
     def attribute(
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Tensor:
@@ -84,6 +100,7 @@ class Attribution(captum.attr.Attribution, ABC):
             maps = self.attribute(inputs[0], target, show_progress=show_progress)
             return (maps,)
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         check_flag("show_progress", show_progress)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)

@@ -29,6 +29,7 @@ from xai_lib.conduct import (
     modules_behind,
     refuse_training_mode,
 )
+from xai_lib.image_range import FAR, check_range
 
 Scores = Callable[[Any], Any]
 
@@ -107,6 +108,15 @@ class BlackBox:
         BudgetExceeded: before any query of a request that does not fit.
         NonFiniteOutput: as soon as an answer is NaN, or infinite (−∞ may be the score
             of some classes, as the logarithm of a probability of 0, but not of all).
+
+    Example: three images, whose mean red, green and blue are the scores.
+
+        >>> import torch, xai_lib
+        >>> model = xai_lib.BlackBox(lambda x: x.mean(dim=(2, 3)), budget=10)
+        >>> model(torch.rand(3, 3, 8, 8)).shape
+        torch.Size([3, 3])
+        >>> model.queries
+        3
     """
 
     def __init__(
@@ -149,6 +159,7 @@ class BlackBox:
         The scores lie on the device of the inputs, without a gradient.
         """
         check_inputs(inputs, dims=(2, 4))
+        check_range(self.forward_func, inputs, FAR)
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
         elif any(layer_in_training_mode(m) is not None for m in self._modules):

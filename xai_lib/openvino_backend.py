@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xai_lib import extras
 from xai_lib.conduct import Watch
 
 PROBE = 4  # inputs to compare
@@ -304,8 +305,7 @@ def _reach(*arguments: Any) -> None:
 
 def _convert(module: nn.Module, example: Tensor) -> Any:
     """The module as OpenVINO's compiled model, for batches of any size."""
-    import openvino
-
+    openvino = extras.openvino()
     # Tracing warns about numbers that it takes for constants, which they are.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

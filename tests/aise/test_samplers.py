@@ -285,7 +285,7 @@ def test_lipo_needs_dlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delitem(sys.modules, "dlib", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match="pip install dlib-bin"):
+    with pytest.raises(ImportError, match=r"dlib.*in the extra \[detect\]"):
         LipoSampler()
 
 

@@ -40,6 +40,7 @@ from xai_lib.arguments import (
     resolve_target,
 )
 from xai_lib.attribution import BlackBoxAttribution
+from xai_lib.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
     "150": {"n_samples": 25, "kernel_widths": (0.1, 0.175, 0.25)},
@@ -87,6 +88,15 @@ class AISE(BlackBoxAttribution):
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
         normalise: divide by the density of the centres; see `density`.
         bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
+
+    Example: a model that looks at the left half alone.
+
+        >>> import torch, xai_lib
+        >>> left = lambda x: x[..., :16].mean(dim=(1, 2, 3))
+        >>> image = torch.ones(1, 1, 32, 32)
+        >>> heat = xai_lib.AISE(left, n_samples=25).attribute(image, target=0)
+        >>> bool(heat[..., :16].mean() > heat[..., 16:].mean())
+        True
     """
 
     def __init__(
@@ -133,6 +143,7 @@ class AISE(BlackBoxAttribution):
     ) -> Samples:
         """The centres, scores and maps behind `attribute`, which see."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         return self._sample(inputs, classes, show_progress)

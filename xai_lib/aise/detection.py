@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
@@ -160,13 +159,21 @@ def detection_score(detections: Answer, box: Any, label: int) -> Tensor:
         TypeError: what the detector returned is not a `Detection` per image.
         ValueError: a wrong box.
     """
-    wanted = as_box(box).float()[None]
+    wanted = as_box(box).float()
     scores = []
     for found in as_detections(detections):
         same = found.labels == label
-        product = box_iou(wanted, found.boxes[same])[0] * found.scores[same]
+        product = overlap(wanted, found.boxes[same].float()) * found.scores[same]
         scores.append(product.max() if len(product) else product.new_zeros(()))
     return torch.stack(scores)
+
+
+def overlap(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of a box `[4]` with each of `boxes` `[k, 4]`: `[k]`."""
+    sides = torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2])
+    common = sides.clamp(min=0).prod(dim=1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return common / ((box[2:] - box[:2]).prod() + area - common)
 
 
 class AISEDetection:

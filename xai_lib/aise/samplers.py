@@ -22,6 +22,7 @@ import numpy as np
 
 from xai_lib.arguments import check_count, check_flag, check_number, check_seed
 from xai_lib.attribution import progress
+from xai_lib.extras import extra
 
 Bounds = Sequence[Sequence[float]]
 UNIT_SQUARE: Bounds = ((0.0, 0.0), (1.0, 1.0))
@@ -208,7 +209,7 @@ class LipoSampler(Sampler):
             like its nearest neighbour, so other numbers give other points.
 
     Raises:
-        ImportError: dlib is not installed.
+        ModuleNotFoundError: dlib is not installed.
     """
 
     def __init__(
@@ -219,12 +220,8 @@ class LipoSampler(Sampler):
         parallel: int = 4,
     ) -> None:
         super().__init__(bounds)
-        try:
+        with extra("detect"):
             import dlib
-        except ImportError as error:
-            raise ImportError(
-                "LipoSampler needs dlib: pip install dlib-bin (dlib, prebuilt)"
-            ) from error
         area = dlib.function_spec(self.lower.tolist(), self.upper.tolist())
         self._dlib = dlib.global_function_search(area)
         self._dlib.set_seed(check_seed(seed))

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from skimage.segmentation import slic
-from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from xai_lib.arguments import (
@@ -19,6 +17,7 @@ from xai_lib.arguments import (
 )
 from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
 from xai_lib.blocks import of_target
+from xai_lib.extras import extra
 
 QUERIES_PER_CALL = 64  # squares whose answers are kept before they enter the map
 
@@ -143,6 +142,8 @@ class LIME(BlackBoxAttribution):
 
     def _of_one(self, image: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
         """The map `[1, H, W]` of one image `[C, H, W]`."""
+        with extra("book"):
+            from sklearn.linear_model import Ridge
 
         segments = superpixels(image, self.n_segments)[0, 0]
         shape, source = (self.n_samples, int(segments.max()) + 1), generator(self.seed)
@@ -194,6 +195,8 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     Args:
         image: `[C, H, W]`, values about 0 to 1.
     """
+    with extra("book"):
+        from skimage.segmentation import slic
     if len(image) != 3:
         image = image.mean(dim=0).expand(3, -1, -1)
     found = slic(_Doubled(image.permute(1, 2, 0)), n_segments, start_label=0)

@@ -68,6 +68,7 @@ from xai_lib.baselines.whitebox import (
 )
 from xai_lib.blackbox import NonFiniteOutput
 from xai_lib.blocks import at_once
+from xai_lib.image_range import check_range
 
 CELLS = 32  # along the shorter side: cells of 7 × 7 pixels at 224 × 224
 SIGMA = 3  # width of k, in cells
@@ -124,6 +125,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
     ) -> Tensor:
         """The mask of each area, `[N, len(areas), H, W]`; arguments as `attribute`."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         return self._masks(inputs, classes, show_progress).to(inputs.dtype)

@@ -48,6 +48,7 @@ from xai_lib.attribution import (
 )
 from xai_lib.baselines.blackbox import partly_shown, superpixels
 from xai_lib.blocks import groups, joined, of_target
+from xai_lib.image_range import check_range
 
 CHUNK = 256  # samples drawn at once, an even number
 
@@ -87,6 +88,7 @@ class KernelSHAP(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         maps = (
             as_maps(self._maps(x, [None] * len(x), show_progress), x)
             for (x,) in groups(inputs.detach())

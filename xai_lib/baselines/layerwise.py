@@ -9,14 +9,9 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 
-import captum.attr
 import torch
-from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from zennit.composites import SpecialFirstLayerMapComposite
-from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
-from zennit.types import AvgPool, BatchNorm, ConvolutionStandard, MaxPool
 
 from xai_lib.arguments import check_baselines, check_number, expand_baselines
 from xai_lib.attribution import generator
@@ -29,6 +24,7 @@ from xai_lib.baselines.whitebox import (
     no_raw_errors,
     target_scores,
 )
+from xai_lib.extras import extra
 
 # The gap that DeepLIFT may leave: this many roundings of the largest number in it.
 # Right maps were measured to need at most 62 (InceptionV3, random weights).
@@ -40,10 +36,26 @@ ACTIVATIONS = {
     *("clamp", "clip", "maximum", "minimum", "lstm", "gru", "rnn"),
 } - {"softmax", "softmax2d", "logsoftmax"}
 
+AVERAGE_POOLS = (
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+)
+MAX_POOLS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+)
 # Layers that LRP has rules for, or that only move numbers; functions that do so.
 LRP_LAYERS = (
-    *(ConvolutionStandard, nn.Linear, BatchNorm, nn.ReLU, AvgPool, MaxPool),
-    *(rewrite.Add, rewrite.Sum, nn.Flatten, nn.Identity, nn.ZeroPad2d),
+    *(*rewrite.CONVOLUTIONS, nn.Linear, *rewrite.BATCH_NORMS, nn.ReLU),
+    *(
+        *AVERAGE_POOLS,
+        *MAX_POOLS,
+        rewrite.Add,
+        rewrite.Sum,
+        nn.Flatten,
+        nn.Identity,
+        nn.ZeroPad2d,
+    ),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
 WEIGHTED = (*rewrite.CONVOLUTIONS, nn.Linear)
@@ -136,6 +148,8 @@ class GuidedBackprop(LayerwiseAttribution):
         return copied
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        with extra("book"):
+            import captum.attr
         with no_raw_errors():
             maps = captum.attr.GuidedBackprop(prepared).attribute(
                 inputs, additional_forward_args=target
@@ -175,16 +189,19 @@ class DeepLift(LayerwiseAttribution):
         return rewrite.windowed_max_pools(rewrite.explicit_layers(self.forward_func))
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        with extra("book"):
+            import captum.attr
+            from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
+        SUPPORTED_NON_LINEAR[rewrite.ReLU6] = nonlinear
+        SUPPORTED_NON_LINEAR[rewrite.MaxOverWindows] = rescale_maximum
         if torch.finfo(inputs.dtype).bits < 32:
             raise ValueError(
                 f"DeepLift divides by small differences, which {inputs.dtype} cannot "
                 "hold; use forward_func.float() and inputs.float()"
             )
         baselines = expand_baselines(self.baselines, inputs)
-        # Captum's 1e-10 is zero in float16, where equal activations then give 0 / 0.
-        eps = max(1e-10, torch.finfo(inputs.dtype).tiny)
         with no_raw_errors():
-            maps = captum.attr.DeepLift(prepared, eps=eps).attribute(
+            maps = captum.attr.DeepLift(prepared).attribute(
                 inputs, baselines, additional_forward_args=target
             )
         with torch.no_grad():
@@ -259,16 +276,19 @@ class LRP(LayerwiseAttribution):
         return copied
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: TargetScore) -> Tensor:
+        with extra("book"):
+            from zennit.composites import SpecialFirstLayerMapComposite
+            from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
         rules = [
             (nn.ReLU, Pass()),
             (rewrite.Sum, Norm()),
-            (AvgPool, Norm()),
-            (BatchNorm, Pass()),
-            (ConvolutionStandard, ZPlus(zero_params="bias")),
+            (AVERAGE_POOLS, Norm()),
+            (rewrite.BATCH_NORMS, Pass()),
+            (rewrite.CONVOLUTIONS, ZPlus(zero_params="bias")),
             (nn.Linear, Epsilon(self.epsilon)),
         ]
         composite = SpecialFirstLayerMapComposite(
-            layer_map=rules, first_map=[(ConvolutionStandard, Flat())]
+            layer_map=rules, first_map=[(rewrite.CONVOLUTIONS, Flat())]
         )
         with composite.context(prepared):
             score = prepared(inputs.requires_grad_(), target)
@@ -338,7 +358,3 @@ def rescale_maximum(
     change = change.repeat(2, *[1] * (change.ndim - 1))
     multipliers = grad_output[..., None] * owed / change
     return torch.where(change.abs() < eps, grad_input, multipliers)
-
-
-SUPPORTED_NON_LINEAR[rewrite.ReLU6] = nonlinear
-SUPPORTED_NON_LINEAR[rewrite.MaxOverWindows] = rescale_maximum

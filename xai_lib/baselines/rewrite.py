@@ -22,7 +22,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from zennit.layer import Sum
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -39,8 +38,15 @@ class ReLU6(nn.ReLU):
         return F.relu6(input)
 
 
+class Sum(nn.Module):
+    """The sum over the last axis, as a layer that can be given a rule."""
+
+    def forward(self, terms: Tensor) -> Tensor:
+        return terms.sum(dim=-1)
+
+
 class Add(nn.Module):
-    """a + b, through the layer that zennit has a rule for."""
+    """a + b, through a layer that LRP has a rule for."""
 
     def __init__(self) -> None:
         super().__init__()

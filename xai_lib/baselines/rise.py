@@ -38,6 +38,7 @@ from xai_lib.attribution import (
     progress,
 )
 from xai_lib.blocks import at_once, groups, joined, of_target
+from xai_lib.image_range import check_range
 
 CHUNK = 64  # masks drawn at once
 
@@ -51,6 +52,15 @@ class RISE(BlackBoxAttribution):
         grid: cells per side of the small random grid.
         p: the probability that a cell is visible.
         seed: of the masks; the same seed gives the same map.
+
+    Example: a model that looks at the left half alone.
+
+        >>> import torch, xai_lib
+        >>> left = lambda x: x[..., :4].mean(dim=(1, 2, 3))
+        >>> image = torch.ones(1, 1, 8, 8)
+        >>> heat = xai_lib.RISE(left, n_samples=500).attribute(image, target=0)
+        >>> bool(heat[..., :4].mean() > heat[..., 4:].mean())
+        True
     """
 
     def __init__(
@@ -72,6 +82,7 @@ class RISE(BlackBoxAttribution):
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
+        check_range(self.forward_func, inputs)
         maps = (
             as_maps(self._average(x, of_target(None), show_progress), x)
             for (x,) in groups(inputs.detach())

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import captum.attr
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -40,6 +39,7 @@ from xai_lib.conduct import (
     modules_behind,
     refuse_training_mode,
 )
+from xai_lib.extras import extra
 
 # Numbers per forward and backward pass: 6 photographs at 224² on a CPU, where larger
 # batches are slower per image (page faults), and 27 on an accelerator.
@@ -204,6 +204,8 @@ class IntegratedGradients(BatchwiseAttribution):
         self.n_steps = check_count("n_steps", n_steps)
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: Any) -> Tensor:
+        with extra("book"):
+            import captum.attr
         users = torch.get_default_device()
 
         def slopes(

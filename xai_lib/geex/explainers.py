@@ -34,6 +34,7 @@ from xai_lib.attribution import BlackBoxAttribution, accumulator, as_maps, progr
 from xai_lib.blocks import groups, joined, of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
+from xai_lib.image_range import check_range
 
 LOSSES = ("score", "non-informative")
 
@@ -72,6 +73,7 @@ class EstimatedGradient(BlackBoxAttribution):
     ) -> Estimate:
         """The map with its standard error; arguments and errors as in `attribute`."""
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         classes = resolve_target(self._scores, inputs, target)
         mean = self._mean(inputs, self._loss(classes), True, show_progress)
@@ -89,6 +91,7 @@ class EstimatedGradient(BlackBoxAttribution):
             ValueError: loss "non-informative", which belongs to no class.
         """
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         if self.loss != "score":
             raise ValueError(
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "
@@ -175,6 +178,15 @@ class GEEX(EstimatedGradient):
             probability; or "non-informative", the cross-entropy of a classifier that
             returns logits to the uniform target, for which `target` plays no part.
         seed: of the noise.
+
+    Example: the slopes of a linear model, from answers alone.
+
+        >>> import torch, xai_lib
+        >>> weights = torch.tensor([3.0, -1.0, 2.0, 0.0])
+        >>> explainer = xai_lib.GEEX(lambda x: x @ weights, n_samples=1000)
+        >>> slopes = explainer.attribute(torch.rand(1, 4), target=0)[0]
+        >>> bool(torch.cosine_similarity(slopes, weights, dim=0) > 0.99)
+        True
     """
 
     def __init__(

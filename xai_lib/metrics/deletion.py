@@ -18,6 +18,7 @@ from torch import Tensor
 from xai_lib.arguments import Target, check_count, check_number, resolve_target
 from xai_lib.blackbox import as_blackbox
 from xai_lib.blocks import groups, joined, of_target
+from xai_lib.image_range import check_range
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 
@@ -100,6 +101,7 @@ def _curve(
     delete: bool,
 ) -> PerturbationCurve:
     check_maps(attributions, inputs)
+    check_range(forward_func, inputs)
     check_number("baseline", baseline, float("-inf"))
     n_pixels = inputs[0, 0].numel()
     steps = n_pixels if n_steps is None else check_count("n_steps", n_steps)

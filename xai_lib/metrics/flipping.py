@@ -18,6 +18,7 @@ from torch import Tensor
 from xai_lib.arguments import check_classes, check_number, check_numbers
 from xai_lib.blackbox import as_blackbox
 from xai_lib.blocks import groups, joined
+from xai_lib.image_range import check_range
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 
@@ -58,6 +59,7 @@ def flipping(
             which cannot change its class.
     """
     check_maps(attributions, inputs)
+    check_range(forward_func, inputs)
     check_number("value", value, float("-inf"))
     percents = check_numbers("quantiles", quantiles, 0, 100)
     taus = torch.tensor(percents, dtype=torch.float64, device="cpu")

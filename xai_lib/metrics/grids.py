@@ -27,6 +27,7 @@ from xai_lib.arguments import (
 )
 from xai_lib.blackbox import as_blackbox
 from xai_lib.blocks import groups
+from xai_lib.image_range import check_range
 from xai_lib.metrics.pointing import energy_inside, pointing_hits
 
 
@@ -61,6 +62,7 @@ def confident(
     if classes is None:
         raise TypeError("target must be an int or a tensor [N], got None")
     check_number("at_least", at_least, 0, 1)
+    check_range(forward_func, images, name="images")
     return pick(as_blackbox(forward_func)(images), classes).cpu() >= at_least
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import captum.metrics
 import torch
 from torch import Tensor
 
@@ -27,6 +26,8 @@ from xai_lib.arguments import (
 )
 from xai_lib.attribution import generator
 from xai_lib.blocks import groups, joined
+from xai_lib.extras import extra
+from xai_lib.image_range import stepping_outside
 
 
 def max_sensitivity(
@@ -59,7 +60,10 @@ def max_sensitivity(
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
+        ModuleNotFoundError: without Captum.
     """
+    with extra("book"):
+        from captum.metrics import sensitivity_max
     check_inputs(inputs)
     classes = check_target(target, len(inputs))
     if classes is None:
@@ -81,7 +85,8 @@ def max_sensitivity(
             return images + delta.mul_(2).sub_(1).mul_(radius).to(images)
 
         def explained(images: Tensor) -> Tensor:
-            with torch.random.fork_rng(), torch.enable_grad():
+            outside = stepping_outside(by=radius)
+            with outside, torch.random.fork_rng(), torch.enable_grad():
                 torch.manual_seed(seed)
                 return attribute(images, target=target).detach()
 
@@ -92,7 +97,7 @@ def max_sensitivity(
                 return (explained(*images),)
             return explained(images)
 
-        return captum.metrics.sensitivity_max(
+        return sensitivity_max(
             wrapped_alike,
             group,
             perturbed,

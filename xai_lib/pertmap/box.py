@@ -36,6 +36,7 @@ from xai_lib.baselines.whitebox import (
 )
 from xai_lib.blackbox import BlackBox, as_blackbox
 from xai_lib.blocks import at_once
+from xai_lib.image_range import check_range
 
 CHUNK = 64  # perturbations drawn at once
 
@@ -99,6 +100,7 @@ class PertMap(WhiteBoxAttribution):
 
     def _solve_checked(self, inputs: Tensor, target: Target, show: bool) -> Box:
         check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
         inputs = inputs.detach()
         return self._solve(inputs, resolve_target(self._scores, inputs, target), show)
 
@@ -262,6 +264,7 @@ def check_positive(name: str, value: Any) -> float:
 
 def _check_box(blackbox: BlackBox, inputs: Tensor, box: Box, target: Target) -> Tensor:
     check_inputs(inputs, dims=(2, 4))
+    check_range(blackbox, inputs)
     if box.lower.shape != inputs.shape:
         raise ValueError(
             f"box must have the shape of inputs, {list(inputs.shape)}, got "

@@ -76,6 +76,15 @@ class StochasticPertMap(PertMap):
         penalty: λ; None is 0.1 d, with d the numbers in one input (section 4.1).
         bound: C, the largest w_i, in input units.
         seed: of the draws.
+
+    Example: two features, of which the first alone decides.
+
+        >>> import torch, xai_lib
+        >>> scores = lambda x: torch.stack([x[:, 0], -x[:, 0]], dim=1)
+        >>> explainer = xai_lib.PertMap(scores, n_iterations=50, penalty=5.0)
+        >>> decisive, idle = explainer.attribute(torch.full((1, 2), 0.3))[0]
+        >>> bool(decisive > idle)
+        True
     """
 
     def __init__(

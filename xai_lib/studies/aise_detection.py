@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from xai_lib.aise.density import saliency
 from xai_lib.aise.detection import (
@@ -35,6 +34,7 @@ from xai_lib.arguments import check_choice, check_count
 from xai_lib.attribution import generator
 from xai_lib.baselines.drise import DRISE
 from xai_lib.blackbox import BlackBox
+from xai_lib.extras import extra
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
 from xai_lib.paths import data_path
@@ -42,6 +42,9 @@ from xai_lib.studies import hardware, map_files
 from xai_lib.studies.aise import centred
 from xai_lib.studies.results import Case, Results, Spread, Unit, rounded
 from xai_lib.zoo import scenes
+
+with extra("book"):
+    from torchvision.ops import box_iou
 
 METHODS = ("AISE", "shuffled", "D-RISE", "blob")
 CONFIDENT = 0.5

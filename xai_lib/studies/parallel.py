@@ -17,9 +17,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
-from joblib import Parallel, delayed
 
 from xai_lib.arguments import check_count
+from xai_lib.extras import extra
 from xai_lib.studies.results import Measured, Spread, Unit
 
 if TYPE_CHECKING:
@@ -65,13 +65,8 @@ def cluster(address: str, threads: int = 1) -> Spread:
             units at once: they would count each other's queries.
     """
     check_count("threads", threads)
-    try:
+    with extra("cluster"):
         from distributed import Client
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a cluster needs Dask: pip install distributed, or, in a copy of the "
-            "book, pip install -e '.[cluster]'"
-        ) from error
     client = Client(address, set_as_default=False)
     several = [name for name, n in client.nthreads().items() if n != 1]
     if not client.nthreads() or several:
@@ -90,6 +85,8 @@ def cluster(address: str, threads: int = 1) -> Spread:
 def _in_processes(
     jobs: int, threads: int | None, function: _Function, groups: list[list[Unit]]
 ) -> Iterable[Measured]:
+    with extra("book"):
+        from joblib import Parallel, delayed
     run = Parallel(jobs, backend="loky", return_as="generator_unordered", batch_size=1)
     work = delayed(_orphan_ends)
     return run(work(os.getpid(), function, threads, group) for group in groups)

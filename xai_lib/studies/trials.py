@@ -26,10 +26,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import direct
-from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor, nn
 
 from xai_lib.aise.density import weighted_density
@@ -37,6 +33,7 @@ from xai_lib.aise.kernels import gaussian_masks
 from xai_lib.aise.samplers import DirectSampler, LipoSampler, search
 from xai_lib.attribution import generator
 from xai_lib.blackbox import BlackBox
+from xai_lib.extras import extra
 from xai_lib.geex import GEEX, IGEEX
 from xai_lib.geex.estimator import Estimate
 from xai_lib.geex.noise import search_noise
@@ -46,6 +43,12 @@ from xai_lib.pertmap.stochastic import mean_hinge
 from xai_lib.studies import geex, pertmap
 from xai_lib.studies.results import NotMeasured, Results, Unit
 from xai_lib.zoo import digits, models, photos
+
+with extra("book"):
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.tree import DecisionTreeRegressor
 
 N_INSTANCES = 60
 """With at most one exception a statement holds, see `claims.in_most`. There are fewer

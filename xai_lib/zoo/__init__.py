@@ -7,14 +7,26 @@
 
 from __future__ import annotations
 
-from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, voc
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from xai_lib.zoo.catalogue import table
+
+if TYPE_CHECKING:
+    from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, voc
 
 __all__ = ["coco", "detectors", "digits", "list", "models", "photos", "scenes", "voc"]
 
-_PARTS = (models, detectors, photos, digits, scenes, voc, coco)
+_PARTS = ("models", "detectors", "photos", "digits", "scenes", "voc", "coco")
+
+
+def __getattr__(name: str) -> Any:
+    """A part when it is first asked for: photographs need no torchvision."""
+    if name not in _PARTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
 
 
 def list() -> None:
     """Print every model and dataset: name, role, source, size, licence, supply."""
-    print(table(row for part in _PARTS for row in part.rows()))
+    print(table(row for part in _PARTS for row in __getattr__(part).rows()))

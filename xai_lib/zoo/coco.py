@@ -10,13 +10,16 @@ from typing import overload
 
 import numpy as np
 import torch
-from skimage.draw import polygon2mask
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from xai_lib.boxes import box_masks
+from xai_lib.extras import extra
 from xai_lib.zoo.annotated import Annotated, naming, read_image
 from xai_lib.zoo.catalogue import Row, lookup
+
+with extra("book"):
+    from skimage.draw import polygon2mask
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 # In the order of COCO's own ids, whose gaps torchvision fills with "N/A".
 CATEGORIES = tuple(

@@ -16,19 +16,23 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-import torchvision.models as tv
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
-from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from xai_lib.aise.detection import Detection
 from xai_lib.arguments import check_count, check_flag, check_inputs, check_number
 from xai_lib.attribution import default_device
+from xai_lib.extras import extra
+from xai_lib.image_range import check_range
 from xai_lib.paths import data_path
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.scene_networks import STRIDE, CentreNetwork, boxes_around
+
+with extra("detect"):
+    import torchvision.models as tv
+    from safetensors.torch import load_file
+    from torchvision.datasets import FashionMNIST
+    from torchvision.ops import batched_nms, clip_boxes_to_image
 
 THRESHOLD = 0.05
 
@@ -39,6 +43,7 @@ class Detector(Protocol):
     name: str
     categories: tuple[str, ...]
     """The class names, in the order of the labels."""
+    image_range: tuple[float, float]
 
     def __call__(self, images: Tensor) -> list[Detection]:
         """Float images `[N, C, H, W]` in [0, 1] to N detections."""
@@ -50,6 +55,8 @@ class SceneDetector(nn.Module):
     Attributes:
         normalize, network: together, images `[N, 1, H, W]` to the network's maps.
     """
+
+    image_range = (0.0, 1.0)
 
     def __init__(self, network: CentreNetwork, threshold: float = THRESHOLD) -> None:
         super().__init__()
@@ -73,7 +80,7 @@ class SceneDetector(nn.Module):
             TypeError, ValueError: images that are not float `[N, 1, H, W]`, with H and
                 W multiples of 8.
         """
-        _check_images(images, channels=(1,))
+        _check_images(self, images, channels=(1,))
         height, width = images.shape[2:]
         if height % 8 or width % 8:
             raise ValueError(
@@ -109,14 +116,11 @@ class DlibFaces:
     """
 
     SLOPE = 3.0
+    image_range = (0.0, 1.0)
 
     def __init__(self, threshold: float = THRESHOLD, upsample: int = 1) -> None:
-        try:
+        with extra("detect"):
             import dlib
-        except ImportError as error:
-            raise ImportError(
-                "dlib_faces needs dlib; `pip install dlib-bin` brings it prebuilt"
-            ) from error
         self.name = "dlib_faces"
         self.categories: tuple[str, ...] = ("face",)
         self.upsample = check_count("upsample", upsample, at_least=0)
@@ -130,7 +134,7 @@ class DlibFaces:
         Raises:
             TypeError, ValueError: other shapes; values outside [0, 1].
         """
-        _check_images(images, channels=(1, 3))
+        _check_images(self, images, channels=(1, 3))
         if float(images.min()) < -1e-6 or float(images.max()) > 1 + 1e-6:
             raise ValueError(
                 "images must lie in [0, 1], as dlib takes 8 bits per channel, got "
@@ -159,6 +163,8 @@ class TorchvisionDetector(nn.Module):
     """A detector of torchvision's interface: a list of images to dictionaries of
     "boxes", "scores" and "labels". Its label 0 is the background, never reported."""
 
+    image_range = (0.0, 1.0)
+
     def __init__(
         self,
         name: str,
@@ -178,7 +184,7 @@ class TorchvisionDetector(nn.Module):
         Raises:
             TypeError, ValueError: images of another type or shape.
         """
-        _check_images(images, channels=(3,))
+        _check_images(self, images, channels=(3,))
         found = []
         for answer in self.network(list(images)):
             kept = answer["scores"] >= self.threshold
@@ -294,8 +300,11 @@ def _check_threshold(threshold: float) -> float:
     return check_number("threshold", threshold, 0.001, 0.999)
 
 
-def _check_images(images: Tensor, channels: tuple[int, ...]) -> None:
+def _check_images(
+    detector: Detector, images: Tensor, channels: tuple[int, ...]
+) -> None:
     check_inputs(images, "images")
+    check_range(detector, images, name="images")
     if images.shape[1] not in channels:
         wanted = " or ".join(f"[N, {c}, H, W]" for c in channels)
         raise ValueError(f"images must be {wanted}, got {list(images.shape)}")

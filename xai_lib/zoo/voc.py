@@ -9,13 +9,16 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import torch
-from torchvision.datasets import VOCDetection
 
 from xai_lib.boxes import box_masks
+from xai_lib.extras import extra
 from xai_lib.paths import cache_path
 from xai_lib.zoo.annotated import Annotated, naming, read_image
 from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.download import OfflineError, unpack
+
+with extra("book"):
+    from torchvision.datasets import VOCDetection
 
 # In alphabetical order, as in every list of results.
 CATEGORIES = (
