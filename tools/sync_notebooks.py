@@ -67,8 +67,8 @@ if importlib.util.find_spec("xai_lib") is None:
             held.setdefault(package.metadata["Name"], Version(package.version))
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
         file.writelines(f"{name}=={version}\\n" for name, version in held.items())
-    install = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name, book]
-    subprocess.run(install, check=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name]
+    subprocess.run([*install, book, "xai-lib[chapters]"], check=True)
     importlib.invalidate_caches()"""
 
 # What stands between these lines of README.md is generated too.
