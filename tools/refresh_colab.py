@@ -30,7 +30,7 @@ def versions(freeze: str) -> dict[str, str]:
 
     A wheel's address counts too, without its local part: torch's names the device.
     """
-    found = {}
+    found: dict[str, str] = {}
     for line in freeze.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
