@@ -67,7 +67,8 @@ MOVE = """
 import gc
 import ipywidgets
 
-for box in [found for found in gc.get_objects() if isinstance(found, ipywidgets.VBox)]:
+# Not isinstance: it wakes what torch has deprecated.
+for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBox]:
     if not isinstance(box.children[-1], ipywidgets.Image):
         continue
     row, busy, picture = box.children
