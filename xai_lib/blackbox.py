@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -238,6 +239,8 @@ class BlackBox:
                     raise
                 self.backend = "torch"
                 self.batch_size.restart()
+                if isinstance(error, openvino_backend.Missing):
+                    _say_once(f"{error}, and a CPU then answers faster")
                 if isinstance(error, openvino_backend.Disagreement):
                     name = type(module).__name__
                     warnings.warn(f"{error}, so {name} stays on torch", stacklevel=3)
@@ -270,6 +273,11 @@ def as_blackbox(forward_func: Scores) -> BlackBox:
     return (
         forward_func if isinstance(forward_func, BlackBox) else BlackBox(forward_func)
     )
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 class BatchSize:

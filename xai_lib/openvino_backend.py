@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,6 +27,10 @@ class NotConvertible(RuntimeError):
     """OpenVINO cannot run this module."""
 
 
+class Missing(NotConvertible):
+    """OpenVINO is not installed."""
+
+
 class Disagreement(NotConvertible):
     """OpenVINO runs this module, but answers differently from torch."""
 
@@ -40,6 +45,7 @@ def compiled(module: nn.Module, inputs: Tensor) -> Run:
 
     Raises:
         NotConvertible: with OpenVINO's own reason.
+        Missing: with the package to install.
         Disagreement: with the size of the difference.
     """
     tensors = [*module.parameters(), *module.buffers()]
@@ -47,6 +53,8 @@ def compiled(module: nn.Module, inputs: Tensor) -> Run:
         raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
     if any(t.is_inference() for t in tensors):
         raise NotConvertible("the parameters were made in inference mode")
+    if find_spec("openvino") is None:
+        raise Missing("OpenVINO is not installed; pip install openvino brings it")
     # The version counts changes in place, but not those made through `.data`: a first
     # number tells of them.
     state = tuple(
