@@ -75,13 +75,13 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
     for control in row.children:
         place, seen = control.value, {picture.value}
         if isinstance(control, ipywidgets.Dropdown):
-            places = range(len(control.options))
-            move = lambda n, control=control: setattr(control, "index", n)
+            name, places = "index", range(len(control.options))
+        elif isinstance(control, ipywidgets.Checkbox):
+            name, places = "value", [not place]
         else:
-            places = [control.min, control.max]
-            move = lambda value, control=control: setattr(control, "value", value)
-        for n in places:
-            move(n)
+            name, places = "value", [control.min, control.max]
+        for there in places:
+            setattr(control, name, there)
             assert busy.value.endswith(" s"), busy.value
             seen.add(picture.value)
         assert len(seen) > 1, f"{control.description}: the picture stays as it is"
