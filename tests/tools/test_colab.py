@@ -78,6 +78,8 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
             name, places = "index", range(len(control.options))
         elif isinstance(control, ipywidgets.Checkbox):
             name, places = "value", [not place]
+        elif isinstance(control, ipywidgets.SelectionSlider):
+            name, places = "index", [0, len(control.options) - 1]
         else:
             name, places = "value", [control.min, control.max]
         for there in places:
