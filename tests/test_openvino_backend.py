@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import pickle
+import sys
 import threading
 import warnings
 import weakref
@@ -120,6 +121,24 @@ def test_float64_stays_on_torch() -> None:
     scores = blackbox(IMAGES.double())
     assert blackbox.backend == "torch"
     torch.testing.assert_close(scores, net(IMAGES.double()).detach())
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_openvino_networks_run_on_torch_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    blackbox_module._say_once.cache_clear()
+    asked = [BlackBox(small_net(), batch_size=4) for _ in range(3)]
+    with pytest.warns(RuntimeWarning, match="pip install openvino") as said:
+        answers = [blackbox(IMAGES[:4]) for blackbox in asked]
+    assert len(said) == 1
+    for blackbox, answer in zip(asked, answers, strict=True):
+        assert blackbox.backend == "torch"
+        expected = blackbox.forward_func(IMAGES[:4]).detach()
+        torch.testing.assert_close(answer, expected)
+    with pytest.raises(NotConvertible, match="OpenVINO is not installed"):
+        BlackBox(small_net(), backend="openvino")(IMAGES)
 
 
 class OnSize(nn.Module):

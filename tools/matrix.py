@@ -23,7 +23,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from processors import PROCESSORS
-
 from sync_notebooks import ROOT
 
 VERSIONS = ("floors", "colab", "newest")

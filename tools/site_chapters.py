@@ -19,7 +19,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from sync_notebooks import GENERATED, Origin, tags
+from sync_notebooks import GENERATED, Origin, tags, without_title
 
 # The chapters in which "Figure 1" means that of one paper.
 STRANDS = {
@@ -175,6 +175,7 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             continue
         if "solution" in tags(cell):
             cell.metadata.tags = [*tags(cell), "hide-input"]
+            cell.source = without_title(cell.source)
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
         if shown == 1:
             # The number is that of the file that `make figures` writes.

@@ -1,7 +1,7 @@
-"""Write the cells that all chapters share: navigation, Colab badge, bootstrap.
+"""Write what all chapters share: navigation, Colab badge, bootstrap, folded solutions.
 
-    python tools/sync_notebooks.py           writes them into notebooks/
-    python tools/sync_notebooks.py --check   fails, naming each stale notebook
+    python tools/sync_notebooks.py           writes them into notebooks/ and README.md
+    python tools/sync_notebooks.py --check   fails, naming each stale file
 
 The only setting is `[tool.xai-book]` in pyproject.toml.
 """
@@ -29,9 +29,13 @@ HOME = "00_start_here.ipynb"
 GENERATED, CONTENTS = "generated", "contents"
 TOP, BOOTSTRAP, BOTTOM = "nav-top", "bootstrap", "nav-bottom"
 
+# Colab folds a cell to its title, with a space or without; ruff wants the space.
+_TITLE = "# @title "
+SOLUTION = "Solution"
+
 # Self-contained, because Colab opens a chapter without the rest of the repository.
+BOOTSTRAP_TITLE = "Install the book's library where it is missing (Colab)"
 BOOTSTRAP_CODE = """\
-# Installs the book's library where it is missing (Colab); elsewhere does nothing.
 import importlib.util
 
 if importlib.util.find_spec("xai_lib") is None:
@@ -44,13 +48,16 @@ if importlib.util.find_spec("xai_lib") is None:
 
     from packaging.version import InvalidVersion, Version
 
+    class NoAddressError(ModuleNotFoundError):
+        def _render_traceback_(self):  # for Jupyter and Colab: the message alone
+            return [str(self)]
+
     book = "@SOURCE@"
     book = os.environ.get("XAI_BOOK_SOURCE") or book
     if not book:
-        raise ModuleNotFoundError(
-            "xai_lib is not installed. Run `make book` or `pip install -e '.[book]'` "
-            "in a copy of the book, or put what pip should install into "
-            "XAI_BOOK_SOURCE."
+        raise NoAddressError(
+            "xai_lib is missing: run `make book`, or set `repository` in "
+            "pyproject.toml and run tools/sync_notebooks.py, or set XAI_BOOK_SOURCE"
         )
     # What is installed keeps its version: Colab's torch must not be replaced.
     held = {}
@@ -60,9 +67,18 @@ if importlib.util.find_spec("xai_lib") is None:
             held.setdefault(package.metadata["Name"], Version(package.version))
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
         file.writelines(f"{name}=={version}\\n" for name, version in held.items())
-    install = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name, book]
-    subprocess.run(install, check=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name]
+    subprocess.run([*install, book, "xai-lib[chapters]"], check=True)
     importlib.invalidate_caches()"""
+
+# What stands between these lines of README.md is generated too.
+_README = re.compile(r"(<!-- colab -->\n).*?(<!-- /colab -->)", re.DOTALL)
+_README_NOWHERE = """\
+In Colab: not yet, as this copy of the book has no address. Set `repository` in
+`pyproject.toml`, run `python tools/sync_notebooks.py` and push."""
+_README_ADDRESS = """\
+In Colab: @BADGE@ starts the book, and each chapter has such a badge. The first
+cell of each installs `@SOURCE@`."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,19 @@ def origin(root: Path = ROOT) -> Origin:
     return Origin(setting["repository"], setting["branch"])
 
 
+def readme(text: str, origin: Origin) -> str:
+    """README.md with the book's address. Raises ValueError without a place for it."""
+    if not _README.search(text):
+        raise ValueError(
+            "README.md has no lines `<!-- colab -->` and `<!-- /colab -->`; put them "
+            "where it should say how to open the book in Colab"
+        )
+    said = _README_ADDRESS if origin.repository else _README_NOWHERE
+    said = said.replace("@BADGE@", origin.badge(HOME))
+    said = said.replace("@SOURCE@", origin.requirement)
+    return _README.sub(lambda lines: f"{lines[1]}{said}\n{lines[2]}", text)
+
+
 def chapters(folder: Path) -> list[Path]:
     """The notebooks of a folder by number.
 
@@ -127,6 +156,11 @@ def chapters(folder: Path) -> list[Path]:
 def tags(cell: NotebookNode) -> list[str]:
     """The tags of a cell."""
     return list(cell.metadata.get("tags", []))
+
+
+def without_title(source: str) -> str:
+    """Code less the first line, if Colab folds the cell to it."""
+    return re.sub(r"\A# ?@title .*\n", "", source)
 
 
 def title(notebook: NotebookNode, name: str) -> str:
@@ -168,19 +202,16 @@ def _sync(
         if CONTENTS in tags(cell):
             cell.source = _contents(titles)
         if "solution" in tags(cell):  # folded until the reader opens it
-            cell.metadata["jupyter"] = {"source_hidden": True}
+            _fold(cell, SOLUTION)
 
     navigation = _navigation(name, titles)
     top = "\n\n".join(filter(None, [origin.badge(name), navigation]))
-    code = BOOTSTRAP_CODE.replace("@SOURCE@", origin.requirement)
     bootstrap = new_code_cell(
-        code,
+        BOOTSTRAP_CODE.replace("@SOURCE@", origin.requirement),
         id=BOOTSTRAP,
-        metadata={
-            "tags": [GENERATED, "hide-input"],
-            "jupyter": {"source_hidden": True},
-        },
+        metadata={"tags": [GENERATED, "hide-input"]},
     )
+    _fold(bootstrap, BOOTSTRAP_TITLE)
     # It prints nothing, so that new text leaves the notebook executed.
     if BOOTSTRAP in old and old[BOOTSTRAP].cell_type == "code":
         bootstrap.execution_count = old[BOOTSTRAP].execution_count
@@ -195,6 +226,13 @@ def _sync(
         *own[first_code:],
         _markdown(f"---\n\n{navigation}", BOTTOM),
     ]
+
+
+def _fold(cell: NotebookNode, title: str) -> None:
+    """Show the title instead of the code: in JupyterLab by one key, in Colab by two."""
+    cell.metadata["jupyter"] = {"source_hidden": True}
+    cell.metadata["cellView"] = "form"
+    cell.source = f"{_TITLE}{title}\n{without_title(cell.source)}"
 
 
 def _is_generated(cell: NotebookNode) -> bool:
@@ -229,16 +267,23 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         home = origin(root)
         outdated = stale(root / "notebooks", home)
+        text = (root / "README.md").read_text(encoding="utf-8")
+        current = readme(text, home)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    if current != text:
+        outdated.append(root / "README.md")
     if options.check:
         for path in outdated:
             print(f"{path.name} is stale: run `python tools/sync_notebooks.py`")
         return 1 if outdated else 0
     wanted = synced(root / "notebooks", home)
     for path in outdated:
-        nbformat.write(wanted[path], path)
+        if path in wanted:
+            nbformat.write(wanted[path], path)
+        else:
+            path.write_text(current, encoding="utf-8")
         print(f"wrote {path.name}")
     return 0
 

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -397,6 +398,8 @@ class BlackBox:
             raise error
         self.backend = "torch"
         self.batch_size.restart()
+        if isinstance(error, openvino_backend.Missing):
+            _say_once(f"{error}, and a CPU then answers faster")
         if isinstance(error, openvino_backend.Disagreement):
             name = type(self.forward_func).__name__
             warnings.warn(f"{error}, so {name} stays on torch", stacklevel=stacklevel)
@@ -431,6 +434,11 @@ def as_blackbox(forward_func: Scores) -> BlackBox:
     return (
         forward_func if isinstance(forward_func, BlackBox) else BlackBox(forward_func)
     )
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 class BatchSize:

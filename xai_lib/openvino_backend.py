@@ -23,6 +23,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,6 +52,10 @@ class NotConvertible(RuntimeError):
     """OpenVINO cannot run this module."""
 
 
+class Missing(NotConvertible):
+    """OpenVINO is not installed."""
+
+
 class Disagreement(NotConvertible):
     """OpenVINO runs this module, but answers differently from torch."""
 
@@ -73,12 +78,15 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
     Raises:
         Changed: the module is no longer what was converted; the next call converts it.
         NotConvertible: with the reason. It is remembered for this module and shape.
+        Missing: with the package to install.
         Disagreement: with the size of the difference.
     """
     if _forked:
         raise NotConvertible("the threads of OpenVINO have not survived a fork")
     if inputs.dtype != torch.float32:
         raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
+    if find_spec("openvino") is None:
+        raise Missing("OpenVINO is not installed; pip install openvino brings it")
     with _converting:
         kept = _cache.setdefault(module, {})
         shape = tuple(inputs.shape[1:])

@@ -15,6 +15,8 @@ SETTING = '[tool.xai-book]\nrepository = "{}"\nbranch = "main"\n'
 def book(tmp_path: Path) -> Path:
     """The root of a book without a repository, its notebooks not yet synced."""
     (tmp_path / "pyproject.toml").write_text(SETTING.format(""))
+    readme = "# Book\n\n<!-- colab -->\n<!-- /colab -->\n\nThe end.\n"
+    (tmp_path / "README.md").write_text(readme)
     (tmp_path / "notebooks").mkdir()
     for name, cells in {
         "00_start_here": [

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -26,6 +28,10 @@ def write(root: Path, name: str, notebook: NotebookNode) -> None:
     nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
 
 
+def written(root: Path) -> list[Path]:
+    return [root / "README.md", *(root / "notebooks").iterdir()]
+
+
 def sync(root: Path, *arguments: str) -> int:
     return sync_notebooks.main(list(arguments), root=root)
 
@@ -37,10 +43,10 @@ def test_second_run_changes_nothing(
     root: Path = request.getfixturevalue(fixture)
     assert sync(root, "--check") == 1
     assert sync(root) == 0
-    files = {path: path.read_bytes() for path in (root / "notebooks").iterdir()}
+    files = {path: path.read_bytes() for path in written(root)}
     assert sync(root, "--check") == 0
     assert sync(root) == 0
-    assert files == {path: path.read_bytes() for path in (root / "notebooks").iterdir()}
+    assert files == {path: path.read_bytes() for path in written(root)}
 
 
 def test_navigation_links_neighbours_by_their_titles(book: Path) -> None:
@@ -85,8 +91,34 @@ def test_solutions_are_folded_and_exercises_are_not(book: Path) -> None:
     write(book, "02_second", chapter)
     sync(book)
     exercise, solution = read(book, "02_second").cells[-3:-1]
-    assert solution.metadata["jupyter"] == {"source_hidden": True}
-    assert "jupyter" not in exercise.metadata
+    assert solution.metadata["jupyter"] == {"source_hidden": True}  # JupyterLab
+    assert solution.metadata["cellView"] == "form"  # Colab, with the title
+    assert solution.source == "# @title Solution\nx = 1"
+    assert not {"jupyter", "cellView"} & set(exercise.metadata)
+    assert exercise.source == "x = ..."
+
+
+def test_every_solution_of_the_real_chapters_is_folded() -> None:
+    solutions = [
+        cell
+        for path in sync_notebooks.chapters(sync_notebooks.ROOT / "notebooks")
+        for cell in nbformat.read(path, as_version=4).cells
+        if "solution" in sync_notebooks.tags(cell)
+    ]
+    assert len(solutions) >= 53
+    for cell in solutions:
+        assert cell.metadata["jupyter"] == {"source_hidden": True}
+        assert cell.metadata["cellView"] == "form"
+        assert cell.source.startswith("# @title Solution\n")
+
+
+def test_an_edited_title_is_mended(book: Path) -> None:
+    chapter = read(book, "02_second")
+    metadata = {"tags": ["solution"]}
+    chapter.cells.append(new_code_cell("#@title The answer\nx = 1", metadata=metadata))
+    write(book, "02_second", chapter)
+    sync(book)
+    assert read(book, "02_second").cells[-2].source == "# @title Solution\nx = 1"
 
 
 def test_bootstrap_stands_before_the_first_code(book: Path) -> None:
@@ -94,6 +126,7 @@ def test_bootstrap_stands_before_the_first_code(book: Path) -> None:
     ids = [cell.id for cell in read(book, "01_first").cells]
     assert ids.index("bootstrap") == 2
     assert len(ids) == 5
+    assert read(book, "01_first").cells[2].metadata["cellView"] == "form"
 
 
 def test_badge_is_the_notebooks_address(published: Path) -> None:
@@ -110,6 +143,41 @@ def test_badge_is_the_notebooks_address(published: Path) -> None:
 def test_no_repository_no_badge(book: Path) -> None:
     sync(book)
     assert all("colab" not in read(book, name).cells[0].source for name in NAMES)
+    assert "colab.research" not in (book / "README.md").read_text()
+
+
+def test_one_line_in_one_file_sets_the_repository(book: Path) -> None:
+    sync(book)
+    setting = book / "pyproject.toml"
+    name = "someone/some.book"
+    setting.write_text(setting.read_text().replace('""', f'"{name}"'))
+    assert sync(book, "--check") == 1
+    assert sync(book) == 0
+    address, source = (
+        f"colab.research.google.com/github/{name}",
+        f"git+https://github.com/{name}@main",
+    )
+    for chapter in NAMES[1:]:
+        cells = read(book, chapter).cells
+        assert f"{address}/blob/main/notebooks/{chapter}.ipynb" in cells[0].source
+        assert source in cells[2].source
+    readme = (book / "README.md").read_text()
+    assert f"{address}/blob/main/notebooks/00_start_here.ipynb" in readme
+    assert source in readme
+    assert readme.startswith("# Book\n\n<!-- colab -->\n")
+    assert readme.endswith("\n<!-- /colab -->\n\nThe end.\n")
+    # And back.
+    setting.write_text(setting.read_text().replace(f'"{name}"', '""'))
+    assert sync(book) == 0
+    assert not any(name in path.read_text() for path in written(book))
+
+
+def test_readme_without_a_place_is_named(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (book / "README.md").write_text("# Book\n")
+    assert sync(book) == 1
+    assert "README.md has no lines `<!-- colab -->`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fixture", ["book", "published"])
@@ -248,7 +316,8 @@ def test_bootstrap_installs_from_the_repository(published: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert record is not None
     assert record["asked"][0] == "install"
-    assert record["asked"][-1] == "git+https://github.com/someone/some.book@main"
+    source = "git+https://github.com/someone/some.book@main"
+    assert record["asked"][-2:] == [source, "xai-lib[chapters]"]
     for name in ("torch", "torchvision", "numpy"):
         assert f"{name}=={version(name)}" in record["held"]
 
@@ -261,14 +330,35 @@ def test_bootstrap_prefers_the_environment_variable(
     done, record = run_bootstrap(root, hidden=True, source="some.whl")
     assert done.returncode == 0, done.stderr
     assert record is not None
-    assert record["asked"][-1] == "some.whl"
+    assert record["asked"][-2:] == ["some.whl", "xai-lib[chapters]"]
 
 
 def test_bootstrap_without_any_source_says_what_to_do(book: Path) -> None:
     done, record = run_bootstrap(book, hidden=True)
     assert done.returncode != 0
-    assert "pip install -e '.[book]'" in done.stderr
     assert record is None
+    said = done.stderr.splitlines()[-1]
+    for way in ("`repository` in pyproject.toml", "XAI_BOOK_SOURCE", "`make book`"):
+        assert way in said
+
+
+def test_a_chapter_without_any_source_says_one_line_and_stops(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XAI_BOOK_SOURCE", raising=False)
+    sync(book)
+    chapter = read(book, "01_first")
+    chapter.cells.insert(2, new_code_cell("import sys; sys.modules['xai_lib'] = None"))
+    client = NotebookClient(chapter, kernel_name="python3", startup_timeout=300)
+    with pytest.raises(CellExecutionError):
+        client.execute()
+    hide, bootstrap, after = (c for c in chapter.cells if c.cell_type == "code")
+    (error,) = bootstrap.outputs
+    assert error.traceback == [error.evalue]
+    assert "\n" not in error.evalue
+    assert "`repository` in pyproject.toml" in error.evalue
+    assert hide.outputs == after.outputs == []
+    assert after.execution_count is None
 
 
 def test_badges_of_the_real_chapters(tmp_path: Path) -> None:
@@ -276,7 +366,9 @@ def test_badges_of_the_real_chapters(tmp_path: Path) -> None:
     shutil.copytree(root / "notebooks", tmp_path / "notebooks")
     setting = '[tool.xai-book]\nrepository = "someone/book"\nbranch = "main"\n'
     (tmp_path / "pyproject.toml").write_text(setting)
+    shutil.copy(root / "README.md", tmp_path)
     assert sync(tmp_path) == 0
+    assert "/github/someone/book/" in (tmp_path / "README.md").read_text("utf-8")
     paths = sync_notebooks.chapters(tmp_path / "notebooks")
     assert len(paths) == len(list((root / "notebooks").glob("*.ipynb")))
     for path in paths:

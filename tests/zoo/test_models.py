@@ -66,6 +66,23 @@ def test_normalization() -> None:
     torch.testing.assert_close(found, (x - mean[:, None, None]) / std[:, None, None])
 
 
+@pytest.mark.parametrize("name", ["cnn_mnist", "efficientnet_lite0"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_torch_accepts_the_normalization(name: str, dtype: torch.dtype) -> None:
+    model = models.load(name).to(dtype)
+    images = images_for(model).to(dtype)
+    found, layer = model(images), model.normalize
+    assert layer.eps > 0  # torch 2.10 and 2.11 want that
+    assert layer.running_var is not None
+    # The network behind an exact normalisation, which has no such number.
+    mean, std = layer.running_mean, layer.running_var.sqrt()
+    exact = (images - mean[:, None, None]) / std[:, None, None]
+    largest = float(found.abs().max())
+    torch.testing.assert_close(
+        found, model.network(exact), rtol=0, atol=200 * torch.finfo(dtype).eps * largest
+    )
+
+
 def test_train_leaves_the_normalization() -> None:
     model = models.load("cnn_mnist")
     images = images_for(model, 8)

@@ -38,7 +38,8 @@ def normalization(mean: Sequence[float], std: Sequence[float]) -> nn.BatchNorm2d
     A layer that every tool knows: zennit, torch.fx, OpenVINO and Captum need no rule
     of their own for it.
     """
-    layer = nn.BatchNorm2d(len(mean), eps=0.0, affine=False, device="cpu")
+    # torch 2.10 and 2.11 refuse 0. Beside a variance this is lost in every precision.
+    layer = nn.BatchNorm2d(len(mean), eps=1e-30, affine=False, device="cpu")
     layer.running_mean = torch.tensor(mean, dtype=torch.float32, device="cpu")
     layer.running_var = torch.tensor(std, dtype=torch.float32, device="cpu").square()
     return layer.eval()
