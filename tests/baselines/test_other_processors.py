@@ -17,6 +17,8 @@ from xai_lib.aise import AISE
 from xai_lib.geex import GEEX
 from xai_lib.zoo import digits, models
 
+pytestmark = pytest.mark.filterwarnings("ignore:TF32")
+
 METHODS: dict[str, Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]] = {
     "RISE": lambda net: baselines.RISE(net, n_samples=200).attribute,
     "AISE": lambda net: AISE(net, sampler="random", n_samples=50).attribute,
@@ -26,7 +28,6 @@ METHODS: dict[str, Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]] = 
 }
 
 
-@pytest.mark.filterwarnings("ignore:TF32")
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_that_are_the_same_up_to_rounding(method: str, data: str) -> None:
