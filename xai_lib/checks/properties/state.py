@@ -51,52 +51,6 @@ def _copies(case: Case) -> None:
         case.expect_equal(case.explain(each, x, 1), expected, "a deep copy")
 
 
-class Pause(nn.Module):
-    """Lets the other threads go on, in the middle of a call of the model."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        time.sleep(0.001)
-        return x
-
-
-def _in_threads(call: Callable[[int], Any]) -> list[Any]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(call, range(THREADS * ROUNDS)))
-
-
-@prop("threads share one explainer")
-def _threads(case: Case) -> None:
-    images = [case.inputs(seed=seed) for seed in range(THREADS)]
-    model = nn.Sequential(Pause(), *network(case.scores(images[0]), images[0]))
-    explainer = case.explainer(model.eval())
-    alone = [case.explain(explainer, x, t) for t, x in enumerate(images)]
-
-    def explained(i: int) -> Any:
-        return case.explain(explainer, images[i % THREADS], i % THREADS)
-
-    for i, maps in enumerate(_in_threads(explained)):
-        case.expect_equal(maps, alone[i % THREADS], f"in {THREADS} threads")
-
-
-@prop("explainers of one model work side by side")
-def _side_by_side(case: Case) -> None:
-    images = [case.inputs(seed=seed) for seed in range(THREADS)]
-    model = network(case.scores(images[0]), images[0])
-    alone = [case.maps(x, t, model) for t, x in enumerate(images)]
-    with torch.no_grad():
-        answers = [model(x) for x in images]
-
-    def both(i: int) -> tuple[Any, Tensor]:
-        with torch.no_grad():
-            answer = model(images[i % THREADS])
-        return case.maps(images[i % THREADS], i % THREADS, model), answer
-
-    for i, (maps, answer) in enumerate(_in_threads(both)):
-        if not torch.allclose(answer, answers[i % THREADS]):
-            raise Violation("a plain call of the model was answered wrong meanwhile")
-        case.expect_equal(maps, alone[i % THREADS], f"in {THREADS} threads")
-
-
 @prop("global random state is neither changed nor used")
 def _random_state(case: Case) -> None:
     x = case.inputs()
@@ -168,6 +122,52 @@ def _defaults(case: Case) -> None:
         if maps.dtype != x.dtype or maps.device != x.device:
             raise Violation(f"{what}: maps are {maps.dtype} on {maps.device}")
         case.expect_equal(maps, expected, f"after {what}")
+
+
+class Pause(nn.Module):
+    """Lets the other threads go on, in the middle of a call of the model."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.001)
+        return x
+
+
+def _in_threads(call: Callable[[int], Any]) -> list[Any]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(call, range(THREADS * ROUNDS)))
+
+
+@prop("threads share one explainer")
+def _threads(case: Case) -> None:
+    images = [case.inputs(seed=seed) for seed in range(THREADS)]
+    model = nn.Sequential(Pause(), *network(case.scores(images[0]), images[0]))
+    explainer = case.explainer(model.eval())
+    alone = [case.explain(explainer, x, t) for t, x in enumerate(images)]
+
+    def explained(i: int) -> Any:
+        return case.explain(explainer, images[i % THREADS], i % THREADS)
+
+    for i, maps in enumerate(_in_threads(explained)):
+        case.expect_equal(maps, alone[i % THREADS], f"in {THREADS} threads")
+
+
+@prop("explainers of one model work side by side")
+def _side_by_side(case: Case) -> None:
+    images = [case.inputs(seed=seed) for seed in range(THREADS)]
+    model = network(case.scores(images[0]), images[0])
+    alone = [case.maps(x, t, model) for t, x in enumerate(images)]
+    with torch.no_grad():
+        answers = [model(x) for x in images]
+
+    def both(i: int) -> tuple[Any, Tensor]:
+        with torch.no_grad():
+            answer = model(images[i % THREADS])
+        return case.maps(images[i % THREADS], i % THREADS, model), answer
+
+    for i, (maps, answer) in enumerate(_in_threads(both)):
+        if not torch.allclose(answer, answers[i % THREADS]):
+            raise Violation("a plain call of the model was answered wrong meanwhile")
+        case.expect_equal(maps, alone[i % THREADS], f"in {THREADS} threads")
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from xai_lib.checks.properties.case import (
 )
 
 # Half precision keeps 8 or 11 bits of each query, and a sampler that looks for the
-# best place may go elsewhere for the others. How far maps may be from those in double
+# best place may go elsewhere for the others. How far maps may be from those in single
 # precision: this share of their length.
 HALF_TOLERANCE = 0.25
 
@@ -130,8 +130,8 @@ def _half(case: Case) -> None:
         case.expect_maps(maps, x)
         if maps.dtype != dtype:
             raise Violation(f"maps are {maps.dtype}, inputs {dtype}")
-        expected = case.maps(x.double())
-        gap = float((maps.double() - expected).norm() / expected.norm())
+        expected = case.maps(x.float(), model=case.model(x.float(), in_double))
+        gap = float((maps.float() - expected).norm() / expected.norm())
         if not gap <= HALF_TOLERANCE:
             raise Violation(f"{dtype}: maps differ by {gap:.2g} of their length")
 
