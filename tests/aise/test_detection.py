@@ -140,7 +140,7 @@ GOOD = torch.tensor([BOX])
         ((GOOD, [[0.5]], [1]), r"scores must be \[1\].*\[1, 1\]; use scores\[:, 0\]"),
         (
             (GOOD, [[0.5, 0.3]], [1]),
-            r"scores must be \[1\].*K class scores.*max\(dim",
+            r"scores must be \[1\].*K class scores take scores.max\(dim",
         ),
         ((GOOD, 0.5, [1]), r"scores must be \[1\], one for each box, got shape \[\]"),
         ((GOOD, [0.5, 0.4], [1]), r"scores must be \[1\], one for each box.*\[2\]"),

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,20 +177,43 @@ def test_pointing(
         assert math.isclose(energy[i], inside, abs_tol=1e-12)
 
 
+def mostly_ordered(box: tuple[float, ...]) -> tuple[float, ...]:
+    x0, y0, x1, y1 = box
+    return box if x0 == 1 else (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+
+
+edges = st.integers(-6, 30).map(lambda quarters: quarters / 4)
+
+
 @given(
-    boxes=st.lists(
-        st.tuples(*[st.integers(-6, 30).map(lambda q: q / 4)] * 4), min_size=1
-    ),
+    boxes=st.lists(st.tuples(*[edges] * 4).map(mostly_ordered), min_size=1, max_size=3),
     height=sides,
     width=sides,
 )
 def test_boxes(boxes: list[Any], height: int, width: int) -> None:
+    def held(low: float, high: float, n: int) -> list[int]:
+        centres = [i for i in range(n) if low <= i + 0.5 < high]
+        return centres or [min(max(math.floor((low + high) / 2), 0), n - 1)]
+
+    def apart(low: float, high: float, n: int) -> bool:
+        if low == high:  # a line is in the image, on its edge too
+            return not 0 <= low <= n
+        return high <= 0 or low >= n
+
+    edges = [edge for box in boxes for edge in box]
+    relative = all(0 <= e <= 1 for e in edges) and any(e % 1 for e in edges)
+    wrong = relative or any(
+        x1 < x0 or y1 < y0 or apart(x0, x1, width) or apart(y0, y1, height)
+        for x0, y0, x1, y1 in boxes
+    )
+    if wrong:
+        with pytest.raises(ValueError, match="boxes must"):
+            box_masks(torch.tensor(boxes), height, width)
+        return
     masks = box_masks(torch.tensor(boxes), height, width)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
-        for r in range(height):
-            for c in range(width):
-                held = x0 <= c + 0.5 < x1 and y0 <= r + 0.5 < y1
-                assert bool(mask[r, c]) == held
+        rows, columns = held(y0, y1, height), held(x0, x1, width)
+        assert mask.nonzero().tolist() == [[r, c] for r in rows for c in columns]
 
 
 @given(

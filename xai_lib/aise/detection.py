@@ -57,15 +57,12 @@ class Detection:
 
 
 def _column_hint(name: str, values: Tensor) -> str:
-    """What to do about a column, or a row for each box with a number for each class."""
+    """What to do about a column, or a number for each class in a row for each box."""
     if values.ndim != 2:
         return ""
     if values.shape[1] == 1:
         return f"; use {name}[:, 0]"
-    return (
-        "; of a row of K class scores take the largest, scores.max(dim=1), which gives "
-        "the label too"
-    )
+    return "; of K class scores take scores.max(dim=1), which gives the labels too"
 
 
 def _check_scores(scores: Tensor) -> Tensor:
