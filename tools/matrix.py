@@ -65,11 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     lines = []
     today = datetime.now(timezone.utc).date().isoformat()
     for name in wanted:
-        if name in VERSIONS:
-            cases = {name: (environment(name), {})}
-        else:
-            cases = {n: (Path(sys.executable), s) for n, s in PROCESSORS.items()}
-        for case, (python, settings) in cases.items():
+        python = environment(name) if name in VERSIONS else Path(sys.executable)
+        # Environment variables by the name of each case.
+        cases: dict[str, dict[str, str]]
+        cases = {name: {}} if name in VERSIONS else PROCESSORS
+        for case, settings in cases.items():
             found = [
                 f"{what} {passes(python, call, settings)}"
                 for what, call in calls.items()

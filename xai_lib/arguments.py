@@ -138,6 +138,7 @@ def check_target(target: Target, n: int, name: str = "target") -> Tensor | None:
     for c in classes:
         if isinstance(c, bool) or not isinstance(c, numbers.Integral):
             raise TypeError(f"{name} must be an int, a tensor [N] or None, got {c!r}")
+        c = int(c)
         if c < 0:
             raise ValueError(f"{name} must not be negative, got {c}")
         if c >= 2**63:
