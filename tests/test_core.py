@@ -28,7 +28,6 @@ MISSING = [
     ("book", "baselines.IntegratedGradients(f).attribute(x, 0)"),
     ("book", "baselines.DeepLift(net).attribute(x, 0)"),
     ("book", "baselines.GuidedBackprop(net).attribute(x, 0)"),
-    ("book", "baselines.GradCAM(net).attribute(x, 0)"),
     ("book", "baselines.LRP(net).attribute(x, 0)"),
     ("book", "metrics.max_sensitivity(RISE(f).attribute, x, 0)"),
     ("book", "baselines.KernelSHAP(f).attribute(x, 0)"),
