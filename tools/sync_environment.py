@@ -13,6 +13,9 @@ from pathlib import Path
 
 from sync_notebooks import ROOT, pyproject
 
+# conda takes the newest Python there is; OpenVINO has no wheel for this one yet.
+BELOW = "3.15"
+
 
 def required(extras: dict[str, list[str]], name: str) -> list[str]:
     """What an extra requires, with what the extras that it names require, each once."""
@@ -39,7 +42,7 @@ def environment(root: Path = ROOT) -> str:
             "channels:",
             "  - conda-forge",
             "dependencies:",
-            f"  - python{project['requires-python']}",
+            f"  - python{project['requires-python']},<{BELOW}",
             "  - pip",
             "  - pip:",
             *(f"      - {line}" for line in requirements),
