@@ -187,7 +187,6 @@ def test_every_orientation(pixels: np.ndarray, tmp_path: Path) -> None:
         lambda image: image.convert("LA"),
         lambda image: image.convert("RGBA"),
         lambda image: image.convert("CMYK"),
-        lambda image: image.convert("YCbCr"),
     ],
 )
 def test_modes_of_8_bits(convert: Callable, pixels: np.ndarray, tmp_path: Path) -> None:
