@@ -80,7 +80,7 @@ def test_a_dark_style_of_the_readers_changes_no_figure():
 def test_bars_show_their_intervals_in_a_dark_style():
     with mpl.rc_context():
         plt.style.use("dark_background")
-        fig, ax = plt.subplots()
+        _, ax = plt.subplots()
         viz.bars(ax, {"m": torch.rand(9)}, "x", "title")
         _, bars = ax.containers[::-1]
         (intervals,) = bars.lines[2]
