@@ -101,7 +101,8 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
             try:
                 kept[shape] = Copy(module, probe)
             except NotConvertible as error:
-                kept[shape] = error.with_traceback(None)
+                # Without its cause, whose frames would keep the module alive.
+                kept[shape] = type(error)(*error.args)
         outcome = kept[shape]
     if isinstance(outcome, NotConvertible):
         raise type(outcome)(*outcome.args)
@@ -188,7 +189,7 @@ class Copy:
             self._compare(answer[row : row + 1], expected)
         except Disagreement as error:
             with _converting:
-                _cache[module][tuple(batch.shape[1:])] = error.with_traceback(None)
+                _cache[module][tuple(batch.shape[1:])] = Disagreement(*error.args)
             raise
 
     def _compare(self, answer: Tensor, expected: Tensor) -> None:
@@ -254,7 +255,7 @@ class _Guards:
         """The graph as a function of the batch alone, and a batch for it."""
         assert self._graph is not None
         bound = _Bound(self._graph, self._constants, self._keys)
-        return bound, self._batch.clone()
+        return bound, self._batch[:2].clone()
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""
