@@ -141,7 +141,7 @@ def check_target(target: Target, n: int, name: str = "target") -> Tensor | None:
         c = int(c)
         if c < 0:
             raise ValueError(f"{name} must not be negative, got {c}")
-        if int(c) >= 2**63:
+        if c >= 2**63:
             raise ValueError(f"{name} {c} is out of range: no model has so many scores")
     return torch.tensor([int(c) for c in classes], dtype=torch.int64, device="cpu")
 

@@ -15,6 +15,8 @@ A copy must answer for the module as it is now, or not at all. Four things see t
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import sys
 import threading
@@ -38,12 +40,17 @@ PROBE = 4  # inputs to compare
 AUDIT = 0.02  # of the time, at most, goes into answers by torch for comparison
 # float32 sums in another order differ by about 1e-5 of the largest score.
 TOLERANCE = 1e-3
-# A batch of which torch.compile keeps the size open; any number but 0 and 1 will do.
-_OPEN = 5
+# torch.compile keeps the size of a batch open in this range, and refuses a module that
+# treats a part of it differently. Below 16 torch itself chooses other convolutions:
+# there batches of a few sizes are compared instead.
+_OPEN = 17
+_LEAST, _MOST = 16, 2048
+_SMALL = (1, 2, PROBE, 8)
 _BATCH, _SIZE = "batch", "size of the batch"
 _cache: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Copy | NotConvertible]]
 _cache = WeakKeyDictionary()
 _converting = threading.RLock()
+_number = itertools.count()
 _forked = False
 _FACTORS = np.random.default_rng(0).integers(2**62, size=2**16) | 1
 
@@ -103,7 +110,8 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
             try:
                 kept[shape] = Copy(module, probe)
             except NotConvertible as error:
-                kept[shape] = error.with_traceback(None)
+                # Without its cause, whose frames would keep the module alive.
+                kept[shape] = type(error)(*error.args)
         outcome = kept[shape]
     if isinstance(outcome, NotConvertible):
         raise type(outcome)(*outcome.args)
@@ -133,9 +141,9 @@ class Copy:
                     raise ValueError(f"it returns a {type(answer).__name__}")
                 before = _attributes(module)
                 self._guards = _Guards(module, probe)
-                self._model = _convert(self._guards.bound(), probe[:1])
-                for size in (PROBE, 1):  # Python may treat a batch of one differently
-                    batch = probe.repeat_interleave(size, dim=0)[:size]
+                self._model = _convert(*self._guards.bound())
+                for size in _SMALL:
+                    batch = probe.repeat(size, *[1] * (probe.ndim - 1))[:size]
                     self._compare(self(batch), _eager(module, batch))
                 self._guards.check(module)
                 if not _same(before, _attributes(module)):
@@ -156,6 +164,8 @@ class Copy:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """The module's output, in memory of its own. Threads do not meet."""
+        if len(batch) > _MOST:
+            return torch.cat([self(part) for part in batch.split(_MOST)])
         if not hasattr(self._requests, "mine"):
             self._requests.mine = self._model.create_infer_request()
         # The inputs are shared, not copied; the outputs would be overwritten by the
@@ -188,7 +198,7 @@ class Copy:
             self._compare(answer[row : row + 1], expected)
         except Disagreement as error:
             with _converting:
-                _cache[module][tuple(batch.shape[1:])] = error.with_traceback(None)
+                _cache[module][tuple(batch.shape[1:])] = Disagreement(*error.args)
             raise
 
     def _compare(self, answer: Tensor, expected: Tensor) -> None:
@@ -211,20 +221,23 @@ class _Guards:
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
         self._graph: torch.fx.GraphModule | None = None
-        # The size of the batch stays open, and nothing else.
         self._batch = probe[:1].repeat_interleave(_OPEN, dim=0)
-        torch._dynamo.mark_dynamic(self._batch, 0)
-        # torch.compile keeps what it learns with a function's code: one for each copy.
-        ask = types.FunctionType(_ask.__code__.replace(), globals())
-        self._ask = torch.compile(
-            ask, backend=self._keep, fullgraph=True, dynamic=False
-        )
+        # With a range every condition in it is refused, not only that of one value.
+        torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=_MOST)
+        torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
+        # torch.compile keeps what it learns by a function's code and name: others
+        # for each copy, or it would treat what differs between two as open, too.
+        code = _ask.__code__.replace(co_name=f"_ask_{next(_number)}")
+        ask = types.FunctionType(code, globals())
+        self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
         arguments = self._arguments(module)
         assert self._graph is not None  # or the arguments would not have been reached
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
         self._functions: frozenset[Any] = _functions(module)
         self._keys: list[Any] = [self._key(a) for a in arguments]
+        if _SIZE not in self._keys:
+            raise Changed("its graph is for one size of the batch")
         self._constants: list[Tensor | None] = [
             a if isinstance(key, tuple) else None
             for a, key in zip(arguments, self._keys, strict=True)
@@ -242,14 +255,16 @@ class _Guards:
             raise Changed("a tensor has changed")
         if _hooked(module) or self._functions != _functions(module):
             raise Changed("a hook or a method has changed")
+        # What is held here cannot be freed: the same address is the same memory.
         now = zip(self._arguments(module), self._constants, self._keys, strict=True)
-        if any(a is not t and (t is not None or self._key(a) != k) for a, t, k in now):
+        if any(a is not t and self._key(a) != key for a, t, key in now):
             raise Changed("a tensor has been replaced")
 
-    def bound(self) -> nn.Module:
-        """The graph as a function of the batch alone."""
+    def bound(self) -> tuple[nn.Module, Tensor]:
+        """The graph as a function of the batch alone, and a batch for it."""
         assert self._graph is not None
-        return _Bound(self._graph, self._constants, self._keys)
+        bound = _Bound(self._graph, self._constants, self._keys)
+        return bound, self._batch[:2].clone()
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""
@@ -272,8 +287,7 @@ class _Guards:
     def _arguments(self, module: nn.Module) -> tuple[Any, ...]:
         """What the graph would be called with, if all guards pass."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _quiet():
                 self._ask(module, self._batch)
         except _Reached as reached:
             return reached.args
@@ -314,9 +328,7 @@ def _reach(*arguments: Any) -> None:
 def _convert(module: nn.Module, example: Tensor) -> Any:
     """The module as OpenVINO's compiled model, for batches of any size."""
     openvino = extras.openvino()
-    # Tracing warns about numbers that it takes for constants, which they are.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         graph = openvino.convert_model(
             module.eval(), example_input=example, input=[(-1, *example.shape[1:])]
         )
@@ -329,6 +341,19 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.compile_model(graph, "CPU", settings)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No words about what cannot be converted: such a module just stays on torch."""
+    log = logging.getLogger("torch._guards")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def _eager(module: nn.Module, batch: Tensor) -> Any:
