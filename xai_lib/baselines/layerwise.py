@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from typing import Any
 
 import captum.attr
 import torch
@@ -289,7 +290,7 @@ class TargetScore(nn.Module):
         return finite_target(self.scores, target)
 
 
-def is_additive(layer: nn.Module) -> bool:
+def is_additive(layer: Any) -> bool:
     """Do the outputs for positive and for negative weights add up to the output?
 
     The rules of LRP exchange weights. A layer of a user that computes something else

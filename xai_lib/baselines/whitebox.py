@@ -37,7 +37,8 @@ NO_GRADIENTS = (
     "queries, such as RISE or Occlusion"
 )
 # What takes a tensor out of its graph.
-DETACHING = (Tensor.detach, Tensor.detach_, torch.detach, Tensor.data.__get__)
+_DATA: Any = Tensor.data
+DETACHING = (Tensor.detach, Tensor.detach_, torch.detach, _DATA.__get__)
 
 
 class WhiteBoxAttribution(Attribution):
