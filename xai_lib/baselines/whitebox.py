@@ -418,7 +418,7 @@ def differentiable_only(forward_func: Callable, inputs: Tensor) -> Iterator[None
             ways.append(lambda plain: plain.cpu().numpy())
         for given in ways:
             with suppress(Exception), torch.no_grad():
-                forward_func(given(inputs.detach()))
+                as_scores(forward_func(given(inputs.detach())))
                 cause = f"{type(error).__name__}: {error}"
                 break
         else:
