@@ -238,6 +238,100 @@ def test_layers_that_cannot_be_looked_at(cnn: models.Classifier) -> None:
         GradCAM(whole).attribute(x, 0)
 
 
+# Transformers
+
+
+def vit() -> nn.Module:
+    size = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.VisionTransformer(
+            **size, hidden_dim=12, mlp_dim=24, num_classes=5
+        )
+        nn.init.normal_(model.heads.head.weight)
+    return model.double().eval()
+
+
+def swin() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.SwinTransformer(
+            [4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=5
+        )
+        nn.init.normal_(model.head.weight)
+    return model.double().eval()
+
+
+def places(tokens: Tensor) -> Tensor:
+    return tokens[:, 1:].unflatten(1, (4, 4)).movedim(-1, 1)
+
+
+def test_tokens_of_a_vision_transformer() -> None:
+    model, x, layer = (
+        vit(),
+        numbers(2, 3, 32, 32),
+        "encoder.layers.encoder_layer_1.ln_1",
+    )
+    block = model.encoder.layers.encoder_layer_1
+    maps = GradCAM(model, layer, False, places).attribute(x, 3)
+    kept: list[Tensor] = []
+    hook = block.ln_1.register_forward_hook(lambda *args: kept.append(args[2]))
+    score = model(x)[:, 3].sum()
+    hook.remove()
+    (slope,) = torch.autograd.grad(score, kept[0])
+    for i in range(2):
+        grid = torch.zeros(4, 4).double()
+        alpha = slope[i, 1:].mean(dim=0)
+        for token in range(16):
+            grid[token // 4, token % 4] = alpha @ kept[0][i, 1 + token]
+        expected = F.interpolate(grid.detach()[None, None], (32, 32), mode="bilinear")
+        torch.testing.assert_close(maps[i : i + 1], expected)
+    assert maps.any()
+
+
+def test_channels_last_are_the_same_as_channels_first() -> None:
+    model, x = swin(), numbers(2, 3, 32, 32)
+    first = GradCAM(model, "permute", relu=False).attribute(x, 3)
+    last = GradCAM(model, "norm", False, lambda a: a.movedim(-1, 1)).attribute(x, 3)
+    torch.testing.assert_close(last, first)
+    assert first.any()
+
+
+@pytest.mark.parametrize("model", [vit(), swin()])
+def test_a_transformer_s_layer_has_to_be_named(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"as in a transformer.*layer=…, reshape=…"):
+        GradCAM(model).attribute(numbers(1, 3, 32, 32), 3)
+
+
+def test_an_error_says_how_to_reshape() -> None:
+    x = numbers(1, 3, 32, 32)
+    with pytest.raises(
+        ValueError, match=r"gave \[1, 17, 12\].*reshape=(lambda.*)$"
+    ) as e:
+        GradCAM(vit(), "encoder.ln").attribute(x, 3)
+    advice = eval(str(e.value).rpartition("reshape=")[2])
+    tokens = numbers(1, 17, 12)
+    assert torch.equal(advice(tokens), places(tokens))
+    for layer in ("norm", "features.3.0", "features.3.0.mlp.0"):
+        with pytest.raises(
+            ValueError, match=r"last.*reshape=lambda a: a\.movedim"
+        ) as e:
+            GradCAM(swin(), layer).attribute(x, 3)
+    advice = eval(str(e.value).rpartition("reshape=")[2])
+    assert advice(numbers(1, 2, 3, 7)).shape == (1, 7, 2, 3)
+    with pytest.raises(ValueError, match=r"reshape must give \[N, C, h, w\]"):
+        GradCAM(swin(), "norm", reshape=lambda a: a.flatten(1)).attribute(x, 3)
+    for settings in ({"reshape": places}, {"layer": "norm", "reshape": (4, 4)}):
+        with pytest.raises(TypeError, match="reshape must be a function"):
+            GradCAM(swin(), **settings)
+
+
+def test_convnext_ends_in_channels_first() -> None:
+    stage = torchvision.models.convnext.CNBlockConfig
+    model = torchvision.models.ConvNeXt([stage(8, 16, 1), stage(16, None, 2)]).eval()
+    assert GradCAM(model).chosen_layer(torch.rand(1, 3, 32, 48)) == "features"
+
+
 # What all methods keep
 
 

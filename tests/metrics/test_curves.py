@@ -321,6 +321,24 @@ def test_clean_hands(metric: Callable) -> None:
 
 # Bad input
 
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_one_score_has_no_class_to_change(shape: tuple[int, ...]) -> None:
+    def probability(x: Tensor) -> Tensor:
+        return torch.sigmoid(20 * (x.mean((1, 2, 3)) - 0.75)).view(shape)
+
+    def both(x: Tensor) -> Tensor:
+        p = probability(x).view(-1, 1)
+        return torch.cat([1 - p, p], dim=1)
+
+    x, maps = torch.ones(1, 1, 8, 8), random(1, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"at least 2 scores.*return \[1 - p, p\]"):
+        flipping(probability, x, maps, [0, 100])
+    assert flipping(both, x, maps, [0, 100]).ratio.tolist() == [0, 1]
+    fallen = deletion(probability, x, maps, n_steps=1).scores[0]
+    torch.testing.assert_close(fallen, torch.tensor([5.0, -15.0]).sigmoid())
+
+
 X = random(2, 3, 4, 5)
 MAPS = random(2, 1, 4, 5)
 

@@ -42,9 +42,9 @@ class GradCAM(BatchwiseAttribution):
         layer: the module whose output is the feature map A, by its name in
             `named_modules()`; of a module that runs several times, the last run. None
             is the last convolution, with what follows it (batch norm, activation,
-            residual sum) up to the first layer that changes height or width. Name it
-            where dense layers are written as convolutions: these come last, too. For
-            TorchRay's VGG16, "network.features.29". A transformer needs one by name.
+            residual sum) and has its height and width. Name it where dense layers are
+            written as convolutions: these come last, too. For TorchRay's VGG16,
+            "network.features.29". A transformer needs one by name.
         relu: cut negative values off, as in eq. 2. False keeps what speaks against
             the class, so that a map without any evidence for it still has an order.
         reshape: makes a map `[N, C, h, w]` of the layer's output. Of the tokens of

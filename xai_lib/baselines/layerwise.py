@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -313,7 +314,7 @@ class TargetScore(nn.Module):
         return finite_target(self.scores, target)
 
 
-def is_additive(layer: nn.Module) -> bool:
+def is_additive(layer: Any) -> bool:
     """Do the outputs for positive and for negative weights add up to the output?
 
     The rules of LRP exchange weights. A layer of a user that computes something else

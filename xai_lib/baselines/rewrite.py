@@ -303,7 +303,8 @@ def _with_plain_weights(model: nn.Module) -> nn.Module:
             for key, hook in list(layer._forward_pre_hooks.items()):
                 if isinstance(hook, WEIGHT_HOOKS):
                     hook(layer, ())
-                    name = getattr(hook, "name", None) or hook._tensor_name
+                    pruning = isinstance(hook, BasePruningMethod)
+                    name = getattr(hook, "_tensor_name" if pruning else "name")
                     values[name] = layer.__dict__.pop(name).detach()
                     del layer._forward_pre_hooks[key]
         for name, value in values.items():
