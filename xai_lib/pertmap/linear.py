@@ -210,16 +210,16 @@ class LinearPertMap(PertMap):
                     limits = margins.detach() - (slopes * offsets).flatten(2).sum(dim=2)
                     halves = [slopes.clamp(min=0), (-slopes).clamp(min=0)]
                     rows.append((limits, *(self._patch_sums(half) for half in halves)))
-            limits, falls, rises = (
+            sides, falls, rises = (
                 np.concatenate([t.flatten(0, 1).double().cpu().numpy() for t in ts])
                 for ts in zip(*rows, strict=True)
             )
-            if not np.isfinite([limits.sum(), falls.sum(), rises.sum()]).all():
+            if not np.isfinite([sides.sum(), falls.sum(), rises.sum()]).all():
                 raise NonFiniteOutput(
                     "forward_func has NaN or infinite scores or gradients at "
                     f"image {image} or its noisy copies"
                 )
-            yield limits, falls, rises
+            yield sides, falls, rises
 
     def _noise(self, shape: Sequence[int], at_once: int) -> Iterator[Tensor]:
         """0 and ε of each noisy copy, in parts `[n, *shape]`."""

@@ -36,8 +36,8 @@ def _targets(case: Case) -> None:
     for same in (classes(2, 2, 2), classes(2, 2, 2).int(), [2, 2, 2], (2, 2, 2)):
         case.expect_equal(case.maps(x, same), case.maps(x, 2), "one class for each")
     mixed = case.maps(x, classes(3, 0, 1))
-    for same in ([3, 0, 1], np.array([3, 0, 1])):
-        case.expect_equal(case.maps(x, same), mixed, "classes in another container")
+    for listed in ([3, 0, 1], np.array([3, 0, 1])):
+        case.expect_equal(case.maps(x, listed), mixed, "classes in another container")
     for i, t in enumerate((3, 0, 1)):
         case.expect_equal(mixed[i], case.maps(x, t)[i], f"class {t} of image {i}")
     predicted = case.scores(x)(x).argmax(dim=1)

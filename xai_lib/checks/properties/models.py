@@ -77,8 +77,8 @@ def _keeping(case: Case) -> None:
 @prop("a model in training mode is refused, behind a function too")
 def _training_mode(case: Case) -> None:
     x = case.inputs()
-    norm = {"affine": False, "dtype": x.dtype, "device": x.device}
-    for layer in (nn.BatchNorm1d(4, **norm), nn.Dropout()):
+    norm = nn.BatchNorm1d(4, affine=False, dtype=x.dtype, device=x.device)
+    for layer in (norm, nn.Dropout()):
         model = nn.Sequential(network(case.scores(x), x), layer).train()
         before = [b.clone() for b in model.buffers()]
         _refused(case, "forward_func", model, x)

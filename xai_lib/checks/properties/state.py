@@ -36,7 +36,9 @@ def _stateless(case: Case) -> None:
     case.explain(explainer, others, classes(3, 0, 2))
     case.expect_equal(case.explain(explainer, x, 1), first, "after other images")
     with torch.no_grad():
-        model[-1].weight.mul_(-1)
+        last = model[-1].weight
+        assert isinstance(last, torch.Tensor)
+        last.mul_(-1)
     again = case.explain(explainer, x, 1)
     case.expect_equal(again, case.maps(x, 1, model), "after the model has changed")
 
