@@ -130,14 +130,16 @@ def test_without_openvino_networks_run_on_torch_and_that_is_said_once(
     monkeypatch.setitem(sys.modules, "openvino", None)
     blackbox_module._say_once.cache_clear()
     asked = [BlackBox(small_net(), batch_size=4) for _ in range(3)]
-    with pytest.warns(RuntimeWarning, match="pip install openvino") as said:
+    with pytest.warns(
+        RuntimeWarning, match=r"pip install 'xai-lib\[openvino\]'"
+    ) as said:
         answers = [blackbox(IMAGES[:4]) for blackbox in asked]
     assert len(said) == 1
     for blackbox, answer in zip(asked, answers, strict=True):
         assert blackbox.backend == "torch"
         expected = blackbox.forward_func(IMAGES[:4]).detach()
         torch.testing.assert_close(answer, expected)
-    with pytest.raises(NotConvertible, match="OpenVINO is not installed"):
+    with pytest.raises(NotConvertible, match="OpenVINO is missing"):
         BlackBox(small_net(), backend="openvino")(IMAGES)
 
 

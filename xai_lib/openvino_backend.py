@@ -93,7 +93,7 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
     if inputs.dtype != torch.float32:
         raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
     if find_spec("openvino") is None:
-        raise Missing("OpenVINO is not installed; pip install openvino brings it")
+        raise Missing("OpenVINO is missing: pip install 'xai-lib[openvino]'")
     with _converting:
         kept = _cache.setdefault(module, {})
         shape = tuple(inputs.shape[1:])

@@ -66,7 +66,7 @@ def test_full_from_files_in_place(  # type: ignore[no-untyped-def]
         resources = []
         for file in sorted(raw.iterdir()):
             packed = raw / f"{file.name}.gz"
-            packed.write_bytes(gzip.compress(file.read_bytes()))
+            packed.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
             file.unlink()
             resources.append((packed.name, None))
         monkeypatch.setattr(dataset, "resources", resources)
@@ -108,7 +108,7 @@ def test_names_in_use(raw: Path, names: str, compressed: bool) -> None:
         content = idx(values)
         name = names.format(part, values.ndim)
         if compressed:
-            content, name = gzip.compress(content, 1), f"{name}.gz"
+            content, name = gzip.compress(content, 1, mtime=0), f"{name}.gz"
         (raw / name).write_bytes(content)
     found = digits.mnist(full=True, root=raw.parents[1])
     assert np.array_equal((found.images * 255).round().byte()[:, 0].numpy(), IMAGES)
@@ -154,8 +154,16 @@ def test_names_in_use(raw: Path, names: str, compressed: bool) -> None:
             idx(LABELS[:0]),
             "images-idx3-ubyte tells .* and holds 0 bytes",
         ),
-        (gzip.compress(idx(IMAGES))[:99], idx(LABELS), "cannot unpack .*images-idx3"),
-        (gzip.compress(idx(IMAGES))[:-3], idx(LABELS), "cannot unpack .*images-idx3"),
+        (
+            gzip.compress(idx(IMAGES), mtime=0)[:99],
+            idx(LABELS),
+            "cannot unpack .*images-idx3",
+        ),
+        (
+            gzip.compress(idx(IMAGES), mtime=0)[:-3],
+            idx(LABELS),
+            "cannot unpack .*images-idx3",
+        ),
         (b"\x1f\x8b" + bytes(50), idx(LABELS), "cannot unpack .*images-idx3"),
     ],
 )

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import to_tensor
 
+from xai_lib.extras import extra
 from xai_lib.zoo.image_files import in_srgb, stored
+
+with extra("book"):
+    from torchvision.transforms.functional import to_tensor
 
 DIFFICULT_AREA = 0.25
 
