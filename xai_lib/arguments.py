@@ -19,6 +19,10 @@ Target = int | Tensor | np.ndarray | list[int] | tuple[int, ...] | None
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+class NonFiniteOutput(ValueError):
+    """The model answered NaN or infinity; the message says for which query."""
+
+
 def check_inputs(
     inputs: Any, name: str = "inputs", dims: tuple[int, ...] = (4,)
 ) -> None:
@@ -151,13 +155,20 @@ def pick(scores: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: a target that `forward_func` has no score for.
+        NonFiniteOutput: the target's score is infinite, as the logarithm of 0 is.
     """
     if int(target.max()) >= scores.shape[1]:
         raise ValueError(
             f"target {int(target.max())} is out of range: forward_func returns "
             f"{scores.shape[1]} scores (classes 0 to {scores.shape[1] - 1})"
         )
-    return scores.gather(1, target.to(scores.device)[:, None])[:, 0]
+    picked = scores.gather(1, target.to(scores.device)[:, None])[:, 0]
+    if not bool(picked.isfinite().all()):
+        raise NonFiniteOutput(
+            "forward_func answered NaN or infinity for a target; explain probabilities "
+            "or logits instead of logarithms"
+        )
+    return picked
 
 
 def check_classes(scores: Tensor) -> None:

@@ -23,7 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib import openvino_backend
-from xai_lib.arguments import check_choice, check_count, check_inputs
+from xai_lib.arguments import (
+    NonFiniteOutput,
+    check_choice,
+    check_count,
+    check_inputs,
+)
 from xai_lib.conduct import (
     Watch,
     layer_in_training_mode,
@@ -66,10 +71,6 @@ def keeping(partial: Callable[[], Tensor | None]) -> Iterator[None]:
         if error.partial is None:
             error.partial = partial()
         raise
-
-
-class NonFiniteOutput(ValueError):
-    """The model answered NaN or infinity; the message says for which query."""
 
 
 class BlackBox:

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from xai_lib.arguments import check_baselines, check_number, expand_baselines
+from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
 from xai_lib.attribution import generator
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
     BatchwiseAttribution,
     checked_scores,
-    finite_target,
     gradient,
     no_raw_errors,
     target_scores,
@@ -195,14 +194,11 @@ class DeepLift(LayerwiseAttribution):
             from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
         SUPPORTED_NON_LINEAR[rewrite.ReLU6] = nonlinear
         SUPPORTED_NON_LINEAR[rewrite.MaxOverWindows] = rescale_maximum
-        if torch.finfo(inputs.dtype).bits < 32:
-            raise ValueError(
-                f"DeepLift divides by small differences, which {inputs.dtype} cannot "
-                "hold; use forward_func.float() and inputs.float()"
-            )
         baselines = expand_baselines(self.baselines, inputs)
+        # Captum's 1e-10 is zero in float16, where equal activations then give 0 / 0.
+        eps = max(1e-10, torch.finfo(inputs.dtype).tiny)
         with no_raw_errors():
-            maps = captum.attr.DeepLift(prepared).attribute(
+            maps = captum.attr.DeepLift(prepared, eps=eps).attribute(
                 inputs, baselines, additional_forward_args=target
             )
         with torch.no_grad():
@@ -311,7 +307,7 @@ class TargetScore(nn.Module):
 
     def forward(self, inputs: Tensor, target: Tensor) -> Tensor:
         self.scores = checked_scores(self.model, inputs)
-        return finite_target(self.scores, target)
+        return pick(self.scores, target)
 
 
 def is_additive(layer: Any) -> bool:

@@ -214,6 +214,9 @@ class LinearPertMap(PertMap):
                 np.concatenate([t.flatten(0, 1).double().cpu().numpy() for t in ts])
                 for ts in zip(*rows, strict=True)
             )
+            # A class at −∞ never wins: a row that always holds.
+            never = sides == np.inf
+            sides[never], falls[never], rises[never] = 0, 0, 0
             if not np.isfinite([sides.sum(), falls.sum(), rises.sum()]).all():
                 raise NonFiniteOutput(
                     "forward_func has NaN or infinite scores or gradients at "
@@ -276,7 +279,7 @@ def largest_box(
         w `[P]`, ξ >= 0, and how many rows HiGHS was given.
 
     Raises:
-        RuntimeError: HiGHS gives up.
+        ValueError: HiGHS gives up.
     """
     # HiGHS knows absolute tolerances only, and drops entries below 1e-9: so the
     # unknowns are w / bound and ξ / unit, and each row's largest entry is 1.
@@ -302,7 +305,10 @@ def largest_box(
             method="highs",
         )
         if answer.status != 0:
-            raise RuntimeError(f"HiGHS found no optimum: {answer.message}")
+            raise ValueError(
+                f"HiGHS found no optimum ({answer.message}); forward_func's scores or "
+                "gradients may be too large or too small for it: scale them"
+            )
         w, slack = answer.x[:-1].clip(0, 1), max(0.0, answer.x[-1])
 
 
