@@ -235,7 +235,7 @@ def normals(count: int, d: int, rows: int, rng: torch.Generator) -> Iterator[Ten
     """
     left, rest = count * d, torch.empty(0, **DRAWN)
     for n in chunks(count, rows):
-        missing = n * d - len(rest)
+        missing = max(0, n * d - len(rest))
         fresh = missing + -missing % 16
         if left - fresh < 16:
             fresh = left
