@@ -193,6 +193,9 @@ OWN = {
     "stochastic": 1.0,
     "linear": 1.0,
     "violation rates": 2.0,  # the box
+    # What these are given is made in the call: a map, and a mask of bytes.
+    "pointing": 1 / 3 + 1 / 12,
+    "grids": 1 / 3,
 }
 
 

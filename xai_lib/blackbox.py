@@ -239,7 +239,7 @@ class BlackBox:
         per_block = max(1, BLOCK // size)
         columns = min(m, per_block)
         rows = max(1, per_block // columns)
-        kept = torch.empty(0)
+        kept = torch.empty(0, dtype=torch.float32, device="cpu")
         for start in range(0, n, rows):
             i = slice(start, min(start + rows, n))
             for left in range(0, m, columns):

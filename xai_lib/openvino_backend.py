@@ -412,7 +412,7 @@ def _memory(tensors: list[Tensor | None]) -> list[np.ndarray]:
     """The bytes behind some tensors, each once, not copied."""
     storages = [t.untyped_storage() for t in tensors if t is not None]
     once = {storage.data_ptr(): storage for storage in storages}
-    empty = torch.empty(0, dtype=torch.uint8)
+    empty = torch.empty(0, dtype=torch.uint8, device="cpu")
     return [empty.clone().set_(storage).numpy() for storage in once.values()]
 
 

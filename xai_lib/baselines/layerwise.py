@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
-from xai_lib.attribution import generator
+from xai_lib.attribution import DRAWN, generator
 from xai_lib.baselines import rewrite
 from xai_lib.baselines.whitebox import (
     BatchwiseAttribution,
@@ -321,7 +321,7 @@ def is_additive(layer: Any) -> bool:
     weight, bias = layer.weight.detach(), layer.bias
     channels = weight.shape[1] * getattr(layer, "groups", 1)
     sides = [2 * size for size in weight.shape[2:]]
-    inputs = torch.rand(1, channels, *sides, generator=generator(0)).to(weight)
+    inputs = torch.rand(1, channels, *sides, generator=generator(0), **DRAWN).to(weight)
     unbiased = {} if bias is None else {"bias": torch.zeros_like(bias)}
     whole, plus, minus = (
         functional_call(layer, {"weight": part, **unbiased}, inputs)

@@ -67,13 +67,9 @@ def load(
                 "path, or pass sha256=…; photos.labelled() works offline"
             )
         archive = fetch(URL, sha256, cache_path(), show_progress=show_progress)
-        unpack(archive, folder.parent)
+        unpack(archive, folder)
     elif folder.is_file():
-        # Beside the archive, and only once.
-        unpacked = folder.with_suffix("")
-        if not unpacked.is_dir():
-            unpack(folder, unpacked)
-        folder = unpacked
+        folder = unpack(folder)  # beside the archive, and only once
     if not folder.is_dir():
         raise FileNotFoundError(f"COCO-animals: {folder} does not exist")
     files = _files(folder, per_kind)

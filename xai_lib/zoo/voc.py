@@ -138,9 +138,7 @@ def load(path: str | Path | None = None) -> VOC07:
     """
     folder = cache_path() / "voc2007_test" if path is None else Path(path)
     if folder.is_file():
-        archive, folder = folder, folder.with_suffix("")
-        if not folder.is_dir():
-            unpack(archive, folder)
+        folder = unpack(folder)  # beside the archive, and only once
     there = (folder / "VOCdevkit" / "VOC2007").is_dir()
     if path is not None and not there:
         raise FileNotFoundError(f"{folder} does not hold VOCdevkit/VOC2007")
