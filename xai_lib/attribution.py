@@ -36,7 +36,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 DRAWN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-"""How random numbers are drawn: torch.rand(n, generator=generator(seed), **DRAWN).
+"""How random numbers are drawn: ``torch.rand(n, generator=generator(0), **DRAWN)``.
 With torch's defaults, which a user may change, a seed would mean other numbers."""
 
 

@@ -336,7 +336,7 @@ def test_scores_without_an_axis_of_classes(cnn: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"areas": ()}, ValueError, r"areas must be shares .* got \(\)"),
+        ({"areas": ()}, ValueError, "areas must hold at least one number"),
         ({"areas": (0.1, 1.0)}, ValueError, r"above 0 and below 1, got \(0\.1, 1\.0\)"),
         ({"areas": (0.0,)}, ValueError, "above 0 and below 1"),
         ({"areas": (5,)}, ValueError, r"areas must be .* in \[0, 1\], got 5"),

@@ -22,6 +22,7 @@ import torch
 from xai_lib.arguments import check_choice, check_count, check_flag
 from xai_lib.checks.properties import CHECKS
 from xai_lib.checks.properties.case import Case, Facts, NotApplicable, Violation
+from xai_lib.checks.properties.state import restored_random_state
 
 NEEDS = ("queries", "gradients", "layers")
 
@@ -139,7 +140,8 @@ def check_explainer(
     for name, check in CHECKS.items():
         case.call = ""
         try:
-            check(case)
+            with restored_random_state(facts.device):  # models in training draw, too
+                check(case)
         except NotApplicable as reason:
             report.not_applicable[name] = str(reason)
         except Exception as error:

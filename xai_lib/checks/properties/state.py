@@ -56,7 +56,7 @@ def _copies(case: Case) -> None:
 @prop("global random state is neither changed nor used")
 def _random_state(case: Case) -> None:
     x = case.inputs()
-    with _restored_random_state(case.facts.device):
+    with restored_random_state(case.facts.device):
         maps = []
         for seed in (1, 2):
             random.seed(seed)
@@ -185,7 +185,7 @@ def _random_states(device: torch.device) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _restored_random_state(device: torch.device) -> Iterator[None]:
+def restored_random_state(device: torch.device) -> Iterator[None]:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = [device] if device.type == "cuda" else []
     try:
