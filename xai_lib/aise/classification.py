@@ -164,14 +164,23 @@ class AISE(BlackBoxAttribution):
         def evaluate(owners: np.ndarray, points: np.ndarray) -> Tensor:
             return ask(image[owners], points, width[owners])
 
-        search(samplers, self.n_samples, evaluate, show_progress, "AISE")
-        size_y, size_x = inputs.shape[2:]
-        maps = [
-            density.saliency(
-                s.points, s.scores, float(sigma), size_y, size_x, self.normalise
-            )
-            for s, sigma in zip(samplers, width, strict=True)
-        ]
+        def maps() -> Tensor:
+            size = inputs.shape[2:]
+            found = [
+                density.saliency(
+                    s.points, s.scores, float(sigma), *size, self.normalise
+                )
+                for s, sigma in zip(samplers, width, strict=True)
+            ]
+            return torch.stack(found).unflatten(0, (n, w))
+
+        def so_far() -> Tensor | None:
+            if not all(len(s.scores) for s in samplers):
+                return None
+            return maps().sum(dim=1, keepdim=True)
+
+        with blackbox.keeping(so_far):
+            search(samplers, self.n_samples, evaluate, show_progress, "AISE")
         centres = torch.from_numpy(np.stack([s.points for s in samplers]))
         scores = torch.from_numpy(np.stack([s.scores for s in samplers]))
         return Samples(
@@ -179,7 +188,7 @@ class AISE(BlackBoxAttribution):
             widths,
             centres.unflatten(0, (n, w)),
             scores.unflatten(0, (n, w)),
-            torch.stack(maps).unflatten(0, (n, w)),
+            maps(),
         )
 
     def _samplers(self) -> list[Sampler]:

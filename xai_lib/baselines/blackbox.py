@@ -16,6 +16,7 @@ from xai_lib.arguments import (
     expand_baselines,
 )
 from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
+from xai_lib.blackbox import keeping
 from xai_lib.blocks import of_target
 from xai_lib.extras import extra
 
@@ -81,19 +82,21 @@ class Occlusion(BlackBoxAttribution):
         total = whole.new_zeros(n, 1, height, width)
         seen = whole.new_zeros(height, width)
         parts = range(0, len(squares), QUERIES_PER_CALL)
-        for start in progress(parts, show_progress, len(parts), "Occlusion"):
-            some = squares[start : start + QUERIES_PER_CALL]
+        # Squares that a budget left out have no evidence: 0 / 1 = 0.
+        with keeping(lambda: total / seen.clamp_min(1)):
+            for start in progress(parts, show_progress, len(parts), "Occlusion"):
+                some = squares[start : start + QUERIES_PER_CALL]
 
-            def hidden(i: slice, j: slice, some: list = some) -> Tensor:
-                images = inputs[i, None].repeat(1, len(some[j]), 1, 1, 1)
-                for k, square in enumerate(some[j]):
-                    images[:, k][square] = shown[i][square]
-                return images
+                def hidden(i: slice, j: slice, some: list = some) -> Tensor:
+                    images = inputs[i, None].repeat(1, len(some[j]), 1, 1, 1)
+                    for k, square in enumerate(some[j]):
+                        images[:, k][square] = shown[i][square]
+                    return images
 
-            drops = whole - self.blackbox.versions(n, len(some), hidden, keep)
-            for drop, square in zip(drops.unbind(1), some, strict=True):
-                total[square] += drop[:, :, None, None]
-                seen[square] += 1
+                drops = whole - self.blackbox.versions(n, len(some), hidden, keep)
+                for drop, square in zip(drops.unbind(1), some, strict=True):
+                    total[square] += drop[:, :, None, None]
+                    seen[square] += 1
         return total.div_(seen).to(inputs)
 
 

@@ -37,6 +37,7 @@ from xai_lib.attribution import (
     generator,
     progress,
 )
+from xai_lib.blackbox import keeping
 from xai_lib.blocks import at_once, groups, joined, of_target
 from xai_lib.image_range import check_range
 
@@ -106,22 +107,28 @@ class RISE(BlackBoxAttribution):
         counts = chunks(self.n_samples, CHUNK)
         blocks = sum(math.ceil(count / rows) for count in counts)
         masks_of = self.masks(height, width)
-        for masks in progress(masks_of, show_progress, blocks, "RISE"):
-            masks = masks.to(total)
-            shown = masks.to(inputs)
 
-            def masked(i: slice, j: slice, shown: Tensor = shown) -> Tensor:
-                return inputs[i, None] * shown[None, j, None]
+        def average() -> Tensor:
+            # A pixel that no mask showed has no evidence: 0 / tiny = 0.
+            return total.div_(coverage.clamp_min(torch.finfo(coverage.dtype).tiny))
 
-            scores = self.blackbox.versions(n, len(masks), masked, keep).to(masks)
-            if not len(total):
-                total = coverage.new_zeros(n, scores.shape[2], height, width)
-            weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
-            for part, w in zip(total.flatten(0, 1).split(rows), weights, strict=True):
-                part += (w @ masks.flatten(1)).view_as(part)
-            coverage += masks.sum(dim=0)
-        # A pixel that no mask showed has no evidence: 0 / tiny = 0.
-        return total.div_(coverage.clamp_min(torch.finfo(coverage.dtype).tiny))
+        with keeping(average):
+            for masks in progress(masks_of, show_progress, blocks, "RISE"):
+                masks = masks.to(total)
+                shown = masks.to(inputs)
+
+                def masked(i: slice, j: slice, shown: Tensor = shown) -> Tensor:
+                    return inputs[i, None] * shown[None, j, None]
+
+                scores = self.blackbox.versions(n, len(masks), masked, keep).to(masks)
+                if not len(total):
+                    total = coverage.new_zeros(n, scores.shape[2], height, width)
+                weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
+                sums = total.flatten(0, 1).split(rows)
+                for part, w in zip(sums, weights, strict=True):
+                    part += (w @ masks.flatten(1)).view_as(part)
+                coverage += masks.sum(dim=0)
+        return average()
 
     def masks(self, height: int, width: int) -> Iterator[Tensor]:
         """Yield the masks in chunks `[m, height, width]`, values in [0, 1].

@@ -31,6 +31,7 @@ from xai_lib.arguments import (
     resolve_target,
 )
 from xai_lib.attribution import BlackBoxAttribution, accumulator, as_maps, progress
+from xai_lib.blackbox import keeping
 from xai_lib.blocks import groups, joined, of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
@@ -106,7 +107,9 @@ class EstimatedGradient(BlackBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         mean = self._mean(inputs, self._loss(target), False, show_progress)
-        return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
+        found = self._so_far(mean, inputs)
+        assert found is not None
+        return found
 
     def _loss(self, target: Tensor) -> Loss:
         """The loss, from scores `[n, m, K]` to `[n, m, 1]`."""
@@ -130,16 +133,22 @@ class EstimatedGradient(BlackBoxAttribution):
         plain = inputs.new_empty(0, dtype=accumulator(inputs))
         chunks = search.groups(plain)
         bar = progress(chunks, show_progress, len(search), type(self).__name__)
-        for group in bar:
-            answers = []
-            for noise in group:
-                make = self._queries(inputs, noise.to(inputs), mean, memory)
-                scores = self.blackbox.versions(len(inputs), len(noise), make, loss)
-                mean.see(scores)
-                answers.append(scores)
-            for scores, noise in zip(answers, group, strict=True):
-                mean.accumulate(scores, noise)
+        with keeping(lambda: self._so_far(mean, inputs)):
+            for group in bar:
+                answers = []
+                for noise in group:
+                    make = self._queries(inputs, noise.to(inputs), mean, memory)
+                    scores = self.blackbox.versions(len(inputs), len(noise), make, loss)
+                    mean.see(scores)
+                    answers.append(scores)
+                for scores, noise in zip(answers, group, strict=True):
+                    mean.accumulate(scores, noise)
         return mean
+
+    def _so_far(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor | None:
+        if not mean.done:
+            return None
+        return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
     def _queries(
         self, inputs: Tensor, noise: Tensor, mean: ScoreFunctionMean, memory: Memory
