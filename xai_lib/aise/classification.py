@@ -164,11 +164,12 @@ class AISE(BlackBoxAttribution):
         def evaluate(owners: np.ndarray, points: np.ndarray) -> Tensor:
             return ask(image[owners], points, width[owners])
 
+        size_y, size_x = inputs.shape[2:]
+
         def maps() -> Tensor:
-            size = inputs.shape[2:]
             found = [
                 density.saliency(
-                    s.points, s.scores, float(sigma), *size, self.normalise
+                    s.points, s.scores, float(sigma), size_y, size_x, self.normalise
                 )
                 for s, sigma in zip(samplers, width, strict=True)
             ]
