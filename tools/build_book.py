@@ -344,6 +344,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         parser.error("notebooks/ holds no chapter")
 
     out = root / "_build"
+    try:
+        (out / "notebooks").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{error}; copy the book to a folder that can be written to")
     if options.figures_only:
         for path in paths:
             notebook = nbformat.read(path, as_version=4)

@@ -125,13 +125,17 @@ def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
     target = Path(folder) / f"{requirement.replace('==', '-')}-py3-none-any.whl"
     if target.is_file() and _sha256(target) == sha256:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     # An environment made by uv has no pip, but then there is uv.
     here = [sys.executable, "-m", "pip"]
     pip = here if find_spec("pip") else ["uv", "tool", "run", "pip"]
     options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
     options += ["--only-binary=:all:"]  # a source archive would run code
-    with tempfile.TemporaryDirectory(dir=target.parent) as part:
+    with (
+        writable(target.parent),
+        tempfile.TemporaryDirectory(dir=target.parent) as part,
+    ):
         command = [*pip, "download", *options, "--dest", part, requirement]
         try:
             subprocess.run(
