@@ -449,13 +449,13 @@ def keeps_its_images_on_its_class(self, inputs, target):
     return self.right(Mutated.lent, target)
 
 
-@fails("explainers of one model", "a plain call of the model was answered wrong")
+@fails("explainers of one model", "a plain call was answered wrong|in 4 threads")
 def changes_the_model_for_a_while(self, inputs, target):
     maps = self.right(inputs, target)
     weights = self.f[-1].weight.data
     kept = weights.clone()
     weights.zero_()
-    time.sleep(0.003)
+    time.sleep(0.05)
     weights.copy_(kept)
     return maps
 
