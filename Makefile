@@ -19,7 +19,7 @@ book: $(READY)  ## execute all notebooks; results and figures in _build/
 	$(PY) tools/build_book.py
 
 test: lint  ## lint, unit tests, and all notebooks against their committed outputs
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 	$(PY) -m pytest --nbval --nbval-current-env notebooks
 
 lint: $(READY)  ## ruff, types, and whether generated files are in sync

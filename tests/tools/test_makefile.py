@@ -53,6 +53,7 @@ def run(copy: Path, *command: str, failing: str = "none") -> tuple[int, list[str
 
 
 SETUP = ["-m venv .venv", "-m pip install -q -c constraints/book.txt -e .[dev]"]
+TESTS = "-m pytest -n 2"
 NBVAL = "-m pytest --nbval --nbval-current-env notebooks"
 
 
@@ -81,12 +82,12 @@ def test_ci_runs_every_check(copy: Path) -> None:
         "tools/sync_environment.py --check",
         "tools/sync_notebooks.py --check",
         "tools/lock.py --check",
-        "-m pytest",
+        TESTS,
         NBVAL,
     ]
 
 
-@pytest.mark.parametrize("failing", ["-m ruff check", "-m pytest", NBVAL])
+@pytest.mark.parametrize("failing", ["-m ruff check", TESTS, NBVAL])
 def test_ci_fails_when_a_check_fails(copy: Path, failing: str) -> None:
     assert run(copy, "./.ci/run", failing=failing)[0] != 0
 
