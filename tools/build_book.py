@@ -263,7 +263,6 @@ def build(paths: list[Path], out: Path, write: bool, runs: list[Run]) -> None:
         for _, cell in numbered(notebook)
     )
     comparing = os.environ["XAI_PROFILE"] == "quick"
-    (out / "notebooks").mkdir(parents=True, exist_ok=True)
     with tqdm(total=cells, unit="cell", file=sys.stderr) as bar:
         for place, (path, committed) in enumerate(notebooks.items(), start=1):
             bar.set_description(f"{path.stem} ({place}/{len(paths)})")
