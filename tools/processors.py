@@ -34,6 +34,7 @@ PROCESSORS: dict[str, dict[str, str]] = {
         "OPENBLAS_CORETYPE": "Prescott",
         "NPY_DISABLE_CPU_FEATURES": numpy_features(),
         "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
     },
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -42,6 +43,7 @@ PROCESSORS: dict[str, dict[str, str]] = {
         "OPENBLAS_CORETYPE": "Haswell",
         "NPY_DISABLE_CPU_FEATURES": numpy_features("X86_V3", "AVX2", "FMA3"),
         "OMP_NUM_THREADS": "4",
+        "MKL_NUM_THREADS": "4",  # torch asks MKL, which prefers its own variable
         "MKL_DYNAMIC": "FALSE",  # else no more threads than cores
     },
 }
