@@ -22,8 +22,8 @@ from timing import compare, ratio, report
 from torch import Tensor
 
 from xai_lib.aise import AISE, gaussian_masks
-from xai_lib.blackbox import BlackBox
-from xai_lib.openvino_backend import compiled
+from xai_lib.core.blackbox import BlackBox
+from xai_lib.core.openvino_backend import compiled
 from xai_lib.zoo import models, photos
 
 

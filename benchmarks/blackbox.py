@@ -10,8 +10,8 @@ import torch
 from timing import ratio, report, seconds
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
-from xai_lib.openvino_backend import compiled
+from xai_lib.core.blackbox import BlackBox
+from xai_lib.core.openvino_backend import compiled
 from xai_lib.zoo import models
 
 BLOCKS, BLOCK, REPEATS = 5, 200, 3  # and a first repeat that warms up

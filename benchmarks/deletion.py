@@ -10,9 +10,9 @@ import torch
 from timing import compare, ratio, report
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
+from xai_lib.core.openvino_backend import compiled
 from xai_lib.metrics import deletion
-from xai_lib.openvino_backend import compiled
 from xai_lib.zoo import models, photos
 
 STEPS = 224

@@ -17,9 +17,9 @@ import torch
 from timing import compare, ratio, report
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
+from xai_lib.core.openvino_backend import compiled
 from xai_lib.geex import GEEX, search_noise
-from xai_lib.openvino_backend import compiled
 from xai_lib.zoo import digits, models
 
 N_SAMPLES, SIGMA, BATCH = 5000, 0.5, 64

@@ -36,7 +36,7 @@ from xai_lib.baselines import (
     Occlusion,
     SmoothGrad,
 )
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import (
     Box,

@@ -22,7 +22,7 @@ from scipy.optimize import linprog
 from timing import ratio
 from torch import Tensor
 
-from xai_lib.baselines.whitebox import batch_rows
+from xai_lib.core.gradients import batch_rows
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.pertmap.linear import largest_box
 from xai_lib.zoo import digits, models, photos

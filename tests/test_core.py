@@ -50,7 +50,7 @@ from torch import nn
 from xai_lib import aise, baselines, geex, metrics, pertmap, zoo
 from xai_lib.aise import AISE
 from xai_lib.baselines import RISE
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.checks import check_explainer
 from xai_lib.zoo import photos
 
@@ -212,7 +212,7 @@ def test_names_are_listed_before_they_are_loaded() -> None:
     listed, loaded = (line.split() for line in run(sys.executable, code).splitlines())
     names = {"AISE", "GEEX", "PertMap", "RISE", "BlackBox"}
     assert names == set(xai_lib.__all__) <= set(listed)
-    assert "xai_lib.blackbox" not in loaded
+    assert "xai_lib.core.blackbox" not in loaded
 
 
 def test_names_are_the_classes_themselves() -> None:

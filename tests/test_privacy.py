@@ -46,7 +46,7 @@ ASK = '''
 def ask():
     """A model answers through its converted copy, in whatever process this is."""
     import torch
-    from xai_lib.blackbox import BlackBox
+    from xai_lib.core.blackbox import BlackBox
     from xai_lib.zoo import models
 
     blackbox = BlackBox(models.load("cnn_mnist"), backend="openvino")

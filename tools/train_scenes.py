@@ -26,7 +26,7 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 from tqdm import tqdm
 
 from train_digits import DATA, SEED, read_idx
-from xai_lib.aise.detection import Detection
+from xai_lib.core.detection import Detection
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.detectors import SceneDetector
 from xai_lib.zoo.digits import Digits

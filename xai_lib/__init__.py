@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xai_lib.aise import AISE
     from xai_lib.baselines import RISE
-    from xai_lib.blackbox import BlackBox
+    from xai_lib.core.blackbox import BlackBox
     from xai_lib.geex import GEEX
     from xai_lib.pertmap import StochasticPertMap as PertMap
 
@@ -36,7 +36,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 _HOMES = {
     "AISE": "xai_lib.aise:AISE",
-    "BlackBox": "xai_lib.blackbox:BlackBox",
+    "BlackBox": "xai_lib.core.blackbox:BlackBox",
     "GEEX": "xai_lib.geex:GEEX",
     "PertMap": "xai_lib.pertmap:StochasticPertMap",
     "RISE": "xai_lib.baselines:RISE",

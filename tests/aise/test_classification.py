@@ -14,10 +14,10 @@ from captum.metrics import sensitivity_max
 from scipy.optimize import direct
 from torch import Tensor
 
-from xai_lib import blackbox as blackbox_module
 from xai_lib.aise.classification import AISE, PRESETS
 from xai_lib.aise.samplers import DirectSampler, RandomSampler, Sampler
-from xai_lib.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
+from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
 
 Model = Callable[[Tensor], Tensor]
 SAMPLERS = ("direct", "lipo", "random", "lattice")

@@ -12,13 +12,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.aise.classification import AISE
-from xai_lib.aise.detection import (
-    AISEDetection,
-    Detection,
-    detection_score,
-    place,
-)
+from xai_lib.aise.detection import AISEDetection, place
 from xai_lib.baselines import DRISE
+from xai_lib.core.detection import Detection, detection_score
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

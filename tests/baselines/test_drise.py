@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xai_lib.aise.detection import Detection
 from xai_lib.baselines import DRISE, RISE
-from xai_lib.blackbox import BudgetExceeded
+from xai_lib.core.blackbox import BudgetExceeded
+from xai_lib.core.detection import Detection
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

@@ -13,7 +13,6 @@ import torch
 import torchvision.transforms.functional
 from torch import Tensor, nn
 
-from xai_lib.attribution import generator
 from xai_lib.baselines import ExtremalPerturbation, whitebox
 from xai_lib.baselines.extremal import (
     AREA_GROWTH,
@@ -24,7 +23,8 @@ from xai_lib.baselines.extremal import (
     smooth_masks,
     upsampled,
 )
-from xai_lib.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox, NonFiniteOutput
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from xai_lib.attribution import generator
-from xai_lib.baselines import whitebox
 from xai_lib.baselines.gradcam import GradCAM
-from xai_lib.blackbox import BlackBox
+from xai_lib.core import gradients as whitebox
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.zoo import models, photos
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

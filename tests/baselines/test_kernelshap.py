@@ -13,12 +13,12 @@ import torch
 from captum._utils.models.linear_model import SkLearnLinearRegression
 from torch import Tensor
 
-from xai_lib import blackbox as blackbox_module
-from xai_lib.attribution import generator
 from xai_lib.baselines import KernelSHAP
 from xai_lib.baselines.blackbox import superpixels
 from xai_lib.baselines.kernelshap import CHUNK, coalitions
-from xai_lib.blackbox import BlackBox, BudgetExceeded
+from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

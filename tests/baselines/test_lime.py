@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xai_lib.baselines import LIME
 from xai_lib.baselines.blackbox import superpixels
-from xai_lib.blackbox import BlackBox, BudgetExceeded
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 from xai_lib.zoo import digits, photos
 
 

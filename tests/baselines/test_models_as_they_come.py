@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
 from torch.utils.checkpoint import checkpoint
 
-from xai_lib.attribution import generator
 from xai_lib.baselines import (
     LRP,
     DeepLift,
@@ -29,6 +28,7 @@ from xai_lib.baselines import (
     IntegratedGradients,
     SmoothGrad,
 )
+from xai_lib.core.attribution import generator
 from xai_lib.pertmap import Box, LinearPertMap, StochasticPertMap, worst_point
 
 AUTOGRAD: dict[str, Callable[[Any], Any]] = {

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from xai_lib.baselines import blackbox as module
 from xai_lib.baselines.blackbox import Occlusion
-from xai_lib.blackbox import BlackBox, BudgetExceeded
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 
 def images(n: int, *shape: int) -> Tensor:

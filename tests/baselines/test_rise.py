@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib import blackbox as blackbox_module
 from xai_lib.baselines.rise import CHUNK, RISE, upsampling
-from xai_lib.blackbox import BlackBox, BudgetExceeded
+from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

@@ -12,21 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.attribution import generator
-from xai_lib.baselines import whitebox
 from xai_lib.baselines.layerwise import (
     LRP,
     DeepLift,
     GuidedBackprop,
     LayerwiseAttribution,
 )
-from xai_lib.baselines.whitebox import (
-    Gradient,
-    IntegratedGradients,
-    SmoothGrad,
-    WhiteBoxAttribution,
-)
-from xai_lib.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
+from xai_lib.core import gradients as whitebox
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.core.gradients import WhiteBoxAttribution
 
 EXPLAINERS: dict[str, Callable[..., WhiteBoxAttribution]] = {
     "Gradient": Gradient,

@@ -16,8 +16,6 @@ from torch import Tensor
 
 import xai_lib
 from xai_lib.aise import AISE, AISEDetection
-from xai_lib.aise.detection import Detection
-from xai_lib.arguments import Target, check_inputs, resolve_target
 from xai_lib.baselines import (
     DRISE,
     LIME,
@@ -36,6 +34,8 @@ from xai_lib.baselines import (
 from xai_lib.checks import Report, check_explainer
 from xai_lib.checks.properties import CHECKS
 from xai_lib.checks.properties.arguments import WRONG_SEEDS, WRONG_SETTINGS
+from xai_lib.core.arguments import Target, check_inputs, resolve_target
+from xai_lib.core.detection import Detection
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 
@@ -257,7 +257,7 @@ def explainers() -> set[type]:
     """Every class with `attribute` that can be made, but for those that are bases."""
     found = set()
     for module in pkgutil.walk_packages(xai_lib.__path__, "xai_lib."):
-        if module.name == "xai_lib.__main__":
+        if module.name == "xai_book.__main__":
             continue
         for value in vars(importlib.import_module(module.name)).values():
             if inspect.isclass(value) and value.__module__.startswith("xai_lib."):
@@ -284,7 +284,7 @@ def test_no_explainer_is_forgotten() -> None:
 
 
 def test_a_new_explainer_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("xai_lib.baselines.whitebox")
+    module = importlib.import_module("xai_lib.core.gradients")
     new = type("New", (Gradient,), {"__module__": module.__name__})
     monkeypatch.setattr(module, "New", new, raising=False)
     assert explainers() - set(CASES) == {new}

@@ -21,12 +21,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xai_lib.attribution import generator
 from xai_lib.baselines import Gradient
-from xai_lib.blackbox import BlackBox, BudgetExceeded
 from xai_lib.checks import ExplainerFailed, check_explainer
 from xai_lib.checks import explainer as battery
 from xai_lib.checks.explainer import CHECKS
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 PAGE = Path(__file__).parents[2] / "docs" / "battery.md"
 EXAMPLE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]

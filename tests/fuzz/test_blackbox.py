@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xai_lib import blackbox as module
-from xai_lib.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
+from xai_lib.core import blackbox as module
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
 
 shapes = st.one_of(
     st.tuples(st.integers(1, 9)),

@@ -14,9 +14,9 @@ from captum.metrics import infidelity, sensitivity_max
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
-from xai_lib import blackbox as blackbox_module
 from xai_lib.baselines import SmoothGrad
-from xai_lib.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
+from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
 from xai_lib.geex import GEEX, GERS, IGEEX, Estimate, SearchNoise
 from xai_lib.geex import noise as noise_module
 from xai_lib.geex.explainers import divergence_from_uniform

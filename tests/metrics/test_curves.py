@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib import blackbox as blackbox_module
-from xai_lib.blackbox import BlackBox
+from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import deletion, flipping, insertion
 
 SHAPES = [(1, 1, 4, 5), (3, 1, 3, 4), (2, 3, 4, 3), (4, 3, 1, 7), (2, 2, 1, 1)]

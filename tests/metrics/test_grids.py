@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import confident, grid_pointing_game, photo_grids
 
 TARGET = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 97])  # ten classes

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xai_lib.attribution import generator
 from xai_lib.baselines import RISE, Gradient, SmoothGrad
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.attribution import generator
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import max_sensitivity
 
 

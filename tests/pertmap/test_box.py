@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.pertmap import Box, violation_rates, worst_point
 
 

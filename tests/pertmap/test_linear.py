@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from xai_lib.baselines import whitebox
-from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.core import gradients as whitebox
+from xai_lib.core.blackbox import NonFiniteOutput
 from xai_lib.pertmap import LinearPertMap, worst_point
 from xai_lib.pertmap.linear import largest_box, margin_gradients
 

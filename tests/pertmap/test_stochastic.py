@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.baselines import whitebox
-from xai_lib.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.core import gradients as whitebox
+from xai_lib.core.blackbox import BlackBox, NonFiniteOutput
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.pertmap.stochastic import mean_hinge
 

@@ -9,12 +9,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from xai_book.studies import aise as study
+from xai_book.studies.results import NotMeasured, Results, Unit
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import pointing_hits
-from xai_lib.studies import aise as study
-from xai_lib.studies.results import NotMeasured, Results, Unit
 from xai_lib.zoo import models, scenes, torchray, voc
 from xai_lib.zoo.annotated import Annotated
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.studies import aise
-from xai_lib.studies import aise_claims as claims
+from xai_book.studies import aise
+from xai_book.studies import aise_claims as claims
 
 IMAGES = 200
 

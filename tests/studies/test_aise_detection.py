@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from xai_lib.aise.detection import AISEDetection, Detection
+from xai_book.studies import aise_detection as study
+from xai_book.studies.results import Results, Unit
+from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines import DRISE
-from xai_lib.studies import aise_detection as study
-from xai_lib.studies.results import Results, Unit
+from xai_lib.core.detection import Detection
 from xai_lib.zoo import detectors, scenes
 
 SMALL = {

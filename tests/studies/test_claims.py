@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.studies import aise, aise_claims, claims, pertmap
-from xai_lib.studies.geex import FAMILY
-from xai_lib.studies.results import NotMeasured, Results, published
-from xai_lib.studies.rows import Rows
+from xai_book.studies import aise, aise_claims, claims, pertmap
+from xai_book.studies.geex import FAMILY
+from xai_book.studies.results import NotMeasured, Results, published
+from xai_book.studies.rows import Rows
 
 CHAPTERS = Path(__file__).parents[2] / "notebooks"
 N = 40

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from scipy.fft import dctn
 
+from xai_book.studies import geex as study
+from xai_book.studies.results import Results, Unit
 from xai_lib import baselines
 from xai_lib.geex import GEEX, IGEEX
-from xai_lib.studies import geex as study
-from xai_lib.studies.results import Results, Unit
 from xai_lib.zoo import models, photos
 
 CNN, LITE = "cnn_mnist", "efficientnet_lite0"
@@ -216,8 +216,8 @@ def test_large_images_go_image_by_image(tmp_path, quick_references, monkeypatch)
 
 WORKER = """
 import sys
-from xai_lib.studies import geex as study
-from xai_lib.studies.results import Results
+from xai_book.studies import geex as study
+from xai_book.studies.results import Results
 
 one = {"method": "SmoothGrad", "model": "cnn_mnist", "n_samples": 1}
 cases = {n: study.case(**one, seed=n) for n in range(400)}

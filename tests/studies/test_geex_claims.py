@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.studies import geex_claims as claims
-from xai_lib.studies.geex import FAMILY, METHODS
+from xai_book.studies import geex_claims as claims
+from xai_book.studies.geex import FAMILY, METHODS
 
 N = 50
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xai_lib.studies import map_files
+from xai_book.studies import map_files
 
 
 def test_a_map_is_kept_in_steps(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from xai_lib.__main__ import main
-from xai_lib.studies import geex, parallel, pertmap
-from xai_lib.studies.catalogue import Study
-from xai_lib.studies.results import Results, Unit, one_by_one
+from xai_book.__main__ import main
+from xai_book.studies import geex, parallel, pertmap
+from xai_book.studies.catalogue import Study
+from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
 PROCESSORS = parallel.processors()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from xai_book.studies import pertmap as study
+from xai_book.studies.results import Results, Unit
 from xai_lib import baselines
 from xai_lib.pertmap import StochasticPertMap
-from xai_lib.studies import pertmap as study
-from xai_lib.studies.results import Results, Unit
 from xai_lib.zoo import models
 
 FAST = {"Stochastic": {"n_samples": 4, "n_iterations": 20}, "LP": {"patch": 4}}

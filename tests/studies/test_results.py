@@ -12,11 +12,11 @@ import pytest
 import scipy
 import torch
 
-from xai_lib.studies.results import Results, Unit, published, well_measured
+from xai_book.studies.results import Results, Unit, published, well_measured
 
 WORKER = """
 import sys, time
-from xai_lib.studies.results import Results, Unit
+from xai_book.studies.results import Results, Unit
 
 def work(unit):
     time.sleep(0.05)
@@ -206,7 +206,7 @@ def test_a_second_writer_loses_nothing_and_repeats_nothing(tmp_path):
 
 WRITER = """
 import sys
-from xai_lib.studies.results import Results, Unit
+from xai_book.studies.results import Results, Unit
 
 folder, trials, writer = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 for trial in range(trials):

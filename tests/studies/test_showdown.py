@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import kendalltau, rankdata
 
+from xai_book.studies import aise, geex, pertmap, showdown
+from xai_book.studies.results import Results
+from xai_book.studies.showdown import Case, Label
 from xai_lib import baselines
+from xai_lib.core.image_range import stepping_outside
 from xai_lib.geex import search_noise
-from xai_lib.image_range import stepping_outside
 from xai_lib.metrics import max_sensitivity
-from xai_lib.studies import aise, geex, pertmap, showdown
-from xai_lib.studies.results import Results
-from xai_lib.studies.showdown import Case, Label
 from xai_lib.zoo import models, photos, scenes
 
 CNN = "cnn_mnist"

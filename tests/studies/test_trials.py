@@ -9,11 +9,11 @@ from scipy.optimize import linprog
 from scipy.stats import beta
 from torch import nn
 
+from xai_book.studies import claims, trials
+from xai_book.studies.results import NotMeasured, Results
 from xai_lib.aise.samplers import DirectSampler, RandomSampler
 from xai_lib.geex import GEEX, IGEEX
 from xai_lib.geex.estimator import Estimate
-from xai_lib.studies import claims, trials
-from xai_lib.studies.results import NotMeasured, Results
 
 SLOW = {"optimisers_agree"}
 PAST_PHOTOS = 27

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xai_lib.paths import data_path
-from xai_lib.studies import claims, pertmap, showdown
-from xai_lib.studies.rows import Rows
+from xai_book.studies import claims, pertmap, showdown
+from xai_book.studies.rows import Rows
+from xai_lib.core.paths import data_path
 
 REPEATS = int(os.environ.get("XAI_REPEATS", "2"))
 RELATIVE = 1e-9

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 import train_scenes
-from xai_lib.aise.detection import Detection
+from xai_lib.core.detection import Detection
 from xai_lib.zoo import scenes
 from xai_lib.zoo.detectors import SceneDetector
 from xai_lib.zoo.scene_networks import CentreNetwork, scenes_cnn

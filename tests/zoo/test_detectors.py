@@ -14,8 +14,8 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
-from xai_lib.aise.detection import Detection
-from xai_lib.paths import data_path
+from xai_lib.core.detection import Detection
+from xai_lib.core.paths import data_path
 from xai_lib.zoo import detectors, photos, scenes
 from xai_lib.zoo.download import OfflineError
 from xai_lib.zoo.scene_networks import CentreNetwork

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xai_lib import zoo
-from xai_lib.paths import data_path
+from xai_lib.core.paths import data_path
 from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, torchray, voc
 
 PARTS = (models, detectors, photos, digits, scenes, voc, coco)

@@ -11,7 +11,7 @@ import torchvision.models as tv
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from xai_lib.paths import data_path
+from xai_lib.core.paths import data_path
 from xai_lib.zoo import digits, models, photos, scenes
 from xai_lib.zoo.download import OfflineError
 

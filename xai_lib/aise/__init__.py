@@ -2,7 +2,7 @@
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.density import saliency
-from xai_lib.aise.detection import AISEDetection, Detection, detection_score
+from xai_lib.aise.detection import AISEDetection
 from xai_lib.aise.kernels import gaussian_masks
 from xai_lib.aise.samplers import (
     DirectSampler,
@@ -10,6 +10,7 @@ from xai_lib.aise.samplers import (
     LipoSampler,
     RandomSampler,
 )
+from xai_lib.core.detection import Detection, detection_score
 
 __all__ = [
     "AISE",

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib import blackbox
 from xai_lib.aise import density
 from xai_lib.aise.kernels import profiles
 from xai_lib.aise.samplers import SAMPLERS, UNIT_SQUARE, Bounds, Sampler, search
-from xai_lib.arguments import (
+from xai_lib.core import blackbox
+from xai_lib.core.arguments import (
     Target,
     check_choice,
     check_count,
@@ -39,8 +39,8 @@ from xai_lib.arguments import (
     pick,
     resolve_target,
 )
-from xai_lib.attribution import BlackBoxAttribution
-from xai_lib.image_range import check_range
+from xai_lib.core.attribution import BlackBoxAttribution
+from xai_lib.core.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
     "150": {"n_samples": 25, "kernel_widths": (0.1, 0.175, 0.25)},

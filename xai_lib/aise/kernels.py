@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count
+from xai_lib.core.arguments import check_count
 
 
 def gaussian_masks(centres: Any, widths: Any, height: int, width: int) -> Tensor:

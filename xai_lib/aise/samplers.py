@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from xai_lib.arguments import check_count, check_flag, check_number, check_seed
-from xai_lib.attribution import progress
-from xai_lib.extras import extra
+from xai_lib.core.arguments import check_count, check_flag, check_number, check_seed
+from xai_lib.core.attribution import progress
+from xai_lib.core.extras import extra
 
 Bounds = Sequence[Sequence[float]]
 UNIT_SQUARE: Bounds = ((0.0, 0.0), (1.0, 1.0))

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     check_baselines,
     check_count,
     check_seed,
     expand_baselines,
 )
-from xai_lib.attribution import DRAWN, BlackBoxAttribution, generator, progress
-from xai_lib.blackbox import keeping
-from xai_lib.blocks import of_target
-from xai_lib.extras import extra
+from xai_lib.core.attribution import DRAWN, BlackBoxAttribution, generator, progress
+from xai_lib.core.blackbox import keeping
+from xai_lib.core.blocks import of_target
+from xai_lib.core.extras import extra
 
 QUERIES_PER_CALL = 64  # squares whose answers are kept before they enter the map
 

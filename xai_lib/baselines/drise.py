@@ -21,17 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai_lib.aise.detection import (
-    Detection,
-    Detector,
-    ask,
-    detection_score,
-    home,
-)
-from xai_lib.arguments import check_count, check_inputs
 from xai_lib.baselines.rise import RISE
-from xai_lib.blackbox import BlackBox
-from xai_lib.boxes import as_box
+from xai_lib.core.arguments import check_count, check_inputs
+from xai_lib.core.blackbox import BlackBox
+from xai_lib.core.boxes import as_box
+from xai_lib.core.detection import Detection, Detector, ask, detection_score, home
 
 
 class DRISE:

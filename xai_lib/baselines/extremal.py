@@ -49,7 +49,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     Target,
     check_choice,
     check_count,
@@ -58,17 +58,17 @@ from xai_lib.arguments import (
     check_numbers,
     resolve_target,
 )
-from xai_lib.attribution import accumulator, progress
-from xai_lib.baselines.whitebox import (
+from xai_lib.core.attribution import accumulator, progress
+from xai_lib.core.blackbox import NonFiniteOutput
+from xai_lib.core.blocks import at_once
+from xai_lib.core.gradients import (
     WhiteBoxAttribution,
     batch_rows,
     gradients_enabled,
     graph_scores,
     target_gradient,
 )
-from xai_lib.blackbox import NonFiniteOutput
-from xai_lib.blocks import at_once
-from xai_lib.image_range import check_range
+from xai_lib.core.image_range import check_range
 
 CELLS = 32  # along the shorter side: cells of 7 × 7 pixels at 224 × 224
 SIGMA = 3  # width of k, in cells

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.arguments import check_flag
 from xai_lib.baselines.rewrite import CONVOLUTIONS
-from xai_lib.baselines.whitebox import BatchwiseAttribution, gradient, target_scores
+from xai_lib.core.arguments import check_flag
+from xai_lib.core.gradients import BatchwiseAttribution, gradient, target_scores
 
 
 class GradCAM(BatchwiseAttribution):

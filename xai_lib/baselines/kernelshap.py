@@ -31,14 +31,15 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.baselines.blackbox import partly_shown, superpixels
+from xai_lib.core.arguments import (
     check_baselines,
     check_count,
     check_inputs,
     check_seed,
     expand_baselines,
 )
-from xai_lib.attribution import (
+from xai_lib.core.attribution import (
     DRAWN,
     BlackBoxAttribution,
     as_maps,
@@ -46,9 +47,8 @@ from xai_lib.attribution import (
     generator,
     progress,
 )
-from xai_lib.baselines.blackbox import partly_shown, superpixels
-from xai_lib.blocks import groups, joined, of_target
-from xai_lib.image_range import check_range
+from xai_lib.core.blocks import groups, joined, of_target
+from xai_lib.core.image_range import check_range
 
 CHUNK = 256  # samples drawn at once, an even number
 

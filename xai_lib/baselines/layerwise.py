@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from xai_lib.arguments import check_baselines, check_number, expand_baselines, pick
-from xai_lib.attribution import DRAWN, generator
 from xai_lib.baselines import rewrite
-from xai_lib.baselines.whitebox import (
+from xai_lib.core.arguments import check_baselines, check_number, expand_baselines, pick
+from xai_lib.core.attribution import DRAWN, generator
+from xai_lib.core.extras import extra
+from xai_lib.core.gradients import (
     BatchwiseAttribution,
     checked_scores,
     gradient,
     no_raw_errors,
     target_scores,
 )
-from xai_lib.extras import extra
 
 # The gap that DeepLIFT may leave: this many roundings of the largest number in it.
 # Right maps were measured to need at most 62 (InceptionV3, random weights).

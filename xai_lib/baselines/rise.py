@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number, check_seed
-from xai_lib.attribution import (
+from xai_lib.core.arguments import check_count, check_inputs, check_number, check_seed
+from xai_lib.core.attribution import (
     DRAWN,
     BlackBoxAttribution,
     accumulator,
@@ -37,9 +37,9 @@ from xai_lib.attribution import (
     generator,
     progress,
 )
-from xai_lib.blackbox import keeping
-from xai_lib.blocks import at_once, groups, joined, of_target
-from xai_lib.image_range import check_range
+from xai_lib.core.blackbox import keeping
+from xai_lib.core.blocks import at_once, groups, joined, of_target
+from xai_lib.core.image_range import check_range
 
 CHUNK = 64  # masks drawn at once
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from xai_lib.arguments import check_choice, check_count, check_flag
 from xai_lib.checks.properties import CHECKS
 from xai_lib.checks.properties.case import Case, Facts, NotApplicable, Violation
 from xai_lib.checks.properties.state import restored_random_state
+from xai_lib.core.arguments import check_choice, check_count, check_flag
 
 NEEDS = ("queries", "gradients", "layers")
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     Target,
     check_baselines,
     check_choice,
@@ -30,12 +30,12 @@ from xai_lib.arguments import (
     expand_baselines,
     resolve_target,
 )
-from xai_lib.attribution import BlackBoxAttribution, accumulator, as_maps, progress
-from xai_lib.blackbox import keeping
-from xai_lib.blocks import groups, joined, of_target
+from xai_lib.core.attribution import BlackBoxAttribution, accumulator, as_maps, progress
+from xai_lib.core.blackbox import keeping
+from xai_lib.core.blocks import groups, joined, of_target
+from xai_lib.core.image_range import check_range
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
-from xai_lib.image_range import check_range
 
 LOSSES = ("score", "non-informative")
 

@@ -42,9 +42,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import check_choice, check_count, check_seed
-from xai_lib.attribution import DRAWN, chunks, generator
-from xai_lib.blocks import at_once
+from xai_lib.core.arguments import check_choice, check_count, check_seed
+from xai_lib.core.attribution import DRAWN, chunks, generator
+from xai_lib.core.blocks import at_once
 
 NOISES = ("independent", "mirrored", "orthogonal", "low-frequency")
 

@@ -1,6 +1,6 @@
 """How good is a map? Curves along its order, distances, and games of pointing."""
 
-from xai_lib.boxes import box_masks
+from xai_lib.core.boxes import box_masks
 from xai_lib.metrics.deletion import PerturbationCurve, deletion, insertion
 from xai_lib.metrics.distance import map_distance
 from xai_lib.metrics.flipping import FlipCurve, flipping

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_inputs
-from xai_lib.attribution import accumulator
-from xai_lib.blocks import groups, joined
+from xai_lib.core.arguments import check_inputs
+from xai_lib.core.attribution import accumulator
+from xai_lib.core.blocks import groups, joined
 
 
 def map_distance(first: Tensor, second: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_classes, check_number, check_numbers
-from xai_lib.blackbox import as_blackbox
-from xai_lib.blocks import groups, joined
-from xai_lib.image_range import check_range
+from xai_lib.core.arguments import check_classes, check_number, check_numbers
+from xai_lib.core.blackbox import as_blackbox
+from xai_lib.core.blocks import groups, joined
+from xai_lib.core.image_range import check_range
 from xai_lib.metrics.sweep import check_maps, ranks, sweep
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     check_count,
     check_inputs,
     check_number,
@@ -25,9 +25,9 @@ from xai_lib.arguments import (
     check_target,
     pick,
 )
-from xai_lib.blackbox import as_blackbox
-from xai_lib.blocks import groups
-from xai_lib.image_range import check_range
+from xai_lib.core.blackbox import as_blackbox
+from xai_lib.core.blocks import groups
+from xai_lib.core.image_range import check_range
 from xai_lib.metrics.pointing import energy_inside, pointing_hits
 
 

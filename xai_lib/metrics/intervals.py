@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number, check_seed
+from xai_lib.core.arguments import check_count, check_number, check_seed
 
 TIE = 3.82e-6
 """Scores that differ by no more are equal, and an interval that ends no farther from a

@@ -26,8 +26,8 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_inputs, check_number, check_seed
-from xai_lib.blocks import groups, joined
+from xai_lib.core.arguments import check_count, check_inputs, check_number, check_seed
+from xai_lib.core.blocks import groups, joined
 from xai_lib.metrics.intervals import image_mean, times_drawn
 
 

@@ -17,17 +17,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     Target,
     check_count,
     check_inputs,
     check_number,
     check_target,
 )
-from xai_lib.attribution import generator
-from xai_lib.blocks import groups, joined
-from xai_lib.extras import extra
-from xai_lib.image_range import stepping_outside
+from xai_lib.core.attribution import generator
+from xai_lib.core.blocks import groups, joined
+from xai_lib.core.extras import extra
+from xai_lib.core.image_range import stepping_outside
 
 
 def max_sensitivity(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_inputs
-from xai_lib.blackbox import BlackBox
+from xai_lib.core.arguments import check_inputs
+from xai_lib.core.blackbox import BlackBox
 
 
 def ranks(attributions: Tensor, descending: bool) -> Tensor:

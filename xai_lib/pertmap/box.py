@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     Target,
     check_classes,
     check_count,
@@ -25,8 +25,10 @@ from xai_lib.arguments import (
     pick,
     resolve_target,
 )
-from xai_lib.attribution import DRAWN, chunks, generator
-from xai_lib.baselines.whitebox import (
+from xai_lib.core.attribution import DRAWN, chunks, generator
+from xai_lib.core.blackbox import BlackBox, as_blackbox
+from xai_lib.core.blocks import at_once
+from xai_lib.core.gradients import (
     WhiteBoxAttribution,
     batch_rows,
     gradient,
@@ -34,9 +36,7 @@ from xai_lib.baselines.whitebox import (
     graph_scores,
     target_gradient,
 )
-from xai_lib.blackbox import BlackBox, as_blackbox
-from xai_lib.blocks import at_once
-from xai_lib.image_range import check_range
+from xai_lib.core.image_range import check_range
 
 CHUNK = 64  # perturbations drawn at once
 

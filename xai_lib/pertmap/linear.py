@@ -29,21 +29,16 @@ import torch.nn.functional as F
 from scipy.optimize import linprog
 from torch import Tensor
 
-from xai_lib.arguments import (
+from xai_lib.core.arguments import (
     Target,
     check_count,
     check_flag,
     check_number,
     check_seed,
 )
-from xai_lib.attribution import DRAWN, generator, progress
-from xai_lib.baselines.whitebox import (
-    batch_rows,
-    gradient,
-    gradients_enabled,
-    graph_scores,
-)
-from xai_lib.blackbox import NonFiniteOutput
+from xai_lib.core.attribution import DRAWN, generator, progress
+from xai_lib.core.blackbox import NonFiniteOutput
+from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
 from xai_lib.pertmap.box import (
     Box,
     PertMap,

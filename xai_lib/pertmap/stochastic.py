@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import Target, check_count, check_number, check_seed
-from xai_lib.attribution import DRAWN, accumulator, chunks, default_device, progress
-from xai_lib.baselines.whitebox import (
-    batch_rows,
-    gradient,
-    gradients_enabled,
-    graph_scores,
+from xai_lib.core.arguments import Target, check_count, check_number, check_seed
+from xai_lib.core.attribution import (
+    DRAWN,
+    accumulator,
+    chunks,
+    default_device,
+    progress,
 )
-from xai_lib.blackbox import NonFiniteOutput
-from xai_lib.blocks import at_once
+from xai_lib.core.blackbox import NonFiniteOutput
+from xai_lib.core.blocks import at_once
+from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
 from xai_lib.pertmap.box import (
     Box,
     PertMap,

@@ -1,6 +1,6 @@
 """One look for the whole book: maps, curves and widgets."""
 
-from xai_lib.extras import extra
+from xai_lib.core.extras import extra
 
 with extra("book"):
     from xai_lib.viz.curves import bars, curves

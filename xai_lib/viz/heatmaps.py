@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from xai_lib.arguments import check_flag
+from xai_lib.core.arguments import check_flag
 from xai_lib.viz.style import POSITIVE, SIGNED
 
 QUANTILE = 0.995

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.extras import extra
+from xai_lib.core.extras import extra
 from xai_lib.zoo.image_files import in_srgb, stored
 
 with extra("book"):

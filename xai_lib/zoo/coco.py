@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.boxes import box_masks
-from xai_lib.extras import extra
+from xai_lib.core.boxes import box_masks
+from xai_lib.core.extras import extra
 from xai_lib.zoo.annotated import Annotated, naming, read_image
 from xai_lib.zoo.catalogue import Row, lookup
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xai_lib.paths import cache_path
+from xai_lib.core.paths import cache_path
 from xai_lib.zoo import photos
 from xai_lib.zoo.download import OfflineError, fetch, unpack
 from xai_lib.zoo.image_files import is_hidden, is_picture

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.aise.detection import Detection
-from xai_lib.arguments import check_count, check_flag, check_inputs, check_number
-from xai_lib.attribution import default_device
-from xai_lib.extras import extra
-from xai_lib.image_range import check_range
-from xai_lib.paths import data_path
+from xai_lib.core.arguments import check_count, check_flag, check_inputs, check_number
+from xai_lib.core.attribution import default_device
+from xai_lib.core.detection import Detection
+from xai_lib.core.extras import extra
+from xai_lib.core.image_range import check_range
+from xai_lib.core.paths import data_path
 from xai_lib.zoo import models, scenes
 from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.scene_networks import STRIDE, CentreNetwork, boxes_around

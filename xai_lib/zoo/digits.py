@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_flag
-from xai_lib.extras import extra
-from xai_lib.paths import cache_path, data_path
+from xai_lib.core.arguments import check_count, check_flag
+from xai_lib.core.extras import extra
+from xai_lib.core.paths import cache_path, data_path
 from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError
 

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from xai_lib.files import replacing
-from xai_lib.paths import writable
+from xai_lib.core.files import replacing
+from xai_lib.core.paths import writable
 
 LARGEST = 32 * 2**30
 """Bytes that an archive may unpack to: five times the largest that the book uses."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from PIL import Image
 from torch import Tensor
 
-from xai_lib.extras import extra
-from xai_lib.paths import data_path
+from xai_lib.core.extras import extra
+from xai_lib.core.paths import data_path
 from xai_lib.zoo.image_files import as_shown, is_hidden, is_picture
 
 with extra("book"):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xai_lib.arguments import check_flag
-from xai_lib.extras import extra
-from xai_lib.image_range import refuse_another_scale
-from xai_lib.paths import data_path
+from xai_lib.core.arguments import check_flag
+from xai_lib.core.extras import extra
+from xai_lib.core.image_range import refuse_another_scale
+from xai_lib.core.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
 from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.cnn import PapersCNN
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
 
         Raises:
             ValueError: values far outside [0, 1]. Explainers and metrics refuse images
-                that are outside at all (see `xai_lib.image_range`).
+                that are outside at all (see `xai_lib.core.image_range`).
         """
         refuse_another_scale(self, images)
         return self.network(self.normalize(images))

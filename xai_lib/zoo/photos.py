@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xai_lib.arguments import check_count
-from xai_lib.paths import cache_path
+from xai_lib.core.arguments import check_count
+from xai_lib.core.paths import cache_path
 from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.download import fetch_wheel
 from xai_lib.zoo.image_files import as_shown, stored

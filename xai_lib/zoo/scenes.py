@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
-from xai_lib.arguments import check_count, check_number, check_seed
+from xai_lib.core.arguments import check_count, check_number, check_seed
 from xai_lib.zoo import digits
 from xai_lib.zoo.annotated import Annotated
 from xai_lib.zoo.catalogue import Row

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.extras import extra
+from xai_lib.core.extras import extra
 
 with extra("book"):
     from torchvision.models import resnet, vgg

@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element
 
 import torch
 
-from xai_lib.boxes import box_masks
-from xai_lib.extras import extra
-from xai_lib.paths import cache_path
+from xai_lib.core.boxes import box_masks
+from xai_lib.core.extras import extra
+from xai_lib.core.paths import cache_path
 from xai_lib.zoo.annotated import Annotated, naming, read_image
 from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.download import OfflineError, unpack

@@ -7,7 +7,6 @@ import warnings
 import torch
 from torch import Tensor
 
-from xai_lib.blackbox import BlackBox
 from xai_lib.checks.properties.case import (
     TOLERANCE,
     Case,
@@ -20,6 +19,7 @@ from xai_lib.checks.properties.case import (
     only_for,
     prop,
 )
+from xai_lib.core.blackbox import BlackBox
 
 # Half precision keeps 8 or 11 bits of each query, and a sampler that looks for the
 # best place may go elsewhere for the others. How far maps may be from those in single

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xai_lib.blackbox import BlackBox, BudgetExceeded
 from xai_lib.checks.properties.case import (
     Case,
     NotApplicable,
@@ -21,6 +20,7 @@ from xai_lib.checks.properties.case import (
     only_for,
     prop,
 )
+from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 HOOKS = (
     "_forward_hooks",

@@ -1,0 +1,48 @@
+"""Right and wrong answers to the exercises of chapter 02."""
+
+import torch
+
+from xai_book.exercises import chapter02
+
+
+def fill(h, g, bound, descending=False):
+    w = torch.zeros_like(g)
+    for i in g.abs().argsort(descending=descending):
+        w[i] = min(bound, h / float(g[i].abs()))
+        h -= float(w[i] * g[i].abs())
+    return w
+
+
+RIGHT = {
+    chapter02.worst_corner: lambda g, w: torch.where(g > 0, -w, w),
+    chapter02.largest_box: fill,
+    chapter02.right_hand_side: lambda a, b, p, q, e: a - b - ((p - q) * e).sum(),
+    chapter02.timid: lambda r: 1 / (1.2 + torch.tanh(5 * r.sum())),
+}
+
+WRONG = {
+    chapter02.worst_corner: [
+        lambda g, w: w * g.sign(),  # the best corner
+        lambda g, w: -g * w,
+        lambda g, w: -w,
+        lambda g, w: -(g.abs() * w).sum(),  # the value, not the place
+    ],
+    chapter02.largest_box: [
+        lambda h, g, b: fill(h, g, b, descending=True),
+        lambda h, g, b: fill(h, g, torch.inf),
+        lambda h, g, b: (h / g.abs() / len(g)).clamp(max=b),  # equal shares
+        lambda h, g, b: fill(h, g.clamp(min=1e-9), b),  # negative slopes are free
+    ],
+    chapter02.right_hand_side: [
+        lambda a, b, p, q, e: a - b,
+        lambda a, b, p, q, e: a - b + (p - q) @ e,
+        lambda a, b, p, q, e: a - b + q @ e,  # the published code
+    ],
+    chapter02.timid: [
+        lambda r: 1 - r.sum(),  # as large as it may be
+        lambda r: torch.exp(0.1 * r.sum()),  # the linear box is the whole square
+        lambda r: r.sum() * 0 + 1,
+        lambda r: torch.exp(r.sum()) - 1,  # no margin at all
+        lambda r: 1.0,
+    ],
+}

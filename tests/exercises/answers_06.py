@@ -1,0 +1,84 @@
+"""Right and wrong answers to the exercises of chapter 06."""
+
+import math
+
+import torch
+
+from xai_book.exercises import chapter06
+
+
+def spread(score, x, baseline, eps, sigma, share=1.0, offset=0.5):
+    m = len(eps)
+    alpha = share * (torch.arange(m) + offset)[:, None] / m
+    points = baseline + alpha * (x - baseline)
+    slopes = (score(points + sigma * eps) - score(points - sigma * eps)) / (2 * sigma)
+    return (x - baseline) * (slopes[:, None] * eps).mean(dim=0)
+
+
+def error_of_sum(slopes, eps, difference):
+    return (slopes * (eps @ difference)).std() / len(eps) ** 0.5
+
+
+def errors_as_if_independent(slopes, eps, difference):
+    of_each = (slopes[:, None] * eps * difference).std(dim=0) / len(eps) ** 0.5
+    return of_each.square().sum().sqrt()
+
+
+def wave(z):
+    shrinks_to = math.exp(-((math.pi * 0.5) ** 2) / 2)
+    return 2 * shrinks_to * z + torch.cos(math.pi * z)
+
+
+def bump(z, width=0.02):
+    """Narrow and high at 1, as good as nothing once it is smoothed."""
+    return torch.relu(1 - (z - 1).abs() / width)
+
+
+def amplification(gradient, difference):
+    weights = gradient.square() / gradient.square().sum()
+    return difference.square().mean() / (weights * difference.square()).sum()
+
+
+RIGHT = {
+    chapter06.spread: spread,
+    chapter06.error_of_sum: error_of_sum,
+    chapter06.hidden_difference: wave,
+    chapter06.resized_limit: lambda U, g: U @ (U.T @ g),
+    chapter06.amplification: amplification,
+}
+
+WRONG = {
+    chapter06.spread: [
+        lambda f, x, b, e, s: spread(f, x, b, e, s, share=0.5),  # half of the path
+        lambda f, x, b, e, s: spread(f, x, b, e, s, offset=0.0),  # left ends
+        lambda f, x, b, e, s: 2 * spread(f, x, b, e, s),  # divided by sigma
+        lambda f, x, b, e, s: spread(f, x, b, e, s) / (x - b),
+        lambda f, x, b, e, s: spread(f, x, x, e, s) + spread(f, x, b, e, s) * 0,
+    ],
+    chapter06.error_of_sum: [
+        errors_as_if_independent,
+        lambda s, e, x: (s * (e @ x)).std(),
+        lambda s, e, x: (s * (e @ x)).std() / len(e),
+        lambda s, e, x: (s * (e @ x)).mean(),
+        lambda s, e, x: None,
+    ],
+    chapter06.hidden_difference: [
+        lambda z: z,  # smoothing leaves it alone
+        lambda z: torch.cos(math.pi * z),  # smoothed, but not away
+        lambda z: z * 0,
+        lambda z: (z == 1).double(),  # not continuous
+        lambda z: bump(z, width=0.2),  # too wide to be smoothed away
+        lambda z: 1.0,
+    ],
+    chapter06.resized_limit: [
+        lambda U, g: g,
+        lambda U, g: U @ torch.linalg.pinv(U) @ g,  # a projection
+        lambda U, g: U.T @ g,
+    ],
+    chapter06.amplification: [
+        lambda g, x: x.square().mean(),
+        lambda g, x: 1 / amplification(g, x),
+        lambda g, x: torch.ones(()),  # per pixel nothing changes
+        lambda g, x: amplification(g.abs().sqrt(), x),
+    ],
+}

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from xai_book.__main__ import NOTEBOOKS, main
+from xai_book.studies.catalogue import STUDIES, Study
+from xai_book.studies.results import Results, Unit
+
+# A toy study of 60 units in groups of two. Its work notes what it starts and ends.
+TOY = """
+import os, sys, time
+from pathlib import Path
+from xai_book.__main__ import NOTEBOOKS, main
+from xai_book.studies.catalogue import Study
+from xai_book.studies.results import Unit
+
+LOG = Path(sys.argv[1]) / "log"
+
+def note(what, group):
+    with LOG.open("a") as file:
+        file.write("".join(f"{what} {unit.image}\\n" for unit in group))
+
+def work(group, log=LOG, note=note):
+    note("start", group)
+    time.sleep(0.02)
+    note("end", group)
+    return [{"square": unit.image**2} for unit in group]
+
+def units():
+    return [Unit({"method": "toy"}, i) for i in range(60)]
+
+toy = Study("nothing", units, work, together=2)
+options = ["run", "toy", "--results", sys.argv[1], *sys.argv[2:]]
+sys.exit(main(options, {"toy": toy}))
+"""
+
+
+def stored(folder: Path) -> set[int]:
+    path = folder / "toy.jsonl"
+    text = path.read_bytes() if path.exists() else b""
+    whole = text[: text.rfind(b"\n") + 1]
+    return {json.loads(line)["image"] for line in whole.splitlines()}
+
+
+def noted(folder: Path, what: str) -> list[int]:
+    path = folder / "log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [int(line.split()[1]) for line in lines if line.split()[0] == what]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, jobs):
+    """SIGKILL at random moments, until a run comes through."""
+    script = tmp_path / "toy.py"
+    script.write_text(TOY)
+    command = [sys.executable, str(script), str(tmp_path), "--jobs", str(jobs)]
+    rng, kills = random.Random(jobs), 0
+    while True:
+        before = stored(tmp_path)
+        text = (tmp_path / "toy.jsonl").read_bytes() if before else b""
+        started = len(noted(tmp_path, "start"))
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        if kills < 3:
+            # From the moment that this run has started something.
+            while len(noted(tmp_path, "start")) == started and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.15))
+        else:
+            process.wait()
+        alive = process.poll() is None
+        # The whole group, so that no orphan goes on measuring.
+        if alive:
+            os.killpg(process.pid, signal.SIGKILL)
+        _, complaints = process.communicate()
+        # What was stored stays, byte by byte, and is not started again.
+        after = (tmp_path / "toy.jsonl").read_bytes() if text else b""
+        assert after.startswith(text[: text.rfind(b"\n") + 1])
+        assert stored(tmp_path) >= before
+        assert not before & set(noted(tmp_path, "start")[started:])
+        if not alive:
+            assert process.returncode == 0, complaints
+            break
+        kills += 1
+    assert kills >= 2
+    rows = Results("toy", tmp_path).rows()
+    assert sorted(row["image"] for row in rows) == list(range(60))
+    assert all(row["result"] == {"square": row["image"] ** 2} for row in rows)
+    # Measured twice: at most what was under way at a kill, a group per worker and one
+    # that had ended and was not stored yet.
+    again = sum(n - 1 for n in Counter(noted(tmp_path, "start")).values())
+    assert again <= kills * 2 * (jobs + 1)
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """Killed alone: nobody would store what they go on to measure."""
+    script = tmp_path / "toy.py"
+    script.write_text(TOY)
+    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not noted(tmp_path, "end"):
+        assert process.poll() is None
+        time.sleep(0.005)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+
+
+def test_a_worker_that_dies_is_reported(tmp_path):
+    script = tmp_path / "toy.py"
+    script.write_text(TOY.replace("time.sleep(0.02)", "os.kill(os.getpid(), 9)"))
+    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "toy: a worker process died" in ran.stderr
+    assert "Traceback" not in ran.stderr.splitlines()[0]
+    assert "Traceback" not in ran.stderr
+
+
+def command_line(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "xai_book", *arguments],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def test_a_closed_pipe_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    ran = command_line("list", stdout=write)
+    os.close(write)
+    assert ran.returncode == 141
+    assert ran.stderr == b""
+
+
+def test_statements_survive_any_code_page(tmp_path):
+    ran = command_line("claims", env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert ran.returncode == 0, ran.stderr
+    assert "ε" in ran.stdout.decode() or "λ" in ran.stdout.decode()
+
+
+def test_what_is_not_there_is_said_in_a_line(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_a.ipynb").write_text("[]")
+    for arguments, message in (
+        (["list", "--results", str(tmp_path / "none")], "none is no folder"),
+        (["claims", "--results", str(file)], "file is no folder"),
+        (["figures", "--notebooks", str(tmp_path / "notebooks")], "is no notebook"),
+        (["figures", "--out", str(file / "out")], "Not a directory"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_damaged_store_leaves_the_others(tmp_path, capsys):
+    for name in ("toy", "good"):
+        main(["run", name, "--results", str(tmp_path)], {name: toy(3)})
+    with (tmp_path / "toy.jsonl").open("a") as file:
+        file.write("damage\n")
+    capsys.readouterr()
+    both = {"toy": toy(3), "good": toy(3)}
+    assert main(["list", "--results", str(tmp_path)], both) == 0
+    out, err = capsys.readouterr()
+    assert out.count("3 of 3") == 2
+    assert err.startswith(f"warning: {tmp_path / 'toy.jsonl'}, line 4, is no row")
+    assert len(err.splitlines()) == 1
+
+
+def toy(count: int = 3, **changes: object) -> Study:
+    return Study(
+        "Figure 0",
+        lambda: [Unit({"method": "toy"}, i) for i in range(count)],
+        lambda group: [{"square": unit.image**2} for unit in group],
+        **changes,
+    )
+
+
+def test_list_counts_rows(tmp_path, capsys):
+    main(["run", "toy", "--results", str(tmp_path)], {"toy": toy(3)})
+    assert "toy: 3 rows measured" in capsys.readouterr().out
+    larger = {"toy": toy(1500), "far": toy(needs="a network")}
+    assert main(["list", "--results", str(tmp_path)], larger) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["study", "rows", "hours", "reproduces"]
+    assert first.split() == ["toy", "3", "of", "1,500", "0.0", "Figure", "0"]
+    assert second.endswith("0 of ?    0.0  Figure 0 (downloads a network)")
+
+
+def test_progress_is_drawn_with_the_time_left(tmp_path, capsys):
+    main(["run", "toy", "--results", str(tmp_path)], {"toy": toy(3)})
+    assert "toy:" in capsys.readouterr().err
+    main(["run", "toy", "--results", str(tmp_path)], {"toy": toy(3)})
+    assert "toy: 0 rows measured" in capsys.readouterr().out
+
+
+def test_an_interrupt_says_what_to_do(tmp_path, capsys):
+    def stop(group: list[Unit]) -> list[dict]:
+        if group[0].image == 1:
+            raise KeyboardInterrupt
+        return [{"square": 0}]
+
+    study = Study("", toy().units, stop)
+    assert main(["run", "toy", "--results", str(tmp_path)], {"toy": study}) == 130
+    assert "goes on from there" in capsys.readouterr().out
+    assert stored(tmp_path) == {0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nothing"], "invalid choice: 'nothing'"),
+        (["run", "geex_mnist", "--jobs", "0"], "jobs must be at least 1"),
+        (["run", "geex_mnist", "--jobs", "2", "--scheduler", "tcp://x"], "give one"),
+        ([], "required: command"),
+    ],
+)
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_claims_are_printed(tmp_path, capsys):
+    assert main(["claims", "--results", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "Ikeno & Hara" in text
+    assert "-> not measured" in text
+
+
+def test_figures_are_the_pictures_of_the_notebooks(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["figures", "--out", str(out)]) == 0
+    chapter = next(NOTEBOOKS.glob("03_*.ipynb"))
+    notebook = nbformat.read(chapter, as_version=4)
+    expected = [
+        base64.b64decode(output.data["image/png"])
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    saved = sorted(out.glob("03_*.png"))
+    assert expected == [path.read_bytes() for path in saved]
+    assert all(png.startswith(b"\x89PNG") for png in expected)
+    count = len(list(out.iterdir()))
+    assert f"{count} figures in" in capsys.readouterr().out
+
+
+def test_figures_without_the_book_say_what_they_need(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["figures", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "the folder of a copy of the book" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_runs_as_a_module():
+    ran = subprocess.run(
+        [sys.executable, "-m", "xai_book", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for command in ("list", "run", "figures", "claims"):
+        assert f"python -m xai_book {command}" in ran.stdout
+
+
+COMPLETE = [name for name in STUDIES if name.startswith(("pertmap", "geex"))]
+COMPLETE = [n for n in COMPLETE if "photos" not in n and not STUDIES[n].needs]
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_running_a_stored_study_again_measures_nothing(name):
+    def refuse(function, groups):
+        assert not groups, f"{name} would measure {groups[0][0]}"
+        return []
+
+    results = Results(name)
+    size = results.path.stat().st_size
+    assert results.rows()
+    assert STUDIES[name].run(results, spread=refuse) == 0
+    assert results.path.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in STUDIES if name not in COMPLETE and Results(name).path.exists()],
+)
+def test_unfinished_studies_go_on_where_they_stopped(name):
+    """Every stored row is one that the study asks for, so none is measured again."""
+    results, asked = Results(name), STUDIES[name].units()
+    distinct = {unit.key for unit in asked}
+    assert len(results.missing(asked)) + len(results.rows()) == len(distinct)

@@ -1,0 +1,85 @@
+"""Maps that take long to compute, in files beside a study's rows, for its figures.
+
+A map is stored in steps of 1/127 of its largest absolute value, with the settings that
+made it and where it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xai_book.studies.results import provenance
+from xai_lib.core.files import replacing
+
+# What NumPy and the standard library raise for a file that is no archive of arrays.
+_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def map_path(folder: Path, name: str, key: str) -> Path:
+    """The file of a map: a name for people, and a digest of all its settings."""
+    return folder / f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}.npz"
+
+
+def in_steps(values: Tensor) -> dict[str, Any]:
+    """What `write` stores of a map `[H, W]`."""
+    largest = values.abs().max()
+    steps = (values / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
+    return {"steps": steps.numpy(), "largest": float(largest)}
+
+
+def write(path: Path, key: str, contents: dict[str, Any]) -> None:
+    """Store arrays with the key of their settings: the whole file, or nothing.
+
+    Raises:
+        ValueError: a number that is NaN or infinite.
+    """
+    for name, values in contents.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
+    with replacing(path) as part, part.open("wb") as file:
+        record = json.dumps(provenance())
+        np.savez_compressed(file, **contents, key=key, provenance=record)
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Some of what was stored with `write`.
+
+    Raises:
+        ValueError: a damaged file, by its path.
+    """
+    try:
+        with np.load(path) as stored:
+            return [stored[name] for name in names]
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path} is no stored map ({error!r}); remove it, and it is made again"
+        ) from error
+
+
+def read(path: Path) -> Tensor:
+    """The map `[H, W]` that was stored as `in_steps`; errors as `read_arrays`."""
+    steps, largest = read_arrays(path, "steps", "largest")
+    return torch.from_numpy(steps).float() / 127 * float(largest)
+
+
+def kept(files: Mapping[Path, str], make: Callable[[], Tensor]) -> Tensor:
+    """The maps `[k, 1, H, W]` in k files; if one is missing, all are made and stored.
+
+    Args:
+        files: by its path the key of each map.
+        make: computes all of them, `[k, 1, H, W]`.
+    """
+    if not all(path.exists() for path in files):
+        for (path, key), values in zip(files.items(), make(), strict=True):
+            write(path, key, in_steps(values[0]))
+    return torch.stack([read(path)[None] for path in files])

@@ -1,0 +1,601 @@
+"""The only door to a model: batched, counted, budgeted and checked queries.
+
+Every method of the book asks its model through a `BlackBox`, so that the number of
+queries in a figure is the number the model answered, that a wrong answer is noticed
+where it happens, and that the hardware is used well without a line about it in the
+methods themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xai_lib.core import openvino_backend
+from xai_lib.core.arguments import (
+    NonFiniteOutput,
+    check_choice,
+    check_count,
+    check_inputs,
+)
+from xai_lib.core.conduct import (
+    Watch,
+    layer_in_training_mode,
+    modules_behind,
+    refuse_training_mode,
+)
+from xai_lib.core.image_range import FAR, check_range
+
+Scores = Callable[[Any], Any]
+
+BACKENDS = ("auto", "torch", "autocast", "openvino", "numpy")
+# The largest block of perturbed inputs made at once, in numbers: 64 MiB of float32.
+BLOCK = 2**24
+# Numbers fed in before a module is converted for OpenVINO: 64 photographs at 224². A
+# conversion takes seconds, which little work and small networks would not win back.
+WORTH_CONVERTING = 64 * 3 * 224 * 224
+
+# How often the first batch is asked again if random numbers were drawn for it. A few
+# images may be dropped, or not, in the same way once.
+REPEATS = 4
+
+
+class BudgetExceeded(RuntimeError):
+    """A request would need more queries than the budget has left; nothing was asked.
+
+    Attributes:
+        partial: the map of all that was asked before, if an explainer was at work and
+            has such a map (see `keeping`), else None.
+    """
+
+    partial: Tensor | None = None
+
+
+@contextmanager
+def keeping(partial: Callable[[], Tensor | None]) -> Iterator[None]:
+    """Let the end of a budget inside the block carry `partial()`, a map so far."""
+    try:
+        yield
+    except BudgetExceeded as error:
+        if error.partial is None:
+            error.partial = partial()
+        raise
+
+
+class BlackBox:
+    """Wrap any callable from images to scores.
+
+    Args:
+        forward_func: an `nn.Module`, a function on tensors or on NumPy arrays, an
+            sklearn `predict_proba`, a call to a remote service. It maps a batch of
+            inputs to scores `[N, K]`, or `[N]` which is read as `[N, 1]`.
+        batch_size: queries per call of the model, at most a block of numbers (64 MiB)
+            or one query; "auto" times the first batches of the real work at growing
+            sizes and keeps the fastest.
+        device: where a torch model lives; None is the module's own device, or that
+            of the inputs.
+        budget: the most queries to answer; None is no limit.
+        backend: "torch"; "autocast" (torch in reduced precision); "openvino" (CPU);
+            "numpy"; "auto" is torch on an accelerator, and on a CPU OpenVINO once
+            there is enough work and it agrees with torch on a probe, else torch. A
+            callable that is no module is given tensors, or arrays if its first error
+            says that it wants those.
+
+    Threads may share it. A copy, in another process as well, counts for itself and has
+    the whole budget for itself.
+
+    Attributes:
+        queries: how many inputs the model was asked so far, exactly, those of a call
+            that failed among them. Not counted are a batch too large for the memory,
+            which is asked again in halves; tensors that a function on arrays rejects;
+            and what only compares two answers: of two backends on the same module,
+            and of a model that was seen to draw random numbers, whose first batch is
+            asked again to learn whether its answers are random.
+        backend: the backend in use.
+
+    Raises:
+        TypeError, ValueError: wrong inputs, or answers of the wrong type or shape; a
+            model in training mode, at any request.
+        BudgetExceeded: before any query of a request that does not fit.
+        NonFiniteOutput: as soon as an answer is NaN, or infinite (−∞ may be the score
+            of some classes, as the logarithm of a probability of 0, but not of all).
+
+    Example: three images, whose mean red, green and blue are the scores.
+
+        >>> import torch, xai_lib
+        >>> model = xai_lib.BlackBox(lambda x: x.mean(dim=(2, 3)), budget=10)
+        >>> model(torch.rand(3, 3, 8, 8)).shape
+        torch.Size([3, 3])
+        >>> model.queries
+        3
+    """
+
+    def __init__(
+        self,
+        forward_func: Scores,
+        batch_size: int | Literal["auto"] = "auto",
+        device: torch.device | str | None = None,
+        budget: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        if not callable(forward_func):
+            raise TypeError(
+                f"forward_func must be callable, got {type(forward_func).__name__}"
+            )
+        if isinstance(forward_func, BlackBox):
+            raise TypeError("forward_func is a BlackBox already; use it as it is")
+        self.forward_func = forward_func
+        self.batch_size = BatchSize(batch_size)
+        self.budget = None if budget is None else check_count("budget", budget, 0)
+        self.backend = check_choice("backend", backend, BACKENDS)
+        self._automatic = backend == "auto"
+        self.queries = 0
+        self._fed = 0  # numbers, since there is a reason to think about OpenVINO
+        self._reserved = 0  # queries that running requests have yet to make
+        self._n_scores: int | None = None
+        self._modules = modules_behind(forward_func)
+        self._watched = False
+        self._process = os.getpid()
+        self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
+        self._lock = threading.Lock()
+        if isinstance(forward_func, nn.Module):
+            refuse_training_mode(forward_func)
+        elif backend == "openvino":
+            raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
+        self.device = _device_of(forward_func, device)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Answer float inputs `[N, C, H, W]` or `[N, d]` with scores `[N, K]`.
+
+        The scores lie on the device of the inputs, without a gradient.
+        """
+        check_inputs(inputs, dims=(2, 4))
+        check_range(self.forward_func, inputs, FAR)
+        if isinstance(self.forward_func, nn.Module):
+            refuse_training_mode(self.forward_func)
+        elif any(layer_in_training_mode(m) is not None for m in self._modules):
+            self._watched = False
+        self._say_that_a_copy_counts_for_itself()
+        left = len(inputs)
+        with self._lock:
+            asked = self.queries + self._reserved
+            if self.budget is not None and asked + left > self.budget:
+                raise BudgetExceeded(
+                    f"{left} more queries after {asked} exceed the budget of "
+                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
+                )
+            self._reserved += left
+        try:
+            inputs = inputs.detach()
+            self._settle_backend(inputs)
+            # A larger one would only take more memory: for its copy, and in the model.
+            most = max(1, BLOCK // inputs[0].numel())
+            answers: list[Tensor] = []
+            while left > 0:
+                start = len(inputs) - left
+                with self._lock:
+                    size = self.batch_size.next(min(most, left))
+                batch = inputs[start : start + size]
+                began = time.perf_counter()
+                try:
+                    answer = self._ask(batch)
+                except openvino_backend.Disagreement as error:
+                    self._stay_on_torch(error, stacklevel=3)  # this batch as well
+                    continue
+                except Exception as error:
+                    if _out_of_memory(error) and size > 1:
+                        with self._lock:
+                            self.batch_size.halve(size)
+                        continue
+                    if not _out_of_memory(error):
+                        self._count(size)
+                        left -= size
+                    raise
+                self._count(size)
+                left -= size
+                scores = as_scores(answer).detach()
+                self._check(scores, size, start)
+                with self._lock:
+                    self.batch_size.timed(size, time.perf_counter() - began)
+                # Copied: a model may write every answer into the same memory.
+                answers.append(scores.to(inputs.device, copy=True))
+        finally:
+            with self._lock:
+                self._reserved -= left
+        return torch.cat(answers)
+
+    def versions(
+        self,
+        n: int,
+        m: int,
+        make: Callable[[slice, slice], Tensor],
+        keep: Callable[[slice, Tensor], Tensor] = lambda _, scores: scores,
+    ) -> Tensor:
+        """Answer m perturbed versions of each of n inputs, in shared batches.
+
+        Args:
+            n, m: how many inputs, and how many versions of each.
+            make: `make(i, j)` returns versions `j` of inputs `i`, two slices, as
+                `[n', m', ...]`. They are made block by block, so that memory does
+                not grow with n or m.
+            keep: `keep(i, scores)` returns what stays of the block's `[n', m', K]`,
+                as `[n', m', ...]`: all, unless it says less, see `blocks.of_target`.
+
+        Returns:
+            Scores `[n, m, K]`, or what is kept of them.
+        """
+        size = make(slice(0, 1), slice(0, 1))[0, 0].numel()
+        per_block = max(1, BLOCK // size)
+        columns = min(m, per_block)
+        rows = max(1, per_block // columns)
+        kept = torch.empty(0, dtype=torch.float32, device="cpu")
+        for start in range(0, n, rows):
+            i = slice(start, min(start + rows, n))
+            for left in range(0, m, columns):
+                j = slice(left, min(left + columns, m))
+                shape = (i.stop - i.start, j.stop - j.start)
+                # No name holds a block, which would outlive its answers.
+                scores = self(make(i, j).flatten(0, 1)).unflatten(0, shape)
+                part = keep(i, scores)
+                if start == left == 0:
+                    kept = part.new_empty(n, m, *part.shape[2:])
+                kept[i, j] = part
+        return kept
+
+    def __repr__(self) -> str:
+        name = getattr(self.forward_func, "__name__", type(self.forward_func).__name__)
+        return (
+            f"BlackBox({name}, backend={self.backend}, batch_size={self.batch_size}, "
+            f"queries={self.queries}, budget={self.budget})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_lock": None, "_copies": {}, "_reserved": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+    def _say_that_a_copy_counts_for_itself(self) -> None:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            warnings.warn(
+                f"{self!r} is a copy in another process: it counts its queries, and "
+                "keeps its budget, for itself",
+                stacklevel=3,
+            )
+
+    def _count(self, n: int) -> None:
+        """Inputs that a running request had reserved were asked."""
+        with self._lock:
+            self.queries += n
+            self._reserved -= n
+
+    def _ask(self, batch: Tensor) -> Any:
+        """One call of the model, or of its copy."""
+        if self.backend == "numpy":
+            return self._ask_numpy(batch)
+        if isinstance(self.forward_func, nn.Module):
+            copy = self._copies.get(batch.shape[1:])
+            if copy is not None:
+                return self._ask_openvino(copy, self.forward_func, batch)
+        elif self.backend == "auto":
+            return self._ask_unknown(batch)
+        return self._ask_torch(batch)
+
+    def _ask_openvino(
+        self, copy: openvino_backend.Copy, module: nn.Module, batch: Tensor
+    ) -> Tensor:
+        began = time.perf_counter()
+        answer = copy(batch)
+        copy.audit(module, batch, answer, time.perf_counter() - began)
+        return answer
+
+    def _ask_torch(self, batch: Tensor) -> Any:
+        if self._watched:
+            return self._forward(batch)
+        with Watch() as watch:
+            answer = self._forward(batch)
+        if watch.random is not None:
+            first = as_scores(answer).clone()
+            again = (as_scores(self._forward(batch)) for _ in range(REPEATS))
+            if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
+                raise ValueError(
+                    f"forward_func answers the same input differently each time (it "
+                    f"draws random numbers: {watch.random}); call .eval() on the model "
+                    "first, or average its answers in forward_func with a fixed seed"
+                )
+        # Alone in its batch an input does not show whether others change its answer.
+        self._watched = len(batch) > 1
+        return answer
+
+    def _forward(self, batch: Tensor) -> Any:
+        device = self.device or batch.device
+        channels_last = batch.ndim == 4 and device.type == "cuda"
+        layout = torch.channels_last if channels_last else torch.preserve_format
+        # Not inference mode: a tensor made there, which a model may keep for later
+        # calls, would break the user's own gradients.
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=self.backend == "autocast"),
+        ):
+            # A copy: the model may change it in place, the caller's images stay.
+            batch = batch.to(device, copy=True, memory_format=layout)
+            return self.forward_func(batch)
+
+    def _ask_numpy(self, batch: Tensor) -> Any:
+        return self.forward_func(batch.cpu().numpy().copy())
+
+    def _ask_unknown(self, batch: Tensor) -> Any:
+        """The first call of a function: does it take tensors, or arrays?
+
+        The first answer decides and is used, so that finding out costs no query.
+        """
+        try:
+            with warnings.catch_warnings():
+                # NumPy functions accept a tensor by accident, and warn about it.
+                warnings.filterwarnings("error", message=".*__array_")
+                answer = self._ask_torch(batch)
+            self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
+        except Exception as torch_error:
+            if not _wants_arrays(torch_error):
+                raise
+            try:
+                answer = self._ask_numpy(batch)
+            except Exception as numpy_error:
+                if _out_of_memory(numpy_error):
+                    raise
+                raise RuntimeError(
+                    f"forward_func failed on a torch batch {list(batch.shape)} "
+                    f"({type(torch_error).__name__}: {torch_error}) and on the same "
+                    f"batch as a NumPy array ({type(numpy_error).__name__}: "
+                    f"{numpy_error})"
+                ) from torch_error
+            self.backend = "numpy"
+        return answer
+
+    def _settle_backend(self, inputs: Tensor) -> None:
+        """Before a request: is a copy to answer, and is there one that may?"""
+        module, shape = self.forward_func, inputs.shape[1:]
+        if not isinstance(module, nn.Module):
+            return
+        if self.backend == "auto":
+            self._fed += inputs.numel()
+            if (self.device or inputs.device).type != "cpu":
+                self.backend = "torch"
+            elif self._fed >= WORTH_CONVERTING:
+                self.backend = "openvino"
+                self.batch_size.restart()
+        if self.backend != "openvino":
+            return
+        self._copies.pop(shape, None)
+        try:
+            self._copies[shape] = openvino_backend.compiled(module, inputs)
+        except openvino_backend.Changed:
+            if self._automatic:  # what is changed often is not worth converting
+                self.backend, self._fed = "auto", 0
+                self.batch_size.restart()
+            else:
+                self._copies[shape] = openvino_backend.compiled(module, inputs)
+        except openvino_backend.NotConvertible as error:
+            self._stay_on_torch(error, stacklevel=4)
+
+    def _stay_on_torch(
+        self, error: openvino_backend.NotConvertible, stacklevel: int
+    ) -> None:
+        self._copies.clear()
+        if not self._automatic:
+            raise error
+        self.backend = "torch"
+        self.batch_size.restart()
+        if isinstance(error, openvino_backend.Missing):
+            _say_once(f"{error}, and a CPU then answers faster")
+        if isinstance(error, openvino_backend.Disagreement):
+            name = type(self.forward_func).__name__
+            warnings.warn(f"{error}, so {name} stays on torch", stacklevel=stacklevel)
+
+    def _check(self, scores: Tensor, n: int, start: int) -> None:
+        """Refuse answers of the wrong shape, and answers that are not finite."""
+        if scores.ndim != 2 or len(scores) != n:
+            raise ValueError(
+                f"forward_func must return {n} rows of scores for {n} inputs, got "
+                f"shape {list(scores.shape)} for inputs {start} to {start + n - 1}"
+            )
+        if self._n_scores not in (None, scores.shape[1]):
+            raise ValueError(
+                f"forward_func returned {scores.shape[1]} scores per input, after "
+                f"{self._n_scores} before; the number of classes must not change"
+            )
+        self._n_scores = scores.shape[1]
+        # −∞ may be the logarithm of a probability of 0, unless nothing else is left.
+        wrong = scores.isnan() | (scores == torch.inf)
+        wrong |= scores.isinf().all(dim=1, keepdim=True)
+        if bool(wrong.any()):
+            row = int(wrong.any(dim=1).nonzero()[0])
+            raise NonFiniteOutput(
+                f"forward_func answered {scores[row][wrong[row]][0]} for "
+                f"input {start + row} of this request (query "
+                f"{self.queries - n + row + 1} in all)"
+            )
+
+
+def as_blackbox(forward_func: Scores) -> BlackBox:
+    """`forward_func` itself if it is a BlackBox, else a new one around it."""
+    return (
+        forward_func if isinstance(forward_func, BlackBox) else BlackBox(forward_func)
+    )
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+class BatchSize:
+    """The number of inputs to send next: fixed, or found by timing the real work.
+
+    Candidates grow fourfold. The first full batch of each warms up; the search ends at
+    the first one that is no faster per input in TRIALS batches. One would not do: on a
+    busy machine a single batch can take many times as long as the next one, and ending
+    at size 4 makes small models some fifty times slower.
+    """
+
+    CANDIDATES = (4, 16, 64, 256, 1024)
+    TRIALS = 4
+
+    def __init__(self, batch_size: int | Literal["auto"]) -> None:
+        self.automatic = batch_size == "auto"
+        self.best = 4 if self.automatic else check_count("batch_size", batch_size)
+        self.restart()
+
+    def restart(self) -> None:
+        """Search again, for another backend."""
+        self.candidates = list(self.CANDIDATES) if self.automatic else []
+        self.seconds_per_input = float("inf")
+        self._batches = 0  # of the candidate being timed
+
+    def next(self, available: int) -> int:
+        """How many of the `available` inputs to send; at most all of them."""
+        if self.candidates and self.candidates[0] <= available:
+            return self.candidates[0]
+        return min(self.best, available)
+
+    def timed(self, size: int, seconds: float) -> None:
+        """Learn from a batch that took `seconds`."""
+        if not self.candidates or size != self.candidates[0]:
+            return
+        self._batches += 1
+        if self._batches == 1:
+            return
+        if seconds / size < self.seconds_per_input:
+            self.best = self.candidates.pop(0)
+            self.seconds_per_input = seconds / size
+            self._batches = 0
+        elif self._batches > self.TRIALS:
+            self.candidates = []
+
+    def halve(self, size: int) -> None:
+        """Learn that `size` inputs do not fit in memory."""
+        self.candidates = []
+        self.best = max(1, size // 2)
+
+    def __str__(self) -> str:
+        return f"auto ({self.best} so far)" if self.candidates else str(self.best)
+
+
+def as_scores(answer: Any) -> Tensor:
+    """The scores `[N, K]` in what a model returned, with their graph.
+
+    Read are: a tensor or array `[N, K]`; `[N]`, one score per input; `[N, K, 1, 1]`, a
+    convolution over the whole image; and the logits of an object, dictionary or tuple
+    (of `transformers`, timm, torchvision) where it has but one thing to read.
+
+    Raises:
+        TypeError: no floating-point scores, or several things that could be.
+        ValueError: no class at all.
+    """
+    answer = _logits(answer)
+    if isinstance(answer, np.ndarray):
+        # A copy: torch takes no negative strides, as in predict_proba(x)[:, ::-1].
+        answer = torch.from_numpy(np.array(answer, order="C"))
+    if not answer.is_floating_point():
+        raise TypeError(
+            f"forward_func must return floating-point scores, got {answer.dtype}; use "
+            "a function that returns scores, such as predict_proba, not class numbers"
+        )
+    if answer.dtype in (torch.float16, torch.bfloat16):
+        answer = answer.float()
+    if answer.ndim == 4 and answer.shape[2:] == (1, 1):
+        answer = answer.flatten(1)
+    if answer.ndim == 2 and answer.shape[1] == 0:
+        raise ValueError(
+            f"forward_func must return at least one score, got {list(answer.shape)}"
+        )
+    return answer[:, None] if answer.ndim == 1 else answer
+
+
+def _logits(answer: Any) -> Tensor | np.ndarray:
+    """The one tensor or array of scores in a model's output."""
+    kind = type(answer).__name__
+    if isinstance(answer, Mapping):
+        parts = {f"model(x)[{key!r}]": value for key, value in answer.items()}
+        named = answer.get("logits")
+    elif isinstance(answer, (tuple, list)):
+        parts = {f"model(x)[{i}]": value for i, value in enumerate(answer)}
+        named = getattr(answer, "logits", None)
+    elif isinstance(answer, (Tensor, np.ndarray)):
+        return answer
+    else:
+        held = getattr(answer, "__dict__", {})
+        parts = {f"model(x).{key}": value for key, value in held.items()}
+        named = getattr(answer, "logits", None)
+    found = {
+        code: value
+        for code, value in parts.items()
+        if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
+    }
+    if isinstance(named, (Tensor, np.ndarray)):
+        return named
+    if len(found) == 1:
+        return next(iter(found.values()))
+    what = "; ".join(f"{code} is {list(v.shape)}" for code, v in found.items())
+    raise TypeError(
+        f"forward_func must return a tensor or an array of scores, got {kind}"
+        + (f"; wrap it, e.g. lambda x: {next(iter(found))}. {what}" if found else "")
+    )
+
+
+def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
+    """The device to send inputs to; None if the inputs' own device decides."""
+    wanted = None if device is None else torch.device(device)
+    if not isinstance(forward_func, nn.Module):
+        return wanted
+    tensors = [*forward_func.parameters(), *forward_func.buffers()]
+    if not tensors:
+        return wanted
+    home = tensors[0].device
+    if wanted is not None and (
+        wanted.type != home.type or wanted.index not in (None, home.index)
+    ):
+        raise ValueError(
+            f"device is {wanted} but forward_func is on {home}; move it with "
+            f"forward_func.to('{wanted}')"
+        )
+    return home
+
+
+def _wants_arrays(error: Exception) -> bool:
+    """Whether an error on a tensor is that of a function on NumPy arrays."""
+    if re.search(r"\b(nd)?arrays?\b|numpy|__array", str(error), re.IGNORECASE):
+        return True
+    # What torch says to calls in NumPy's way: `x.astype(float)`, `x.sum(keepdims=1)`,
+    # `x[..., ::-1]`.
+    says = (
+        "tensor|invalid combination of arguments|unexpected keyword|positional argument"
+        if isinstance(error, (TypeError, AttributeError))
+        else "step must be greater than zero"
+    )
+    return re.search(says, str(error), re.IGNORECASE) is not None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator, cuDNN and cuBLAS raise a plain RuntimeError.
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and any(
+            sign in text
+            for sign in ("out of memory", "defaultcpuallocator", "alloc_failed")
+        )
+    )

@@ -1,0 +1,439 @@
+"""Run a torch module through OpenVINO on a CPU, three to four times faster.
+
+A copy must answer for the module as it is now, or not at all. Four things see to it.
+
+- `torch.compile` reads the module's code into one graph. Where a number in a tensor
+  decides the way (`if x.max() > 1`), or the size of the batch, it refuses, and the
+  module stays on torch.
+- Its guards know what that code has read: attributes, layers, globals, closures, type
+  defaults. They are checked at every request, without running the graph. So are hooks,
+  the functions of the modules' classes, and every bit of the tensors that went in.
+- The copy is compared with torch on a few real inputs before it may answer.
+- Now and then, in some two per cent of the time, one input is answered by both. If they
+  differ, the copy never answers again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xai_lib.core import extras
+from xai_lib.core.conduct import Watch
+
+PROBE = 4  # inputs to compare
+AUDIT = 0.02  # of the time, at most, goes into answers by torch for comparison
+# float32 sums in another order differ by about 1e-5 of the largest score.
+TOLERANCE = 1e-3
+# torch.compile keeps the size of a batch open in this range, and refuses a module that
+# treats a part of it differently. Below 16 torch itself chooses other convolutions:
+# there batches of a few sizes are compared instead.
+_OPEN = 17
+_LEAST, _MOST = 16, 2048
+_SMALL = (1, 2, PROBE, 8)
+_BATCH, _SIZE = "batch", "size of the batch"
+_cache: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Copy | NotConvertible]]
+_cache = WeakKeyDictionary()
+_converting = threading.RLock()
+_number = itertools.count()
+_forked = False
+_FACTORS = np.random.default_rng(0).integers(2**62, size=2**16) | 1
+
+
+class NotConvertible(RuntimeError):
+    """OpenVINO cannot run this module."""
+
+
+class Missing(NotConvertible):
+    """OpenVINO is not installed."""
+
+
+class Disagreement(NotConvertible):
+    """OpenVINO runs this module, but answers differently from torch."""
+
+
+class Changed(NotConvertible):
+    """The module is no longer what was converted."""
+
+
+def compiled(module: nn.Module, inputs: Tensor) -> Copy:
+    """A function from float32 batches shaped like `inputs` to the module's output.
+
+    It answers for the module as it is at this call: call `compiled` again before the
+    next request.
+
+    Args:
+        module: in eval mode, on the CPU.
+        inputs: `[N, ...]`; N is free, the other sizes are fixed. The first few are
+            the probe on which OpenVINO must agree with torch.
+
+    Raises:
+        Changed: the module is no longer what was converted; the next call converts it.
+        NotConvertible: with the reason. It is remembered for this module and shape.
+        Missing: with the package to install.
+        Disagreement: with the size of the difference.
+    """
+    if _forked:
+        raise NotConvertible("the threads of OpenVINO have not survived a fork")
+    if inputs.dtype != torch.float32:
+        raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
+    if find_spec("openvino") is None:
+        raise Missing("OpenVINO is missing: pip install 'xai-lib[openvino]'")
+    with _converting:
+        kept = _cache.setdefault(module, {})
+        shape = tuple(inputs.shape[1:])
+        held = kept.get(shape)
+        if isinstance(held, Copy):
+            try:
+                held.check(module)
+            except Changed:
+                del kept[shape]
+                raise
+        if shape not in kept:
+            _refuse_what_may_change_back(module)
+            probe = inputs[:PROBE].detach().cpu().clone()
+            try:
+                kept[shape] = Copy(module, probe)
+            except NotConvertible as error:
+                # Without its cause, whose frames would keep the module alive.
+                kept[shape] = type(error)(*error.args)
+        outcome = kept[shape]
+    if isinstance(outcome, NotConvertible):
+        raise type(outcome)(*outcome.args)
+    return outcome
+
+
+def _refuse_what_may_change_back(module: nn.Module) -> None:
+    """Raise, without remembering it, where another attempt may succeed."""
+    if _hooked(module):
+        raise NotConvertible(f"{type(module).__name__} has hooks")
+    if any(t.is_inference() for t in [*module.parameters(), *module.buffers()]):
+        raise NotConvertible("the parameters were made in inference mode")
+
+
+class Copy:
+    """A module converted for OpenVINO: call it on a float32 batch."""
+
+    def __init__(self, module: nn.Module, probe: Tensor) -> None:
+        self._name = type(module).__name__
+        self._answering = self._auditing = 0.0  # seconds
+        self._turn = 0
+        self._requests = threading.local()
+        try:
+            with _as_torch_asks():
+                answer = _eager(module, probe)  # and makes what a first call makes
+                if not isinstance(answer, Tensor):
+                    raise ValueError(f"it returns a {type(answer).__name__}")
+                before = _attributes(module)
+                self._guards = _Guards(module, probe)
+                self._model = _convert(*self._guards.bound())
+                for size in _SMALL:
+                    batch = probe.repeat(size, *[1] * (probe.ndim - 1))[:size]
+                    self._compare(self(batch), _eager(module, batch))
+                self._guards.check(module)
+                if not _same(before, _attributes(module)):
+                    raise Changed("it changes while it answers")
+        except Disagreement:
+            raise
+        except Exception as error:
+            raise NotConvertible(f"{self._name}: {error}") from error
+
+    def check(self, module: nn.Module) -> None:
+        """Is the module still what was converted?
+
+        Raises:
+            Changed: it is not, or it cannot be told.
+        """
+        with _as_torch_asks():
+            self._guards.check(module)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """The module's output, in memory of its own. Threads do not meet."""
+        if len(batch) > _MOST:
+            return torch.cat([self(part) for part in batch.split(_MOST)])
+        if not hasattr(self._requests, "mine"):
+            self._requests.mine = self._model.create_infer_request()
+        # The inputs are shared, not copied; the outputs would be overwritten by the
+        # next call, so they are copied.
+        array = batch.cpu().contiguous().numpy()
+        answer = self._requests.mine.infer([array], share_inputs=True)
+        return torch.from_numpy(answer[0])
+
+    def audit(
+        self, module: nn.Module, batch: Tensor, answer: Tensor, spent: float
+    ) -> None:
+        """Compare one answer of a batch with torch's, if there is time for it.
+
+        Args:
+            spent: the seconds that the answer took.
+
+        Raises:
+            Disagreement: the copy is wrong, and will not answer again.
+        """
+        self._answering += spent
+        if self._auditing > AUDIT * self._answering:
+            return
+        began = time.perf_counter()
+        row = self._turn % len(batch)
+        self._turn += 1
+        with _as_torch_asks():
+            expected = module(batch[row : row + 1].cpu().clone())
+        self._auditing += time.perf_counter() - began
+        try:
+            self._compare(answer[row : row + 1], expected)
+        except Disagreement as error:
+            with _converting:
+                _cache[module][tuple(batch.shape[1:])] = Disagreement(*error.args)
+            raise
+
+    def _compare(self, answer: Tensor, expected: Tensor) -> None:
+        if (answer.dtype, answer.shape) != (expected.dtype, expected.shape):
+            raise ValueError("OpenVINO answers in another type or shape")
+        gap = (answer - expected).abs().max()
+        if not gap <= TOLERANCE * expected.abs().max():
+            raise Disagreement(
+                f"OpenVINO differs from torch by {gap:.2g} on a probe of "
+                f"{len(expected)} inputs"
+            )
+
+
+class _Reached(Exception):
+    """All guards have passed; the arguments are those of the graph."""
+
+
+class _Guards:
+    """The graph of a module, and whether the module would still give this graph."""
+
+    def __init__(self, module: nn.Module, probe: Tensor) -> None:
+        self._graph: torch.fx.GraphModule | None = None
+        self._batch = probe[:1].repeat_interleave(_OPEN, dim=0)
+        # With a range every condition in it is refused, not only that of one value.
+        torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=_MOST)
+        torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
+        # torch.compile keeps what it learns by a function's code and name: others
+        # for each copy, or it would treat what differs between two as open, too.
+        code = _ask.__code__.replace(co_name=f"_ask_{next(_number)}")
+        ask = types.FunctionType(code, globals())
+        self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
+        arguments = self._arguments(module)
+        assert self._graph is not None  # or the arguments would not have been reached
+        if [*self._graph.parameters(), *self._graph.buffers()]:
+            raise Changed("torch.compile hides tensors from its guards")
+        self._functions: frozenset[Any] = _functions(module)
+        self._keys: list[Any] = [self._key(a) for a in arguments]
+        if _SIZE not in self._keys:
+            raise Changed("its graph is for one size of the batch")
+        self._constants: list[Tensor | None] = [
+            a if isinstance(key, tuple) else None
+            for a, key in zip(arguments, self._keys, strict=True)
+        ]
+        self._memory: list[np.ndarray] = _memory(self._constants)
+        self._digests: list[int] = [_digest(raw) for raw in self._memory]
+
+    def check(self, module: nn.Module) -> None:
+        """Raises: Changed, if the module would now give another graph or answer."""
+        # What is cheap and common first: a guard that fails costs seconds.
+        given = zip(self._constants, self._keys, strict=True)
+        if any(t is not None and self._key(t) != key for t, key in given):
+            raise Changed("a tensor has moved")
+        if [_digest(raw) for raw in self._memory] != self._digests:
+            raise Changed("a tensor has changed")
+        if _hooked(module) or self._functions != _functions(module):
+            raise Changed("a hook or a method has changed")
+        # What is held here cannot be freed: the same address is the same memory.
+        now = zip(self._arguments(module), self._constants, self._keys, strict=True)
+        if any(a is not t and self._key(a) != key for a, t, key in now):
+            raise Changed("a tensor has been replaced")
+
+    def bound(self) -> tuple[nn.Module, Tensor]:
+        """The graph as a function of the batch alone, and a batch for it."""
+        assert self._graph is not None
+        bound = _Bound(self._graph, self._constants, self._keys)
+        return bound, self._batch[:2].clone()
+
+    def _key(self, argument: Any) -> Any:
+        """What must stay equal of an argument of the graph, besides its content."""
+        if argument is self._batch:
+            return _BATCH
+        if isinstance(argument, Tensor):
+            size = argument.untyped_storage().nbytes()
+            shape = argument.shape, argument.stride(), argument.dtype
+            return argument.data_ptr(), size, *shape
+        if argument == _OPEN:
+            return _SIZE
+        raise Changed(f"its graph needs {argument!r}")
+
+    def _keep(self, graph: torch.fx.GraphModule, _: Any) -> Callable:
+        if self._graph is not None:
+            raise Changed("something that it reads has changed")
+        self._graph = graph
+        return _reach
+
+    def _arguments(self, module: nn.Module) -> tuple[Any, ...]:
+        """What the graph would be called with, if all guards pass."""
+        try:
+            with _quiet():
+                self._ask(module, self._batch)
+        except _Reached as reached:
+            return reached.args
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Changed) else error
+            raise Changed(str(cause).strip().partition("\n")[0]) from error
+        raise Changed("torch.compile is switched off")
+
+
+class _Bound(nn.Module):
+    """A graph in which all arguments but the batch are constants."""
+
+    def __init__(
+        self, graph: torch.fx.GraphModule, tensors: list[Tensor | None], keys: list[Any]
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.tensors = [None if t is None else t.detach() for t in tensors]
+        self.keys = keys
+
+    def forward(self, batch: Tensor) -> Tensor:
+        given = {_BATCH: batch, _SIZE: batch.shape[0]}
+        pairs = zip(self.tensors, self.keys, strict=True)
+        outputs = self.graph(*(given[k] if t is None else t for t, k in pairs))
+        if len(outputs) != 1:
+            raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
+        return outputs[0]
+
+
+def _ask(module: nn.Module, batch: Tensor) -> Tensor:
+    return module(batch)
+
+
+def _reach(*arguments: Any) -> None:
+    raise _Reached(*arguments)
+
+
+def _convert(module: nn.Module, example: Tensor) -> Any:
+    """The module as OpenVINO's compiled model, for batches of any size."""
+    openvino = extras.openvino()
+    with _quiet():
+        graph = openvino.convert_model(
+            module.eval(), example_input=example, input=[(-1, *example.shape[1:])]
+        )
+    # On recent CPUs OpenVINO would otherwise compute in bfloat16. And it would pin
+    # the thread that asks to the first core, where all processes would meet.
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    return openvino.compile_model(graph, "CPU", settings)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No words about what cannot be converted: such a module just stays on torch."""
+    log = logging.getLogger("torch._guards")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+def _eager(module: nn.Module, batch: Tensor) -> Any:
+    with Watch() as watch:
+        answer = module(batch.clone())
+    if watch.random:
+        raise ValueError(f"it draws random numbers ({watch.random})")
+    return answer
+
+
+@contextmanager
+def _as_torch_asks() -> Iterator[None]:
+    """The surroundings that answers depend on: guards look at them, too."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether a hook may see or change a layer's inputs or outputs."""
+    every = nn.modules.module
+    return bool(every._global_forward_hooks or every._global_forward_pre_hooks) or any(
+        layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules()
+    )
+
+
+def _functions(module: nn.Module) -> frozenset[Any]:
+    """The methods of all classes in a module, and their code."""
+    kinds = {kind for m in module.modules() for kind in type(m).__mro__[:-1]}
+    return frozenset(
+        (kind, name, value, getattr(value, "__code__", None))
+        for kind in kinds
+        for name, value in vars(kind).items()
+        if isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
+    )
+
+
+def _attributes(module: nn.Module) -> dict[Any, Any]:
+    """All attributes, parameters and buffers, by layer and name."""
+    return {
+        (id(layer), name): value
+        for layer in module.modules()
+        for held in (vars(layer), layer._parameters, layer._buffers, layer._modules)
+        for name, value in held.items()
+    }
+
+
+def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    return one.keys() == other.keys() and all(v is other[k] for k, v in one.items())
+
+
+def _memory(tensors: list[Tensor | None]) -> list[np.ndarray]:
+    """The bytes behind some tensors, each once, not copied."""
+    storages = [t.untyped_storage() for t in tensors if t is not None]
+    once = {storage.data_ptr(): storage for storage in storages}
+    empty = torch.empty(0, dtype=torch.uint8, device="cpu")
+    return [empty.clone().set_(storage).numpy() for storage in once.values()]
+
+
+def _digest(raw: np.ndarray) -> int:
+    """A sum over all bits, in which each 64 have a factor of their own.
+
+    So an exchange of two numbers is seen as well. `Tensor._version` would not do: it
+    misses what is written through `.data`, and through NumPy.
+    """
+    whole = len(raw) // 8 * 8
+    words, total = raw[:whole].view(np.int64), 0
+    for start in range(0, len(words), len(_FACTORS)):
+        part = words[start : start + len(_FACTORS)]
+        total = 3 * total + int(np.dot(part, _FACTORS[: len(part)]))
+    return total if whole == len(raw) else hash((total, raw[whole:].tobytes()))
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = "openvino" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
