@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -89,6 +90,26 @@ class Classifier(nn.Module):
         """
         refuse_another_scale(self, images)
         return self.network(self.normalize(images))
+
+    def class_number(self, wanted: str, n: int) -> int:
+        """Which of its n classes is meant by a name, or by a number in digits.
+
+        Raises:
+            ValueError: no class, or several, with the closest names.
+        """
+        spelled = wanted.strip().lower().replace("_", " ")
+        names = [name.lower() for name in self.categories]
+        found = [i for i, name in enumerate(names) if name == spelled]
+        if not found and spelled.isdecimal() and int(spelled) < n:
+            found = [int(spelled)]
+        if len(found) == 1:
+            return found[0]
+        close = get_close_matches(spelled, names) or names[:3]
+        hint = f"several have that name: {found}" if found else f"names: {close}"
+        raise ValueError(
+            f"target {wanted!r} is no class of {self.name}; give a number from 0 to "
+            f"{n - 1}" + (f" ({hint})" if names else "")
+        )
 
     def train(self, mode: bool = True) -> Classifier:
         """Switch the network; the normalisation stays what it is."""
