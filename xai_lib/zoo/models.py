@@ -16,9 +16,9 @@ from xai_lib.core.extras import extra
 from xai_lib.core.image_range import refuse_another_scale
 from xai_lib.core.paths import data_path
 from xai_lib.zoo import coco, scenes, torchray, voc
-from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
+from xai_lib.zoo.listing import Row, lookup, package_file
 from xai_lib.zoo.scene_networks import scenes_cnn
 
 with extra("book"):

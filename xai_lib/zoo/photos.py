@@ -22,9 +22,9 @@ from torch import Tensor
 
 from xai_lib.core.arguments import check_count
 from xai_lib.core.paths import cache_path
-from xai_lib.zoo.catalogue import Row, lookup, package_file
 from xai_lib.zoo.download import fetch_wheel
 from xai_lib.zoo.image_files import as_shown, stored
+from xai_lib.zoo.listing import Row, lookup, package_file
 
 if TYPE_CHECKING:
     from xai_lib.zoo.imagenet_folder import ImageNetFolder

@@ -23,8 +23,8 @@ from torch import Tensor
 from xai_lib.core.arguments import check_count, check_number, check_seed
 from xai_lib.zoo import digits
 from xai_lib.zoo.annotated import Annotated
-from xai_lib.zoo.catalogue import Row
 from xai_lib.zoo.digits import Digits
+from xai_lib.zoo.listing import Row
 
 SIZE = 112
 """Height and width of a scene, in pixels."""

@@ -14,8 +14,8 @@ from xai_lib.core.boxes import box_masks
 from xai_lib.core.extras import extra
 from xai_lib.core.paths import cache_path
 from xai_lib.zoo.annotated import Annotated, naming, read_image
-from xai_lib.zoo.catalogue import Row, lookup
 from xai_lib.zoo.download import OfflineError, unpack
+from xai_lib.zoo.listing import Row, lookup
 
 with extra("book"):
     from torchvision.datasets import VOCDetection
