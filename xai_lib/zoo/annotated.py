@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -46,17 +47,12 @@ class Annotated(NamedTuple):
     def region(self, target: int) -> Tensor:
         """The pixels of all objects of class `target`: bool `[H, W]`.
 
-        Raises:
-            ValueError: no such object.
+        It, `judged` and `difficult` raise a ValueError if there is no such object.
         """
         return self.masks[self._objects(target)].any(dim=0)
 
     def judged(self, target: int) -> bool:
-        """Whether an object of class `target` is not set aside.
-
-        Raises:
-            ValueError: no such object.
-        """
+        """Whether an object of class `target` is not set aside."""
         return not bool(self.set_aside[self._objects(target)].all())
 
     def difficult(self, target: int) -> bool:
@@ -64,9 +60,6 @@ class Annotated(NamedTuple):
 
         As Zhang et al. (2016) define it, whose list TorchRay uses: the objects of the
         class cover less than a quarter of the image, and another class is present.
-
-        Raises:
-            ValueError: no such object.
         """
         area = float(self.region(target).double().mean())
         return area < DIFFICULT_AREA and int(self.labels.sum()) > 1
@@ -76,6 +69,32 @@ class Annotated(NamedTuple):
         if not bool(found.any()):
             raise ValueError(f"the image has no object of class {target}")
         return found
+
+
+class AnnotatedImages(Sequence[Annotated], ABC):
+    """Images, each read when it is asked for; they have their own sizes.
+
+    Attributes:
+        names: of the images.
+    """
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def _read(self, index: int) -> Annotated:
+        """Image number `index`."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Annotated: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Annotated]: ...
+    def __getitem__(self, index: int | slice) -> Annotated | list[Annotated]:
+        if isinstance(index, slice):
+            return [self._read(i) for i in range(*index.indices(len(self)))]
+        return self._read(index)
 
 
 def read_image(path: Path, told: tuple[int, int] | None) -> Tensor:

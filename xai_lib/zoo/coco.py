@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
@@ -14,7 +11,7 @@ from torch import Tensor
 
 from xai_lib.core.boxes import box_masks
 from xai_lib.core.extras import extra
-from xai_lib.zoo.annotated import Annotated, naming, read_image
+from xai_lib.zoo.annotated import Annotated, AnnotatedImages, naming, read_image
 from xai_lib.zoo.listing import Row, lookup
 
 with extra("book"):
@@ -30,19 +27,16 @@ CATEGORIES = tuple(
 _INDEX = {name: index for index, name in enumerate(CATEGORIES)}
 
 
-class COCO14(Sequence[Annotated]):
-    """The images in the order of their ids, each read when it is asked for.
+class COCO14(AnnotatedImages):
+    """The images in the order of their ids, by their file names.
 
     Masks are filled outlines, crowds among them, as in TorchRay's pointing game; a
     pixel belongs to an outline that holds its centre, and an outline that holds none
     to the pixels of its corners. An object without an outline has the pixels of its
-    box. Images have their own sizes; some show no object.
+    box. Some images show no object.
 
     Asking for an image raises a ValueError that names the file and the object for
     damaged files, and for sizes, boxes and outlines that do not belong to the image.
-
-    Attributes:
-        names: the file names.
     """
 
     def __init__(self, images: Path, annotations: Path) -> None:
@@ -64,26 +58,17 @@ class COCO14(Sequence[Annotated]):
                 raise ValueError("two images have the same id")
             self._entries = [entries[number] for number in sorted(entries)]
             self.names = tuple(entry["file_name"] for entry in self._entries)
-            self._objects = defaultdict(list)
+            self._objects: dict[int, list[dict]] = {number: [] for number in entries}
             for found in content["annotations"]:
-                self._objects[found["image_id"]].append(found)
+                self._objects.setdefault(found["image_id"], []).append(found)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Annotated: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Annotated]: ...
-    def __getitem__(self, index: int | slice) -> Annotated | list[Annotated]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _read(self, index: int) -> Annotated:
         entry = self._entries[index]
         told = None
-        if "width" in entry and "height" in entry:
+        if {"width", "height"} <= entry.keys():
             told = (entry["width"], entry["height"])
         image = read_image(self._images / entry["file_name"], told)
-        objects = self._objects.get(entry["id"], [])
+        objects = self._objects[entry["id"]]
         classes = torch.zeros(len(objects), dtype=torch.int64, device="cpu")
         boxes = torch.zeros(len(objects), 4, dtype=torch.float32, device="cpu")
         masks = classes.new_zeros(len(objects), *image.shape[2:], dtype=torch.bool)
@@ -171,7 +156,9 @@ def _corners(outline: list[float], height: int, width: int) -> np.ndarray:
 def _filled(runs: dict, height: int, width: int) -> Tensor:
     """Run lengths, of alternate runs outside and inside down the columns."""
     counts = runs["counts"]
-    lengths = _decoded(counts) if isinstance(counts, (str, bytes)) else counts
+    if isinstance(counts, str):
+        counts = counts.encode()
+    lengths = _decoded(counts) if isinstance(counts, bytes) else counts
     if list(runs["size"]) != [height, width]:
         raise ValueError(
             f"run lengths must be for {height} rows and {width} columns, got "
@@ -185,7 +172,7 @@ def _filled(runs: dict, height: int, width: int) -> Tensor:
     return torch.from_numpy(inside.reshape(width, height).T.copy())
 
 
-def _decoded(text: str | bytes) -> list[int]:
+def _decoded(text: bytes) -> list[int]:
     """Run lengths out of COCO's compressed form.
 
     Characters from "0" on carry 5 bits each, the low ones first, and a sixth that says
@@ -194,7 +181,7 @@ def _decoded(text: str | bytes) -> list[int]:
     """
     lengths: list[int] = []
     value = shift = 0
-    for character in text.encode() if isinstance(text, str) else text:
+    for character in text:
         code = character - 48
         value |= (code & 31) << shift
         shift += 5

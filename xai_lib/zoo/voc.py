@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -13,7 +11,7 @@ import torch
 from xai_lib.core.boxes import box_masks
 from xai_lib.core.extras import extra
 from xai_lib.core.paths import cache_path
-from xai_lib.zoo.annotated import Annotated, naming, read_image
+from xai_lib.zoo.annotated import Annotated, AnnotatedImages, naming, read_image
 from xai_lib.zoo.download import OfflineError, unpack
 from xai_lib.zoo.listing import Row, lookup
 
@@ -29,18 +27,15 @@ CATEGORIES = (
 _INDEX = {name: index for index, name in enumerate(CATEGORIES)}
 
 
-class VOC07(Sequence[Annotated]):
-    """The test images in the order of VOC's list, each read when it is asked for.
+class VOC07(AnnotatedImages):
+    """The test images in the order of VOC's list, by names such as "000001".
 
     Masks are the pixels of the boxes, and objects that VOC flags as difficult are set
-    aside, both as in TorchRay's pointing game. Images have their own sizes.
+    aside, both as in TorchRay's pointing game.
 
     Asking for an image raises a ValueError that names the file and the object for
     damaged files, classes that are not VOC's, sizes or boxes that do not belong to the
     image, and coordinates below 1.
-
-    Attributes:
-        names: of the images, such as "000001".
     """
 
     def __init__(self, data: VOCDetection) -> None:
@@ -52,16 +47,7 @@ class VOC07(Sequence[Annotated]):
         ]
         self.names = tuple(image.stem for image, _ in self._files)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Annotated: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Annotated]: ...
-    def __getitem__(self, index: int | slice) -> Annotated | list[Annotated]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _read(self, index: int) -> Annotated:
         file, annotation = self._files[index]
         with naming(str(annotation)):
             tree = ElementTree.parse(annotation).getroot()
@@ -157,6 +143,5 @@ def load(path: str | Path | None = None) -> VOC07:
 
 def rows() -> list[Row]:
     """What `zoo.list()` says about VOC."""
-    role = "4,952 photos with boxes, 20 classes"
-    licence = "Flickr's terms"
-    return [Row("voc07", role, "PASCAL VOC 2007", 451_020_800, licence, "download")]
+    what = ("4,952 photos with boxes, 20 classes", "PASCAL VOC 2007", 451_020_800)
+    return [Row("voc07", *what, "Flickr's terms", "download")]
