@@ -73,7 +73,7 @@ def deletion(
         TypeError, ValueError: a wrong argument, by name; answers that are no
             probabilities, since ratios of logits mean nothing.
     """
-    return _curve(forward_func, inputs, attributions, target, n_steps, baseline, True)
+    return _curve(True, forward_func, inputs, attributions, target, n_steps, baseline)
 
 
 def insertion(
@@ -88,17 +88,17 @@ def insertion(
 
     Arguments and errors are those of `deletion`.
     """
-    return _curve(forward_func, inputs, attributions, target, n_steps, baseline, False)
+    return _curve(False, forward_func, inputs, attributions, target, n_steps, baseline)
 
 
 def _curve(
+    delete: bool,
     forward_func: Callable,
     inputs: Tensor,
     attributions: Tensor,
     target: Target,
     n_steps: int | None,
     baseline: float,
-    delete: bool,
 ) -> PerturbationCurve:
     check_maps(attributions, inputs)
     check_range(forward_func, inputs)
@@ -118,7 +118,13 @@ def _curve(
         chosen = of_target(target)
 
         def keep(i: slice, scores: Tensor) -> Tensor:
-            _check_probabilities(scores)
+            low, high = (float(end) for end in scores.aminmax())
+            if low < -1e-6 or high > 1 + 1e-6:
+                raise ValueError(
+                    "forward_func must return probabilities for deletion and "
+                    f"insertion, got scores from {low:.3g} to {high:.3g}; add a "
+                    "softmax, e.g. zoo.models.probabilities(model)"
+                )
             return chosen(i, scores)[..., 0]
 
         return sweep(blackbox, start, end, rank, counts, keep)
@@ -126,12 +132,3 @@ def _curve(
     parts = groups(inputs, attributions, classes)
     scores = joined(len(inputs), (curves(*part) for part in parts))
     return PerturbationCurve(counts.to(scores) / n_pixels, scores)
-
-
-def _check_probabilities(scores: Tensor) -> None:
-    if float(scores.min()) < -1e-6 or float(scores.max()) > 1 + 1e-6:
-        raise ValueError(
-            "forward_func must return probabilities for deletion and insertion, got "
-            f"scores from {float(scores.min()):.3g} to {float(scores.max()):.3g}; add "
-            "a softmax, e.g. zoo.models.probabilities(model)"
-        )

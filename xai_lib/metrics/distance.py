@@ -31,10 +31,9 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
     Source: Cai and Wunder, "On gradient-like explanation under a black-box setting",
     first arXiv version, section 4, "Comparison to white-box explanation".
     """
-    for name, maps in (("first", first), ("second", second)):
-        check_inputs(maps, name)
-    sizes = [(len(maps), *maps.shape[2:]) for maps in (first, second)]
-    if sizes[0] != sizes[1]:
+    check_inputs(first, "first")
+    check_inputs(second, "second")
+    if first[:, 0].shape != second[:, 0].shape:
         raise ValueError(
             "first and second must be maps of the same images, got shapes "
             f"{list(first.shape)} and {list(second.shape)}"

@@ -115,10 +115,8 @@ class PointingGame(NamedTuple):
     def accuracy(self) -> float:
         """The mean of `per_class`."""
         check_count("the number of pairs", len(self.hits))
-        shares = list(self.per_class.values())
-        return float(
-            image_mean(torch.tensor(shares, dtype=torch.float64, device="cpu"))
-        )
+        shares = self.hits.new_tensor([*self.per_class.values()], dtype=torch.float64)
+        return float(image_mean(shares))
 
     def subset(self, keep: Tensor) -> PointingGame:
         """The pairs that a bool `[M]` selects, such as the difficult ones.

@@ -25,11 +25,8 @@ def ranks(attributions: Tensor, descending: bool) -> Tensor:
         int64, the shape of `attributions`.
     """
     order = attributions.flatten(1).argsort(dim=1, descending=descending, stable=True)
-    place = torch.empty_like(order)
-    place.scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
-    return place.view_as(attributions)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(attributions)
 
 
 def sweep(
@@ -62,17 +59,12 @@ def sweep(
 
 
 def check_maps(attributions: Tensor, inputs: Tensor) -> None:
-    """Refuse maps that do not belong to the images `[N, C, H, W]`.
-
-    Raises:
-        TypeError, ValueError: naming the argument, its shape and the shapes expected.
-    """
+    """Refuse maps that do not belong to the images `[N, C, H, W]`, by their names."""
     check_inputs(inputs)
     check_inputs(attributions, "attributions")
-    n, _, height, width = inputs.shape
-    fitting = [list(inputs.shape), [n, 1, height, width]]
-    if list(attributions.shape) not in fitting:
+    whole, one = list(inputs.shape), list(inputs[:, :1].shape)
+    if list(attributions.shape) not in (whole, one):
         raise ValueError(
-            f"attributions must have the shape {fitting[0]} or {fitting[1]}, "
-            f"got {list(attributions.shape)}"
+            f"attributions must have the shape {whole} or {one}, got "
+            f"{list(attributions.shape)}"
         )

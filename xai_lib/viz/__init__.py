@@ -8,12 +8,4 @@ with extra("book"):
     from xai_lib.viz.style import use_style
     from xai_lib.viz.widgets import explore
 
-__all__ = [
-    "bars",
-    "curves",
-    "explore",
-    "grid",
-    "heatmap",
-    "show_image",
-    "use_style",
-]
+__all__ = ["bars", "curves", "explore", "grid", "heatmap", "show_image", "use_style"]

@@ -52,19 +52,16 @@ def bars(ax: Axes, values: Mapping[str, Tensor], xlabel: str, title: str) -> Non
     Raises:
         ValueError: values that are not `[N]`, or not finite.
     """
-    names = list(values)
-    for name, of_images in values.items():
-        if of_images.ndim != 1:
-            raise ValueError(
-                f"values[{name!r}] must be [N], got {list(of_images.shape)}"
-            )
+    for name, rated in values.items():
+        if rated.ndim != 1:
+            raise ValueError(f"values[{name!r}] must be [N], got {list(rated.shape)}")
     means = [float(image_mean(v)) for v in values.values()]
-    ends = [bootstrap_mean(v) for v in values.values()]
+    ends = [[float(end) for end in bootstrap_mean(v)] for v in values.values()]
     errors = [
-        [max(0.0, m - float(low)) for m, (low, _) in zip(means, ends, strict=True)],
-        [max(0.0, float(high) - m) for m, (_, high) in zip(means, ends, strict=True)],
+        [max(0.0, m - low) for m, (low, _) in zip(means, ends, strict=True)],
+        [max(0.0, high - m) for m, (_, high) in zip(means, ends, strict=True)],
     ]
     ink = rcParams["axes.edgecolor"]  # seen on the ground of whatever style is set
-    ax.barh(names, means, xerr=errors, color=COLORS[6], ecolor=ink, capsize=3)
+    ax.barh([*values], means, xerr=errors, color=COLORS[6], ecolor=ink, capsize=3)
     ax.yaxis.set_inverted(True)
     ax.set(xlabel=f"{xlabel} (mean, 95 % interval)", title=title)

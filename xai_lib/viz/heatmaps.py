@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -60,26 +61,25 @@ def heatmap(
     _check_finite("attribution", attribution)
     if image is not None:
         _check_image(image)
-        sizes = [tuple(t.shape[1:]) for t in (attribution, image)]
-        if sizes[0] != sizes[1]:
+        if attribution.shape[1:] != image.shape[1:]:
             raise ValueError(
                 "attribution must be as high and wide as image, got {} x {} pixels "
                 "for {} x {}; bring it to that size first, e.g. by torch.nn.functional."
-                "interpolate(maps, images.shape[2:])".format(*sizes[0], *sizes[1])
+                "interpolate(maps, images.shape[2:])".format(
+                    *attribution.shape[1:], *image.shape[1:]
+                )
             )
     flat = attribution.detach().cpu().float().sum(dim=0)
-    signed = _has_sign(flat) if signed is None else check_flag("signed", signed)
+    negative = bool((flat < 0).any())
+    signed = negative if signed is None else check_flag("signed", signed)
     limit = float(flat.abs().flatten().quantile(QUANTILE)) or float(flat.abs().max())
-    norm = Normalize(-limit if signed else 0, limit)
-    cmap = SIGNED if signed else POSITIVE
+    colours = _colours(signed, limit)
     _bare(ax, title)
     if image is None:
-        return ax.imshow(flat.numpy(), cmap=cmap, norm=norm)
-    grey = image.detach().cpu().mean(dim=0).numpy()
-    ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
+        return ax.imshow(flat.numpy(), **colours)
+    ax.imshow(image.detach().cpu().mean(dim=0).numpy(), cmap="gray", vmin=0, vmax=1)
     strength = (flat.abs() / limit).clamp(0, 1) if limit else flat * 0
-    opacity = (0.85 * strength.sqrt()).numpy()
-    return ax.imshow(flat.numpy(), cmap=cmap, norm=norm, alpha=opacity)
+    return ax.imshow(flat.numpy(), alpha=(0.85 * strength.sqrt()).numpy(), **colours)
 
 
 def grid(
@@ -102,11 +102,9 @@ def grid(
         TypeError, ValueError: a wrong argument, by name.
     """
     n = len(images)
-    for name, attributions in maps.items():
-        if len(attributions) != n:
-            raise ValueError(
-                f"maps[{name!r}] has {len(attributions)} maps for {n} images"
-            )
+    for name, found in maps.items():
+        if len(found) != n:
+            raise ValueError(f"maps[{name!r}] has {len(found)} maps for {n} images")
     if rows is not None and (isinstance(rows, str) or len(rows) != n):
         raise ValueError(f"rows must be {n} names, one for each image, got {rows!r}")
     if isinstance(overlay, str) or not set(overlay) <= set(maps):
@@ -118,24 +116,27 @@ def grid(
     size = side * (len(maps) + 1) + 0.8, (side + 0.2) * n + 0.7
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
-    signed = any(_has_sign(m.sum(dim=1)) for m in maps.values())
+    signed = any(bool((m.sum(dim=1) < 0).any()) for m in maps.values())
     for i in range(n):
         show_image(axes[i, 0], images[i], "input" if i == 0 else "")
         if rows is not None:
             axes[i, 0].set_ylabel(rows[i])
-        for ax, (name, attributions) in zip(axes[i, 1:], maps.items(), strict=True):
+        for ax, (name, found) in zip(axes[i, 1:], maps.items(), strict=True):
             over = images[i] if name in overlay else None
-            heatmap(ax, attributions[i], over, name if i == 0 else "", signed)
-            largest = float(attributions[i].sum(dim=0).abs().max())
+            heatmap(ax, found[i], over, name if i == 0 else "", signed)
+            largest = float(found[i].sum(dim=0).abs().max())
             ax.set_xlabel(f"max {largest:.2g}", fontsize=8)
-    bar = ScalarMappable(
-        Normalize(-1 if signed else 0, 1), SIGNED if signed else POSITIVE
-    )
+    bar = ScalarMappable(**_colours(signed, 1))
     label = f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
     ends = "both" if signed else "max"
     fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
     fig.suptitle(title)
     return fig
+
+
+def _colours(signed: bool, limit: float) -> dict[str, Any]:
+    norm = Normalize(-limit if signed else 0, limit)
+    return {"cmap": SIGNED if signed else POSITIVE, "norm": norm}
 
 
 def _check_finite(name: str, values: Tensor) -> None:
@@ -159,14 +160,7 @@ def _check_image(image: Tensor) -> None:
         )
 
 
-def _has_sign(flat: Tensor) -> bool:
-    return bool((flat < 0).any())
-
-
 def _bare(ax: Axes, title: str) -> None:
-    ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(title=title, xticks=[], yticks=[])
     ax.grid(False)
-    for side in ax.spines.values():
-        side.set_visible(False)
+    ax.spines[:].set_visible(False)

@@ -17,9 +17,8 @@ def explore(
 ) -> ipywidgets.Widget:
     """Redraw a figure whenever a control changes.
 
-    The picture is an `Image` widget, not captured cell output, so that it changes in
-    every front end and can be tested without one. A line between both says that the
-    model is being asked, and then how long that took, or what went wrong.
+    The picture is an `Image` widget, which every front end shows. A line above it says
+    that the model is being asked, and then how long that took, or what went wrong.
 
     Args:
         draw: called with the controls' values by name; returns a figure, which is
@@ -43,12 +42,11 @@ def explore(
     # At its own size: a box would stretch it over the whole page.
     own_size = ipywidgets.Layout(align_self="flex-start", max_width="100%")
     picture = ipywidgets.Image(format="png", layout=own_size)
-
-    # Sent at once, while the picture waits for the model.
-    busy = ipywidgets.Label("computing …")
+    busy = ipywidgets.Label()
     busy.add_class("xai-busy")
 
     def redraw(_: Any = None) -> None:
+        # Sent at once, while the picture waits for the model.
         busy.value, began = "computing …", time.perf_counter()
         try:
             fig = draw(**{name: control.value for name, control in controls.items()})
@@ -70,6 +68,6 @@ def explore(
         control.description = control.description or name.replace("_", " ")
         control.observe(redraw, names="value")
     redraw()
-    several_lines = ipywidgets.Layout(flex_flow="row wrap")
-    row = ipywidgets.HBox(list(controls.values()), layout=several_lines)
+    wrap = ipywidgets.Layout(flex_flow="row wrap")
+    row = ipywidgets.HBox([*controls.values()], layout=wrap)
     return ipywidgets.VBox([row, busy, picture])
