@@ -29,7 +29,6 @@ MISSING = [
     ("book", "baselines.DeepLift(net).attribute(x, 0)"),
     ("book", "baselines.GuidedBackprop(net).attribute(x, 0)"),
     ("book", "baselines.LRP(net).attribute(x, 0)"),
-    ("book", "metrics.max_sensitivity(RISE(f).attribute, x, 0)"),
     ("book", "baselines.KernelSHAP(f).attribute(x, 0)"),
     ("book", "baselines.LIME(f).attribute(x, 0)"),
     ("detect", "AISE(f, sampler='lipo')"),
@@ -70,6 +69,7 @@ for explainer in (
     assert maps.shape[0] == 2 and maps.isfinite().all(), explainer
 metrics.deletion(f, x, maps[:, :1], n_steps=3).auc
 metrics.flipping(f, x, maps[:, :1])
+metrics.max_sensitivity(RISE(f, n_samples=5).attribute, x, 0)
 metrics.pointing_hits(maps[:, :1], torch.ones(2, 8, 8).bool())
 
 def detector(images):

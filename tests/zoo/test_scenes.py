@@ -169,7 +169,7 @@ def some(*sides: int, classes: list[int]) -> scenes.Scenes:
 )
 def test_difficult(sides: tuple, classes: list[int], expected: bool) -> None:
     one = some(*sides, classes=classes)
-    assert scenes.difficult(one, 0, 2) is expected
+    assert scenes.annotated(one, 0).difficult(2) is expected
 
 
 def test_region_is_the_union_of_a_class() -> None:
@@ -179,7 +179,7 @@ def test_region_is_the_union_of_a_class() -> None:
     with pytest.raises(ValueError, match="the image has no object of class 7"):
         scenes.region(one, 0, 7)
     with pytest.raises(ValueError, match="no object of class 7"):
-        scenes.difficult(one, 0, 7)
+        scenes.annotated(one, 0).difficult(7)
 
 
 @pytest.mark.parametrize(

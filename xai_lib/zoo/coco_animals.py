@@ -1,9 +1,8 @@
 """COCO-animals: the 200 validation images that Ikeno and Hara (2018) explain.
 
 A teaching subset of COCO's photographs: eight kinds of animals, 25 validation images
-each. It must be downloaded, and no published hash of the archive is known to us. So
-nothing is downloaded without a hash that the caller names; an archive or folder that
-is there already is checked for its structure.
+each. No published hash of the archive is known to us, so nothing is downloaded without
+a hash that the caller names.
 """
 
 from __future__ import annotations
@@ -66,28 +65,25 @@ def load(
                 f"is known, so it is not downloaded unasked: get {URL} and pass its "
                 "path, or pass sha256=…; photos.labelled() works offline"
             )
-        archive = fetch(URL, sha256, cache_path(), show_progress=show_progress)
-        unpack(archive, folder)
+        unpack(fetch(URL, sha256, cache_path(), show_progress=show_progress), folder)
     elif folder.is_file():
         folder = unpack(folder)  # beside the archive, and only once
     if not folder.is_dir():
         raise FileNotFoundError(f"COCO-animals: {folder} does not exist")
     files = _files(folder, per_kind)
-    return CocoAnimals(
-        torch.cat([photos.read(file, size) for file in files]),
-        tuple(file.parent.name for file in files),
-        tuple(file.name for file in files),
-    )
+    images = torch.cat([photos.read(file, size) for file in files])
+    kinds, names = zip(*((file.parent.name, file.name) for file in files), strict=True)
+    return CocoAnimals(images, kinds, names)
 
 
 def _files(folder: Path, per_kind: int) -> list[Path]:
-    # Archives may or may not bring a folder of their own.
-    roots = [r for r in (folder, folder / "coco-animals") if (r / "val").is_dir()]
-    if not roots:
+    val = folder / "val"
+    if not val.is_dir():  # archives may or may not bring a folder of their own
+        val = folder / "coco-animals" / "val"
+    if not val.is_dir():
         raise ValueError(f"{folder} is not COCO-animals: it has no folder 'val'")
-    val = roots[0] / "val"
-    folders = (entry.name for entry in val.iterdir() if entry.is_dir())
-    kinds = sorted(name for name in folders if not is_hidden(name))
+    folders = sorted(entry.name for entry in val.iterdir() if entry.is_dir())
+    kinds = [name for name in folders if not is_hidden(name)]
     if kinds != list(KINDS):
         raise ValueError(
             f"{val} is not COCO-animals: expected the folders {', '.join(KINDS)}, got "

@@ -147,16 +147,11 @@ class DlibFaces:
         found, margins, _ = self._detector.run(
             pixels.contiguous().numpy(), self.upsample, self.least_margin
         )
-        boxes = [
-            (face.left(), face.top(), face.right() + 1, face.bottom() + 1)
-            for face in found
-        ]
-        scores = torch.sigmoid(
-            self.SLOPE * torch.tensor([*margins], dtype=torch.float32, device="cpu")
-        )
+        edges = [(f.left(), f.top(), f.right() + 1, f.bottom() + 1) for f in found]
+        boxes = torch.tensor(edges, dtype=torch.float32, device="cpu")
+        margins = torch.tensor([*margins], dtype=torch.float32, device="cpu")
         labels = torch.zeros(len(found), dtype=torch.int64, device="cpu")
-        edges = torch.tensor(boxes, dtype=torch.float32, device="cpu")
-        return Detection(edges, scores, labels)
+        return Detection(boxes, torch.sigmoid(self.SLOPE * margins), labels)
 
 
 class TorchvisionDetector(nn.Module):
@@ -173,9 +168,7 @@ class TorchvisionDetector(nn.Module):
         threshold: float = THRESHOLD,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.network = network
-        self.categories = categories
+        self.name, self.network, self.categories = name, network, categories
         self.threshold = _check_threshold(threshold)
 
     def forward(self, images: Tensor) -> list[Detection]:
@@ -187,10 +180,8 @@ class TorchvisionDetector(nn.Module):
         _check_images(self, images, channels=(3,))
         found = []
         for answer in self.network(list(images)):
-            kept = answer["scores"] >= self.threshold
-            found.append(
-                Detection(*(answer[key][kept] for key in ("boxes", "scores", "labels")))
-            )
+            parts = [answer[name] for name in ("boxes", "scores", "labels")]
+            found.append(Detection(*(p[parts[1] >= self.threshold] for p in parts)))
         return found
 
 
@@ -216,8 +207,7 @@ def _scenes_file() -> Path:
 
 
 def _dlib_size() -> int:
-    # The detector is compiled into the module.
-    spec = find_spec("_dlib_pybind11")
+    spec = find_spec("_dlib_pybind11")  # the detector is compiled into the module
     return Path(spec.origin).stat().st_size if spec and spec.origin else 0
 
 
@@ -227,8 +217,8 @@ def _torchvision(name: str) -> _Known:
     def build(threshold: float, show_progress: bool) -> Detector:
         instead = 'detectors.load("scenes_detector") or load("dlib_faces")'
         file = models.hub_file(weights.url, instead, show_progress)
-        # torchvision's builder finds the file in its place, and knows which layers go
-        # with it; but it would unpickle anything. This refuses all but tensors.
+        # torchvision's builder reads the file, and would unpickle anything; this
+        # refuses all but tensors.
         torch.load(file, map_location="cpu", weights_only=True)
         with torch.device("cpu"):
             network = tv.get_model(name, weights=weights, weights_backbone=None)
@@ -250,16 +240,12 @@ def _torchvision(name: str) -> _Known:
 _DETECTORS: dict[str, _Known] = {
     "scenes_detector": _Known(
         _load_scenes,
-        "detector, 10 classes",
-        "tools/train_scenes.py",
-        "MIT",
+        *("detector, 10 classes", "tools/train_scenes.py", "MIT"),
         lambda: _scenes_file().stat().st_size,
     ),
     "dlib_faces": _Known(
         lambda threshold, _: DlibFaces(threshold),
-        "detector of faces",
-        "dlib, get_frontal_face_detector",
-        "BSL-1.0",
+        *("detector of faces", "dlib, get_frontal_face_detector", "BSL-1.0"),
         _dlib_size,
     ),
 } | {

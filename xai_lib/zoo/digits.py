@@ -99,10 +99,8 @@ def _load(known: _Set, n: int | None, full: bool, root: str | Path | None) -> Di
     check_flag("full", full)
     if root is not None and not full:
         raise ValueError(f"root is used only with full=True, got root={str(root)!r}")
-    if n is not None:
-        n = check_count("n", n)
     images, labels = _full(known, root) if full else _packaged(known)
-    if n is not None and n > len(images):
+    if n is not None and check_count("n", n) > len(images):
         more = "" if full else "; full=True has 10,000"
         raise ValueError(f"n must be at most {len(images)}, got {n}{more}")
     return Digits(
@@ -116,7 +114,8 @@ def _load(known: _Set, n: int | None, full: bool, root: str | Path | None) -> Di
 
 def _packaged(known: _Set) -> tuple[Tensor, Tensor]:
     with np.load(_file(known)) as arrays:
-        return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+        images, labels = (torch.from_numpy(arrays[p]) for p in ("images", "labels"))
+    return images, labels
 
 
 def _file(known: _Set) -> Path:
@@ -126,7 +125,7 @@ def _file(known: _Set) -> Path:
 def _full(known: _Set, root: str | Path | None) -> tuple[Tensor, Tensor]:
     folder = Path(root) if root is not None else cache_path()
     raw = folder / known.dataset.__name__ / "raw"
-    if not (_find(raw, "images-idx3") and _find(raw, "labels-idx1")):
+    if not all(_find(raw, part) for part in ("images-idx3", "labels-idx1")):
         try:
             known.dataset(folder, train=False, download=True)
         except (OSError, RuntimeError) as error:
@@ -135,8 +134,9 @@ def _full(known: _Set, root: str | Path | None) -> tuple[Tensor, Tensor]:
                 f"its four files and put them into {raw.resolve()}; or leave out "
                 "full=True: the packaged 1,000 images work offline"
             ) from error
-    (images_file,) = _find(raw, "images-idx3")[:1]
-    (labels_file,) = _find(raw, "labels-idx1")[:1]
+    images_file, labels_file = (
+        _find(raw, p)[0] for p in ("images-idx3", "labels-idx1")
+    )
     images, labels = _read_idx(images_file), _read_idx(labels_file)
     if images.shape[1:] != (28, 28):
         raise ValueError(
@@ -187,26 +187,11 @@ def _read_idx(path: Path) -> np.ndarray:
 
 def rows() -> list[Row]:
     """What `zoo.list()` says about the digits."""
-    found = []
+    found, role = [], "grey images, 28 x 28"
     for known in (_MNIST, _FASHION_MNIST):
-        name, size = _file(known).stem, _file(known).stat().st_size
-        role = "grey images, 28 x 28"
-        found += [
-            Row(
-                name,
-                f"1,000 {role}",
-                known.packaged_from,
-                size,
-                known.licence,
-                "offline",
-            ),
-            Row(
-                f"{name}(full=True)",
-                f"10,000 {role}",
-                "torchvision",
-                known.download_size,
-                known.licence,
-                "download",
-            ),
-        ]
+        file, licence = _file(known), known.licence
+        packaged = (known.packaged_from, file.stat().st_size, licence, "offline")
+        whole = ("torchvision", known.download_size, licence, "download")
+        found.append(Row(file.stem, f"1,000 {role}", *packaged))
+        found.append(Row(f"{file.stem}(full=True)", f"10,000 {role}", *whole))
     return found

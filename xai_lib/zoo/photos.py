@@ -63,7 +63,8 @@ class _File(NamedTuple):
     label: int | None
     source: str
     licence: str
-    redistributable: bool = True
+    free: bool = True
+    """Whether a committed figure may show it."""
 
 
 def _skimage(file: str, label: int | None, by: str, licence: str) -> _File:
@@ -71,9 +72,8 @@ def _skimage(file: str, label: int | None, by: str, licence: str) -> _File:
 
 
 def _sklearn(file: str, label: int | None, by: str) -> _File:
-    return _File(
-        "sklearn", f"datasets/images/{file}", label, f"scikit-learn, {by}", "CC BY 2.0"
-    )
+    path, source = f"datasets/images/{file}", f"scikit-learn, {by} on Flickr"
+    return _File("sklearn", path, label, source, "CC BY 2.0")
 
 
 _WHEEL = "foolbox==3.3.4"
@@ -96,10 +96,10 @@ _FILES: dict[str, _File] = {
     # ImageNet's nearest class: it knows mopeds and scooters, but no motorcycles.
     "motorcycle_left": _skimage(
         "motorcycle_left.png", 665, "Middlebury Stereo 2014", "not stated"
-    )._replace(redistributable=False),
+    )._replace(free=False),
     "astronaut": _skimage("astronaut.png", None, "NASA", "public domain"),
-    "china": _sklearn("china.jpg", 698, "danielbuechele on Flickr"),
-    "flower": _sklearn("flower.jpg", None, "vultilion on Flickr"),
+    "china": _sklearn("china.jpg", 698, "danielbuechele"),
+    "flower": _sklearn("flower.jpg", None, "vultilion"),
     "bull_mastiff": _foolbox(0, 243),
     "folding_chair": _foolbox(1, 559),
     "beaker": _foolbox(2, 438),
@@ -156,15 +156,8 @@ def load(name: str, size: int = 224) -> Photo:
     """
     file = lookup(_FILES, name, "photo")
     with _on_disk(file) as path:
-        image = stored(path).convert("RGB")
-    return Photo(
-        _prepare(image, size)[None],
-        file.label,
-        name,
-        file.source,
-        file.licence,
-        file.redistributable,
-    )
+        image = _prepare(stored(path).convert("RGB"), size)[None]
+    return Photo(image, file.label, name, file.source, file.licence, file.free)
 
 
 @contextmanager
@@ -239,16 +232,12 @@ def folder(path: str | Path, size: int = 224) -> ImageNetFolder:
 
 def rows() -> list[Row]:
     """What `zoo.list()` says about the photographs."""
-    return [
-        Row(
-            name,
-            "photo" if file.label is None else f"photo, {class_name(file.label)}",
-            file.source,
-            _WHEEL_SIZE
-            if file.package == "foolbox"
-            else package_file(file.package, file.path).stat().st_size,
-            file.licence,
-            "download" if file.package == "foolbox" else "offline",
-        )
-        for name, file in _FILES.items()
-    ]
+    found = []
+    for name, file in _FILES.items():
+        role = "photo" if file.label is None else f"photo, {class_name(file.label)}"
+        size, supply = _WHEEL_SIZE, "download"
+        if file.package != "foolbox":
+            size = package_file(file.package, file.path).stat().st_size
+            supply = "offline"
+        found.append(Row(name, role, file.source, size, file.licence, supply))
+    return found

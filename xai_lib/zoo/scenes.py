@@ -92,51 +92,29 @@ def make(
     check_number("sides[1]", high, low, 1)
     check_number("clutter", clutter, 0, 1)
     articles = _packaged() if articles is None else articles
-    scenes = [
-        _scene(
-            np.random.default_rng([seed, i]),
-            articles,
-            size,
-            (fewest, most),
-            (low, high),
-            clutter,
-        )
-        for i in range(n)
-    ]
+    sources = (np.random.default_rng([seed, i]) for i in range(n))
+    rules = (articles, size, n_objects, sides, clutter)
+    scenes = [_scene(rng, *rules) for rng in sources]
     images, boxes, classes, masks = (list(part) for part in zip(*scenes, strict=True))
-    shape = (n, len(articles.categories))
-    labels = torch.zeros(shape, dtype=torch.bool, device="cpu")
+    names = articles.categories
+    labels = torch.zeros((n, len(names)), dtype=torch.bool, device="cpu")
     for row, present in zip(labels, classes, strict=True):
         row[present] = True
-    return Scenes(
-        torch.stack(images), labels, boxes, classes, masks, articles.categories
-    )
+    return Scenes(torch.stack(images), labels, boxes, classes, masks, names)
 
 
 def annotated(scenes: Scenes, image: int) -> Annotated:
     """Scene number `image`, in the form in which VOC and COCO come too."""
-    boxes, classes = scenes.boxes[image], scenes.classes[image]
-    return Annotated(
-        scenes.images[image][None],
-        boxes,
-        classes,
-        scenes.masks[image],
-        torch.zeros(len(classes), dtype=torch.bool, device="cpu"),
-        scenes.categories,
-    )
+    classes = scenes.classes[image]
+    nobody = torch.zeros_like(classes, dtype=torch.bool)
+    found = (scenes.boxes[image], classes, scenes.masks[image], nobody)
+    return Annotated(scenes.images[image][None], *found, scenes.categories)
 
 
 def region(scenes: Scenes, image: int, target: int) -> Tensor:
     """The pixels of all articles of class `target` in a scene: bool `[S, S]`; see
     `Annotated.region`."""
     return annotated(scenes, image).region(target)
-
-
-def difficult(scenes: Scenes, image: int, target: int) -> bool:
-    """Whether the pair belongs to the pointing game's difficult subset: the class
-    covers less than a quarter of the scene, and another class is present; see
-    `Annotated.difficult`."""
-    return annotated(scenes, image).difficult(target)
 
 
 def rows() -> list[Row]:
@@ -206,10 +184,8 @@ def _cutout(image: Tensor, length: float) -> tuple[Tensor, Tensor]:
     both = torch.stack([image, silhouette.float()])[:, y0:y1, x0:x1]
     scale = length / max(y1 - y0, x1 - x0)
     shape = [max(1, round(side * scale)) for side in both.shape[1:]]
-    article, alpha = F.interpolate(both[None], shape, mode="bilinear", antialias=True)[
-        0
-    ]
-    return article, alpha
+    scaled = F.interpolate(both[None], shape, mode="bilinear", antialias=True)
+    return scaled[0, 0], scaled[0, 1]
 
 
 def _bounds(mask: Tensor) -> Tensor:
