@@ -90,7 +90,7 @@ def classifier(options: argparse.Namespace) -> tuple[Classifier, list[str]]:
     own = {name: getattr(options, name) for name in ("size", "mean", "std")}
     own = {name: value for name, value in own.items() if value is not None}
     path = Path(options.model)
-    if path.suffix or path.exists():
+    if path.suffix or path.is_file():
         fit = ASKING
         if path.suffix.lower() in model_files.TORCHSCRIPT:
             fit = [name for name in METHODS if name not in NEED_LAYERS]
