@@ -162,7 +162,7 @@ WRONG = {
     "--method kernelshap --queries 3": "--method kernelshap: n_samples must be",
     "--method geex --queries 31": "use 30 or 32 (--queries decides n_samples)",
     "--target tabbi": "target 'tabbi' is no class of efficientnet_lite0; give a number "
-    "from 0 to 999 (names: ['tabby'",
+    "from 0 to 999, or one of ['tabby'",
     "--target 1000": "give a number from 0 to 999",
     "--model vgg17": "unknown model 'vgg17' (did you mean 'vgg16'?)",
     "--size 64": "--size: only for a file; efficientnet_lite0 has its own",
@@ -238,7 +238,7 @@ def test_classes_by_name_and_number() -> None:
     assert model.class_number("T-shirt/top", 10) == 0
     assert model.class_number("4", 10) == 4
     model.categories = ("crane", "gull", "Crane")
-    with pytest.raises(ValueError, match=r"several have that name: \[0, 2\]"):
+    with pytest.raises(ValueError, match=r"several classes .*, or one of \[0, 2\]"):
         model.class_number("crane", 3)
     with pytest.raises(ValueError, match="give a number from 0 to 2"):
         model.class_number("-1", 3)

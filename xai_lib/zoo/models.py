@@ -105,10 +105,10 @@ class Classifier(nn.Module):
         if len(found) == 1:
             return found[0]
         close = get_close_matches(spelled, names) or names[:3]
-        hint = f"several have that name: {found}" if found else f"names: {close}"
         raise ValueError(
-            f"target {wanted!r} is no class of {self.name}; give a number from 0 to "
-            f"{n - 1}" + (f" ({hint})" if names else "")
+            f"target {wanted!r} is {'several classes' if found else 'no class'} of "
+            f"{self.name}; give a number from 0 to {n - 1}"
+            + (f", or one of {found or close}" if names else "")
         )
 
     def train(self, mode: bool = True) -> Classifier:

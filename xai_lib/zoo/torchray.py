@@ -73,25 +73,19 @@ def vgg16(
         nn.ReLU(inplace=True),
         nn.Conv2d(hidden, categories, 1),
     )
-    return nn.Sequential(
-        OrderedDict(
-            features=features,
-            classifier=classifier,
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-        )
-    )
+    layers = OrderedDict(features=features, classifier=classifier)
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(layers)
 
 
 def vgg16_state(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The published state for `vgg16`."""
     state = dict(stored)
-    state["features.0.weight"] = _from_bgr(stored["features.0.weight"])
+    state["features.0.weight"] = stored["features.0.weight"].flip(1)  # from BGR
     for layer, side in (("0", 7), ("2", 1), ("4", 1)):
         # Stored as a matrix or as a convolution: the same numbers in the same order.
         name = f"classifier.{layer}.weight"
-        rows = len(stored[name])
-        state[name] = stored[name].reshape(rows, -1, side, side)
+        state[name] = stored[name].reshape(len(stored[name]), -1, side, side)
     return state
 
 
@@ -120,11 +114,6 @@ def resnet50_state(stored: dict[str, Tensor]) -> dict[str, Tensor]:
         re.sub(r"(bn\d|downsample\.\d)\.[01]\.", r"\1.", name): value
         for name, value in stored.items()
     }
-    state["conv1.weight"] = _from_bgr(stored["conv1.weight"])
+    state["conv1.weight"] = stored["conv1.weight"].flip(1)  # from BGR
     state["fc.weight"] = stored["fc.weight"].flatten(1)
     return state
-
-
-def _from_bgr(weight: Tensor) -> Tensor:
-    """A first layer for blue, green, red as one for red, green, blue."""
-    return weight.flip(1)
