@@ -79,8 +79,9 @@ def settings(name: str, queries: int | None, size: int) -> dict[str, int]:
         raise ValueError(f"--queries: {name} needs {least} or more, got {queries}")
     if name == "occlusion":  # squares side by side, after the whole image
         return {"window": math.ceil(size / math.isqrt(queries - 1))}
-    # AISE asks twice about a sample, for each of three widths.
-    return {"n_samples": queries // 6 if name == "aise" else queries}
+    if name == "aise":  # asks twice about a kernel, at each of three widths
+        return {"n_kernels": queries // 6}
+    return {"n_samples": queries}
 
 
 def classifier(options: argparse.Namespace) -> tuple[Classifier, list[str]]:
@@ -166,8 +167,7 @@ def explain(options: argparse.Namespace) -> int:
         least = max(0.0, float(found.sum(dim=1).min()))
         title = f"{name}, above {least:.2g}" if least else name
         maps[title] = found - least / found.shape[1]
-    title = f"{label(target)} ({model.name})"
-    viz.grid(image, maps, overlay=[*maps], title=title).savefig(out, dpi=200)
+    viz.grid(image, maps, overlay=[*maps], title=label(target)).savefig(out, dpi=200)
     print(out)
     return 0
 
