@@ -33,7 +33,7 @@ from xai_lib.baselines import (
 )
 from xai_lib.checks import Report, check_explainer
 from xai_lib.checks.properties import CHECKS
-from xai_lib.checks.properties.arguments import WRONG_SEEDS, WRONG_SETTINGS
+from xai_lib.checks.properties.calls import WRONG_SEEDS, WRONG_SETTINGS
 from xai_lib.core.arguments import Target, check_inputs, resolve_target
 from xai_lib.core.detection import Detection
 from xai_lib.geex import GEEX, GERS, IGEEX
