@@ -121,11 +121,13 @@ def check_explainer(
             raise ValueError(
                 f"exceptions must name properties, got {name!r}; they are: {known}"
             )
+    if queries is not None and not callable(queries):
+        check_count("queries", queries)
     case = Case(
         make=make,
         seeded="seed" in inspect.signature(make).parameters,
         needs=check_choice("needs", needs, NEEDS),
-        queries=queries if callable(queries) or queries is None else _cost(queries),
+        queries=queries,
         per_channel=check_flag("per_channel", per_channel),
         rows=check_flag("rows", rows),
         smallest=check_count("smallest", smallest),
@@ -133,31 +135,26 @@ def check_explainer(
     )
     report = Report(type(case.explainer(case.model(case.inputs()))).__name__)
     for name, check in CHECKS.items():
-        case.call = ""
+        case.call = problem = ""
         try:
             with restored_random_state(case.device):  # models in training draw, too
-                check(case)
+                check(case, case.inputs())
         except NotApplicable as reason:
             report.not_applicable[name] = str(reason)
+            continue
+        except Violation as error:
+            problem = str(error)
         except Exception as error:
-            what = str(error)
-            if not isinstance(error, Violation):
-                what = f"{type(error).__name__}: {error}"
-            if name in exceptions:
-                report.exceptions[name] = exceptions[name]
-            else:
-                report.failed[name] = f"{what}, in {case.call}"
+            problem = f"{type(error).__name__}: {error}"
+        if problem and name in exceptions:
+            report.exceptions[name] = exceptions[name]
+        elif problem:
+            report.failed[name] = f"{problem}, in {case.call}"
+        elif name in exceptions:
+            report.failed[name] = "it holds, and was said to be an exception"
         else:
-            if name in exceptions:
-                report.failed[name] = "it holds, and was said to be an exception"
-            else:
-                report.passed.append(name)
+            report.passed.append(name)
     report.calls = case.calls
     if report.failed:
         raise ExplainerFailed(report)
     return report
-
-
-def _cost(queries: int) -> Callable[[int, int], int]:
-    check_count("queries", queries)
-    return lambda height, width: queries

@@ -1,12 +1,12 @@
 """Properties of calls: targets, inputs and settings, the right and the wrong."""
 
-from __future__ import annotations
-
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from xai_lib.checks.properties.case import (
     TOLERANCE,
@@ -33,8 +33,7 @@ WRONG_SEEDS = (-1, 2**64, 0.5, "0", None)
 
 
 @prop("a target is an int, a tensor, an array, a list, or None for the predicted class")
-def _targets(case: Case) -> None:
-    x = case.inputs()
+def _targets(case: Case, x: Tensor) -> None:
     for same in (classes(2, 2, 2), classes(2, 2, 2).int(), [2, 2, 2], (2, 2, 2)):
         case.expect_equal(case.maps(x, same), case.maps(x, 2), "one class for each")
     mixed = case.maps(x, classes(3, 0, 1))
@@ -47,8 +46,7 @@ def _targets(case: Case) -> None:
 
 
 @prop("another target, another map")
-def _other_target(case: Case) -> None:
-    x = case.inputs()
+def _other_target(case: Case, x: Tensor) -> None:
     order = case.scores(x)(x).argsort(dim=1)
     best, worst = case.maps(x, order[:, -1]), case.maps(x, order[:, 0])
     for i in range(3):
@@ -57,16 +55,14 @@ def _other_target(case: Case) -> None:
 
 
 @prop("wrong targets are refused by name")
-def _wrong_targets(case: Case) -> None:
-    x = case.inputs()
+def _wrong_targets(case: Case, x: Tensor) -> None:
     wrong = (4, -1, 2**70, 0.5, True, "cat", numbers(0, 1, 2), classes(0, 1))
     for target in (*wrong, [0, 1], [0, 1, 2.5], [0, 1, -1], [0, 1, 4], [[0], [1], [2]]):
         case.expect_refused("target", case.model(x), x, target)
 
 
 @prop("wrong inputs are refused by name, before any query")
-def _wrong_inputs(case: Case) -> None:
-    x = case.inputs()
+def _wrong_inputs(case: Case, x: Tensor) -> None:
     one_nan, infinite = x.clone(), x.clone()
     one_nan[2, 0, 1, 1], infinite[0, 2, 0, 3] = float("nan"), float("inf")
     wrong = (x.cpu().numpy(), x.tolist(), None, (255 * x).byte(), x[0], x[None], x[:0])
@@ -75,20 +71,19 @@ def _wrong_inputs(case: Case) -> None:
 
 
 @prop("wrong settings are refused by name, when the explainer is made")
-def _wrong_settings(case: Case) -> None:
-    x = case.inputs()
+def _wrong_settings(case: Case, x: Tensor) -> None:
     model = case.model(x)
     explainer = case.explainer(model)
-    kind = type(explainer)
-    tried = []
+    kind: Any = type(explainer)
+    tried: list[tuple[str, Any, Callable]] = []
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.default is not parameter.empty:
             wrong = WRONG_SETTINGS.get(type(parameter.default), ())
             values = WRONG_SEEDS if name == "seed" else wrong
             tried += [(name, value, partial(kind, model)) for value in values]
     if "show_progress" in inspect.signature(explainer.attribute).parameters:
-        call = partial(explainer.attribute, x, 1)
-        tried += [("show_progress", value, call) for value in ("no", 1)]
+        attribute = partial(explainer.attribute, x, 1)
+        tried += [("show_progress", value, attribute) for value in ("no", 1)]
     if not tried:
         raise NotApplicable("its class has no settings with defaults")
     for name, value, call in tried:

@@ -1,7 +1,8 @@
 """What all properties of the battery use: inputs, models, and words for a failure.
 
-A property is a function of a `Case`, registered by `prop`. It raises `Violation` where
-it does not hold, `NotApplicable` where it says nothing about the method.
+A property is a function of a `Case` and of its inputs, registered by `prop`. It raises
+`Violation` where it does not hold, `NotApplicable` where it says nothing about the
+method.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Case:
     make: Callable[..., Any]
     seeded: bool
     needs: str
-    queries: Callable[[int, int], int] | None
+    queries: int | Callable[[int, int], int] | None
     per_channel: bool
     rows: bool
     smallest: int
@@ -99,13 +100,11 @@ class Case:
         height = max(5, self.smallest)
         return height, height + 3
 
-    def inputs(
-        self, *shape: int, dtype: torch.dtype = torch.float64, seed: int = 0
-    ) -> Tensor:
-        """Uniform in [0, 1]; three RGB images unless a shape is given."""
+    def inputs(self, *shape: int, seed: int = 0) -> Tensor:
+        """Float64, uniform in [0, 1]; three RGB images unless a shape is given."""
         rng = np.random.default_rng([len(shape), seed])
         values = rng.random(shape or (3, 3, *self.size))
-        return torch.from_numpy(values).to(self.device, dtype)
+        return torch.from_numpy(values).to(self.device)
 
     def scores(self, inputs: Tensor) -> Scores:
         """A model with kinks, in which pixels act together: four classes."""
@@ -206,7 +205,7 @@ class Case:
             raise Violation("the model was asked before the inputs were refused")
 
 
-Check = Callable[[Case], None]
+Check = Callable[[Case, Tensor], None]
 CHECKS: dict[str, Check] = {}
 """All properties by name, in the order in which they are tried."""
 
@@ -215,10 +214,10 @@ def prop(name: str, *needs: str) -> Callable[[Check], Check]:
     """Register a property, of methods with these needs or of all."""
 
     def add(check: Check) -> Check:
-        def tried(case: Case) -> None:
+        def tried(case: Case, x: Tensor) -> None:
             if needs and case.needs not in needs:
                 raise NotApplicable(f"the method needs the model's {case.needs}")
-            check(case)
+            check(case, x)
 
         CHECKS[name] = tried
         return check

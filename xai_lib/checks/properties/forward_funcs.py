@@ -1,7 +1,5 @@
 """Properties of the way a method treats models: asked as promised, left as found."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable
 from typing import Any
@@ -27,9 +25,8 @@ HOOKS.append("_backward_pre_hooks")
 
 
 @prop("inputs, target and model stay as they are")
-def _untouched(case: Case) -> None:
-    x, target = case.inputs(), classes(3, 0, 1)
-    model = case.network(x)
+def _untouched(case: Case, x: Tensor) -> None:
+    target, model = classes(3, 0, 1), case.network(x)
     attributes = [set(vars(module)) for module in model.modules()]
     kept = [p.clone() for p in model.parameters()]
     kept_x, kept_target = x.clone(), target.clone()
@@ -59,16 +56,14 @@ class Keeping(nn.Linear):
 
 
 @prop("what a model keeps from its first call can be used for training")
-def _keeping(case: Case) -> None:
-    x = case.inputs()
+def _keeping(case: Case, x: Tensor) -> None:
     model, plain = case.network(x, Keeping), case.network(x)
     case.expect_equal(case.maps(x, None, model), case.maps(x, None, plain), "Keeping")
     model(x.clone().requires_grad_()).sum().backward()
 
 
 @prop("a model in training mode is refused, behind a function too")
-def _training_mode(case: Case) -> None:
-    x = case.inputs()
+def _training_mode(case: Case, x: Tensor) -> None:
     norm = nn.BatchNorm1d(4, affine=False, dtype=x.dtype, device=x.device)
     for layer in (norm, nn.Dropout()):
         model = nn.Sequential(case.network(x), layer).train()
@@ -100,8 +95,7 @@ class Frozen(nn.Sequential):
 
 
 @prop("a model that gives no gradient is refused", "gradients", "layers")
-def _no_gradient(case: Case) -> None:
-    x = case.inputs()
+def _no_gradient(case: Case, x: Tensor) -> None:
     plain = case.network(x)
     for cut in (Frozen, Detached):
         try:
@@ -114,8 +108,7 @@ def _no_gradient(case: Case) -> None:
 
 
 @prop("any callable is a model, as one on NumPy arrays; else it is refused by name")
-def _arrays(case: Case) -> None:
-    x = case.inputs()
+def _arrays(case: Case, x: Tensor) -> None:
     scores = case.scores(x)
 
     def on_arrays(images: Any) -> np.ndarray:
@@ -130,8 +123,7 @@ def _arrays(case: Case) -> None:
 
 
 @prop("an answer that is not finite is refused, but for other classes at -inf")
-def _not_finite(case: Case) -> None:
-    x = case.inputs()
+def _not_finite(case: Case, x: Tensor) -> None:
     scores = case.scores(x)
 
     def maps(*bias: float) -> Tensor:
@@ -164,8 +156,7 @@ UNREADABLE: dict[str, Callable[[Tensor], Any]] = {
 
 
 @prop("scores in a dictionary, an object, a tuple or [N, K, 1, 1] are read, or refused")
-def _outputs(case: Case) -> None:
-    x = case.inputs()
+def _outputs(case: Case, x: Tensor) -> None:
     expected = case.maps(x)
     for what, change in READABLE.items():
         try:
@@ -176,16 +167,15 @@ def _outputs(case: Case) -> None:
 
 
 @prop("answers that are no scores are refused by name")
-def _unreadable(case: Case) -> None:
-    x = case.inputs()
+def _unreadable(case: Case, x: Tensor) -> None:
     for what, change in UNREADABLE.items():
         model = case.after(change, x)
         case.expect_refused("forward_func", model, x, what=f"{what}: was explained")
 
 
 @prop("an explanation costs exactly the queries that it promises", "queries")
-def _cost_exact(case: Case) -> None:
-    x, promised = case.inputs(), _promised(case)
+def _cost_exact(case: Case, x: Tensor) -> None:
+    promised = _promised(case)
     for target, extra in ((classes(3, 0, 1), 0), (None, 3)):
         model = case.model(x)
         case.maps(x, target, model)
@@ -196,8 +186,8 @@ def _cost_exact(case: Case) -> None:
 
 
 @prop("a budget that is one query short stops it", "queries")
-def _budget(case: Case) -> None:
-    x, promised = case.inputs(), _promised(case)
+def _budget(case: Case, x: Tensor) -> None:
+    promised = _promised(case)
     case.maps(x, model=BlackBox(case.model(x), budget=promised))
     try:
         case.maps(x, model=BlackBox(case.model(x), budget=promised - 1))
@@ -210,4 +200,5 @@ def _promised(case: Case) -> int:
     """For three images."""
     if case.queries is None:
         raise NotApplicable("no number of queries is promised")
-    return 3 * case.queries(*case.size)
+    cost = case.queries
+    return 3 * (cost(*case.size) if callable(cost) else cost)

@@ -1,7 +1,5 @@
 """Properties of state: what is kept, shared, global or set by others has no say."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -22,21 +20,19 @@ ORDER = list(range(THREADS)) * 2  # which images are explained; each twice
 
 
 @prop("nothing is kept from call to call, of images or of the model")
-def _stateless(case: Case) -> None:
-    x, others = case.inputs(), case.inputs(seed=1)
-    model = case.network(x)
+def _stateless(case: Case, x: Tensor) -> None:
+    others, model = case.inputs(seed=1), case.network(x)
     explainer = case.explainer(model)
     first = case.explain(explainer, x)
     case.explain(explainer, others, classes(3, 0, 2))
     case.expect_equal(case.explain(explainer, x), first, "after other images")
-    model[-1].weight.data.mul_(-1)
+    list(model.parameters())[-2].data.mul_(-1)  # the last weights
     again = case.explain(explainer, x)
     case.expect_equal(again, case.maps(x, 1, model), "after the model has changed")
 
 
 @prop("a copy of an explainer gives the same map")
-def _copies(case: Case) -> None:
-    x = case.inputs()
+def _copies(case: Case, x: Tensor) -> None:
     explainer = case.explainer(case.network(x))
     before = copy.deepcopy(explainer)
     expected = case.explain(explainer, x)
@@ -45,8 +41,7 @@ def _copies(case: Case) -> None:
 
 
 @prop("global random state is neither changed nor used")
-def _random_state(case: Case) -> None:
-    x = case.inputs()
+def _random_state(case: Case, x: Tensor) -> None:
     maps = []
     for seed in (1, 2):
         random.seed(seed)
@@ -60,8 +55,7 @@ def _random_state(case: Case) -> None:
 
 
 @prop("gradients need not be on, and none are left behind")
-def _grad_mode(case: Case) -> None:
-    x = case.inputs()
+def _grad_mode(case: Case, x: Tensor) -> None:
     expected = case.maps(x.clone())
     require(not expected.requires_grad, "the maps require a gradient")
     leaf = x.clone().requires_grad_()
@@ -80,10 +74,10 @@ def _grad_mode(case: Case) -> None:
 
 
 @prop("nothing is printed")
-def _silent(case: Case) -> None:
+def _silent(case: Case, x: Tensor) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        case.maps(case.inputs())
+        case.maps(x)
     require(not printed.getvalue(), f"printed {printed.getvalue()[:60]!r}")
 
 
@@ -98,8 +92,8 @@ def _double_by_default() -> Iterator[None]:
 
 
 @prop("torch's default dtype and device have no say")
-def _defaults(case: Case) -> None:
-    x = case.inputs(dtype=torch.float32)
+def _defaults(case: Case, x: Tensor) -> None:
+    x = x.float()
     expected = case.maps(x)
     for what, change in (
         ("torch.set_default_dtype(torch.float64)", _double_by_default()),
@@ -121,7 +115,7 @@ class Pause(nn.Module):
 
 
 @prop("threads share one explainer")
-def _threads(case: Case) -> None:
+def _threads(case: Case, x: Tensor) -> None:
     images = [case.inputs(seed=seed) for seed in range(THREADS)]
     model = nn.Sequential(Pause(), *case.network(images[0]))
     explainer = case.explainer(model.eval())
@@ -136,7 +130,7 @@ def _threads(case: Case) -> None:
 
 
 @prop("explainers of one model work side by side")
-def _side_by_side(case: Case) -> None:
+def _side_by_side(case: Case, x: Tensor) -> None:
     images = [case.inputs(seed=seed) for seed in range(THREADS)]
     model = case.network(images[0])
     alone = [case.maps(x, t, model) for t, x in enumerate(images)]
