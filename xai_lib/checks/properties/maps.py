@@ -48,11 +48,12 @@ def _device(case: Case, x: Tensor) -> None:
 @prop("one explainer takes images of several sizes")
 def _sizes(case: Case, x: Tensor) -> None:
     (height, width), short = case.size, case.smallest
-    explainer = case.explainer(lambda x: case.scores(x)(x))
+    # A network with dense layers has one size of images; so a new one for each.
+    one = case.needs != "layers"
+    explainer = case.explainer(lambda x: case.scores(x)(x)) if one else None
 
     def maps(x: Tensor) -> Tensor:
-        # A network with dense layers has one size of images; so a new one for each.
-        return case.maps(x) if case.needs == "layers" else case.explain(explainer, x)
+        return case.explain(explainer, x) if one else case.maps(x)
 
     before = maps(x)
     for size in ((width, height), (short, width), (width, short)):
