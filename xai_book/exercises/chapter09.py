@@ -80,7 +80,8 @@ def two_parts(answer: Answer) -> None:
                 f"with all {black} the search area black it still scores {left:.2f}, "
                 "not at most 0.1"
             )
-    drawn = AISEDetection(answer, n_samples=33).attribute(image, BOX, LABEL)
+    explainer = AISEDetection(answer, n_kernels=33)
+    drawn = explainer.attribute(image, (BOX, LABEL))
     if bool((drawn != 0).any()):
         raise WrongAnswer(
             "AISE's map is not 0 everywhere: some spot shows enough of both parts"

@@ -143,14 +143,14 @@ def expect(
     Raises:
         WrongAnswer: with the case, what was expected and what came.
     """
-    wrong = _mismatch(answer(*copy.deepcopy(args)), expected, atol, kind)
+    wrong = mismatch(answer(*copy.deepcopy(args)), expected, atol, kind)
     if wrong:
         named = inspect.signature(answer).bind(*args).arguments.items()
         case = ", ".join(f"{name} = {describe(value)}" for name, value in named)
         raise WrongAnswer(f"for {case}: {wrong}")
 
 
-def _mismatch(
+def mismatch(
     got: Any, expected: Any, atol: float = 1e-5, kind: type | None = None
 ) -> str:
     """Where an answer differs from what was expected, in words; "" if nowhere."""
