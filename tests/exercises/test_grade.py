@@ -74,7 +74,7 @@ def test_who_solved_what(tmp_path: Path, book: Path) -> None:
         ("other.ipynb", "", "not graded"),
     ]
     remarks = [g.remark for g in found]
-    assert remarks[2].startswith("exercise 1.2: for scores = [0.8, 0.4, 0.2, 0.0]: exp")
+    assert remarks[2].startswith("exercise 1.2: for scores = [0.8, 0.4, 0.2, 0]: exp")
     assert remarks[3] == "NameError: name 'missing' is not defined"
     assert remarks[4] == "ModuleNotFoundError: No module named 'nothing_of_the_sort'"
     assert remarks[5] == "no cell defines blind_spot"

@@ -64,7 +64,7 @@ def timid(answer: Answer) -> None:
     lowest, where = _lowest(answer)
     if not lowest >= 0:
         raise WrongAnswer(
-            f"the margin is {lowest:.3g} at r = {np.round(where, 5).tolist()}; it must "
+            f"the margin is {lowest:.3g} at r = {where.round(5).tolist()}; it must "
             "not be negative in [-1, 1]²"
         )
     side = _linear_box(slope, margin, 1).sum()
@@ -88,7 +88,9 @@ def _lowest(answer: Answer) -> tuple[float, np.ndarray]:
 
     def margin(r: np.ndarray) -> float:
         found = float(answer(torch.tensor(r, dtype=torch.float64)))
-        return -math.inf if math.isnan(found) else found
+        if math.isnan(found):
+            raise WrongAnswer(f"the margin at r = {r.tolist()} is not a number")
+        return found
 
     lowest = []
     near = np.array(list(product((-1, 0, 1), repeat=2)))

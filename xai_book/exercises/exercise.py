@@ -208,8 +208,9 @@ def describe(value: Any) -> str:
         value = np.round(many, 5).tolist()
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(describe, value))})"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(map(describe, value[:FEW]))
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     if inspect.isfunction(value):
         return f"({value.__doc__ or 'a function'})"
     return reprlib.repr(value)
