@@ -33,7 +33,7 @@ from xai_lib.baselines import (
 )
 from xai_lib.checks import Report, check_explainer
 from xai_lib.checks.properties import CHECKS
-from xai_lib.checks.properties.arguments import WRONG_SEEDS, WRONG_SETTINGS
+from xai_lib.checks.properties.calls import WRONG_SEEDS, WRONG_SETTINGS
 from xai_lib.core.arguments import Target, check_inputs, resolve_target
 from xai_lib.core.detection import Detection
 from xai_lib.geex import GEEX, GERS, IGEEX
@@ -256,7 +256,7 @@ def explainers() -> set[type]:
     """Every class with `attribute` that can be made, but for those that are bases."""
     found = set()
     for module in pkgutil.walk_packages(xai_lib.__path__, "xai_lib."):
-        if module.name == "xai_book.__main__":
+        if module.name.endswith("__main__"):
             continue
         for value in vars(importlib.import_module(module.name)).values():
             if inspect.isclass(value) and value.__module__.startswith("xai_lib."):

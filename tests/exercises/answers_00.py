@@ -41,10 +41,12 @@ WRONG = {
         lambda m, s: torch.einsum("m,mhw->hw", s, m) / len(m),
         lambda m, s: torch.einsum("m,mhw->hw", s, m) / (0.5 * len(m)),
         lambda m, s: m.mean(0),
+        lambda m, s: rise_map(m, s) + s.mean(),
     ],
     chapter00.occlusion_queries: [
         lambda h, w, k, s: h * w,
         lambda h, w, k, s: (h // s) * (w // s),
         lambda h, w, k, s: places(h, k, s) ** 2,  # only right on squares
+        lambda h, w, k, s: places(h, k, s) * places(w, k, s) + 1,  # and the image
     ],
 }

@@ -29,6 +29,8 @@ WRONG = {
     chapter01.integrated_gradients: [
         lambda g, x, b, n: g(x) * (x - b),
         lambda g, x, b, n: integrate(g, x, b, n) / (x - b),
+        lambda g, x, b, n: integrate(g, x, 0 * b, n),  # from zero, not the baseline
+        lambda g, x, b, n: integrate(g, x, b, n).flip(0),
         # n + 1 points of which the sum is divided by n
         lambda g, x, b, n: (
             sum(g(b + k / n * (x - b)) for k in range(n + 1)) / n * (x - b)
@@ -38,10 +40,12 @@ WRONG = {
         lambda s: (s[0] - s[1:]).mean(),
         lambda s: (1 - s / s[0]).mean(),
         lambda s: 1 - s.mean(),
+        lambda s: 1 - s[-1] / s[0],  # the last step only
     ],
     chapter01.delete_top: [
         lambda i, a, k: delete_top(i, -a, k),
         lambda i, a, k: delete_top(i, a.abs(), k),
+        lambda i, a, k: delete_top(i, a, k + 1),
         lambda i, a, k: delete_top(i.flip(0), a.flip(0), k).flip(0),  # ties reversed
     ],
     chapter01.blind_spot: [

@@ -5,6 +5,17 @@ import torch
 from xai_book.exercises import chapter02
 
 
+def narrow_dip(r, at, width):
+    """Right but for a hole that a coarse grid steps over."""
+    hole = torch.exp(-((r - torch.tensor(at)) ** 2).sum() / (2 * width**2))
+    return torch.exp(2 * r.sum()) - 20 * hole
+
+
+def plunge(r):
+    """Steep at 0, by a dip beside it that is below zero."""
+    return 1 - 1000 * r.sum() * torch.exp(-((200 * r) ** 2).sum())
+
+
 def fill(h, g, bound, descending=False):
     w = torch.zeros_like(g)
     for i in g.abs().argsort(descending=descending):
@@ -37,6 +48,7 @@ WRONG = {
         lambda a, b, p, q, e: a - b,
         lambda a, b, p, q, e: a - b + (p - q) @ e,
         lambda a, b, p, q, e: a - b + q @ e,  # the published code
+        lambda a, b, p, q, e: a - b - p @ e,
     ],
     chapter02.timid: [
         lambda r: 1 - r.sum(),  # as large as it may be
@@ -44,5 +56,9 @@ WRONG = {
         lambda r: r.sum() * 0 + 1,
         lambda r: torch.exp(r.sum()) - 1,  # no margin at all
         lambda r: 1.0,
+        lambda r: narrow_dip(r, (0.025, -0.525), 0.01),
+        lambda r: narrow_dip(r, (0.313, 0.117), 0.01),
+        plunge,
+        lambda r: torch.exp(2 * r.sum()) - 1e-3 * r.sum().sqrt(),  # not a number
     ],
 }

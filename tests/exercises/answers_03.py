@@ -64,10 +64,12 @@ WRONG = {
         lambda m, p, b: min(m, b),  # the constraint itself
         lambda m, p, b: m / math.sqrt(1 - 4 / p) if p > 4 else b,  # no bound
         lambda m, p, b: None,
+        lambda m, p, b: width(m, 4 * p, b),
     ],
     chapter03.flip: [
         lambda i, s, t: flip(i, s, t, True),  # as the caption has it
         lambda i, s, t: torch.where(s < s.quantile(t / 100), 0.5, i),  # ties stay
         lambda i, s, t: flip(i, s.mean(0, keepdim=True).expand_as(s), t),
+        lambda i, s, t: torch.where(flip(i, s, t) == 0.5, 0.0, i),  # black, not grey
     ],
 }

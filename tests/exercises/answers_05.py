@@ -62,21 +62,27 @@ WRONG = {
         tents_without_a_border,
         corners_aligned,
         lambda size, cells: enlarge(size, cells).T,
+        lambda size, cells: enlarge(size, cells).round(),  # the nearest cell
     ],
     chapter05.dummy_shares: [
         lambda U, p: (U @ U.T)[p],  # not relative
         lambda U, p: (U @ U.T)[p] / (U @ U.T).diag(),
         lambda U, p: torch.eye(len(U))[p],  # as if noise were on pixels
+        lambda U, p: (U @ U.T)[p] / (U @ U.T)[p].sum(),
     ],
     chapter05.one_round: [
         lambda f, x, V, h: one_round(f, x, V, h) / V.shape[1],  # a mean
         lambda f, x, V, h: V @ (f(x + h * V.T) - f(x[None])) / h,  # not mirrored
         lambda f, x, V, h: V.T @ one_round(f, x, V, h),  # in the subspace's axes
         lambda f, x, V, h: one_round(f, x, torch.eye(len(x)), h),  # all features
+        lambda f, x, V, h: one_round(f, x, V, 0.1),  # a step of its own
+        lambda f, x, V, h: one_round(f, x, V, 2 * h),
+        lambda f, x, V, h: one_round(f, x, V, h) + 0 * f(x[None]),  # one query more
     ],
     chapter05.best_size: [
         lambda e, n: math.isqrt(n // 2),  # the rule, without looking at the energy
         lambda e, n: best_size(e, n) - 1,
         lambda e, n: int(e.argmax()) + 1,  # as if queries were free
+        lambda e, n: best_size(e, 2 * n),  # pairs for queries
     ],
 }

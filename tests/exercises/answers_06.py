@@ -74,6 +74,7 @@ WRONG = {
         lambda U, g: g,
         lambda U, g: U @ torch.linalg.pinv(U) @ g,  # a projection
         lambda U, g: U.T @ g,
+        lambda U, g: U @ (U.T @ g) / U.shape[1],
     ],
     chapter06.amplification: [
         lambda g, x: x.square().mean(),

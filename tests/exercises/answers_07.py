@@ -29,8 +29,8 @@ def bound(p, points, scores, constant):
     return (scores + constant * distances(p, points)).min(axis=1)
 
 
-def divided(sizes, scores, eps):
-    goal = scores.max() + eps * abs(scores.max())
+def divided(sizes, scores, eps, goal_of=None):
+    goal = goal_of(scores.max()) if goal_of else scores.max() + eps * abs(scores.max())
     chosen = np.zeros(len(sizes), dtype=bool)
     for j, (d, s) in enumerate(zip(sizes, scores, strict=True)):
         smaller, equal, larger = sizes < d, sizes == d, sizes > d
@@ -96,6 +96,8 @@ WRONG = {
         better_than_larger,
         lambda d, s, eps: s == s.max(),
         lambda d, s, eps: divided(d, s, eps).tolist(),
+        lambda d, s, eps: divided(d, s, eps, lambda best: best + eps),
+        lambda d, s, eps: divided(d, s, eps, lambda best: best + eps * best),
     ],
     chapter07.hidden_from_direct: [
         bump(np.array([3.5, 3.5]) / 7, 0.01),  # the middle, which both ask first

@@ -48,6 +48,8 @@ WRONG = {
         lambda images: torch.zeros(len(images)),
         lambda images: 2 * images.amax(dim=(1, 2, 3)),
         lambda images: images.amax(),
+        lambda images: torch.ones(len(images)),  # sure of nothing at all
+        lambda images: 1 - images.amin(dim=(1, 2, 3)),
     ],
     chapter08.uncovered: [
         lambda points, sigma, size: 1 - far_share(points, sigma, size),

@@ -1,90 +1,87 @@
 """Checkers of the exercises of chapter 01, What an attribution is."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
+from torch import Tensor
 
-from xai_book.exercises.exercise import WrongAnswer, exercise, expect_close
+from xai_book.exercises.exercise import (
+    Answer,
+    WrongAnswer,
+    exercise,
+    expect,
+    shaped,
+)
 from xai_lib.core.attribution import generator
 
 
 @exercise("1.1")
-def integrated_gradients(answer: Callable) -> None:
-    """`answer(gradient, x, baseline, n_steps)`: the path integral, by midpoints."""
+def integrated_gradients(answer: Answer) -> None:
+    """Average the gradient at baseline + (k + 1/2) / n_steps * (x - baseline) over
+    k = 0 ... n_steps - 1, and multiply by (x - baseline)."""
+
+    def of_squares(z: Tensor) -> Tensor:
+        """the gradient of the sum of squares"""
+        return 2 * z
+
+    def of_products(z: Tensor) -> Tensor:
+        """the gradient of x₀x₁ + x₁x₂ + x₂x₃ + x₃x₀"""
+        return z.roll(1) + z.roll(-1)
+
     rng = generator(3)
     x = torch.rand(4, generator=rng, dtype=torch.float64) + 1
     baseline = torch.rand(4, generator=rng, dtype=torch.float64)
-    # For the sum of squares the integral is exact at any number of steps.
-    expect_close(
-        answer(lambda z: 2 * z, x, baseline, 7),
-        x**2 - baseline**2,
-        "average the gradient at baseline + (k + 1/2) / n_steps * (x - baseline) for "
-        "k = 0 ... n_steps - 1, and multiply by (x - baseline)",
-    )
+    # The midpoints are exact at any number of steps, as the gradients are linear.
+    expect(answer, x**2 - baseline**2, of_squares, x, baseline, 7)
     # A product of neighbours has a gradient that mixes the features.
-    maps = answer(lambda z: z.roll(1) + z.roll(-1), x, baseline, 50)
-    total = (x * x.roll(1) - baseline * baseline.roll(1)).sum()
-    expect_close(
-        maps.sum(), total, "the attributions must add up to f(x) - f(baseline)"
-    )
+    expected = (x - baseline) * of_products((x + baseline) / 2)
+    expect(answer, expected, of_products, x, baseline, 50)
 
 
 @exercise("1.2")
-def aopc(answer: Callable) -> None:
-    """`answer(scores)`: the normalised area over one deletion curve."""
+def aopc(answer: Answer) -> None:
+    """scores[0] is f(x) before any deletion: average the relative drops
+    (f(x) - f(x_k)) / f(x) over k = 1 ... T."""
     for scores in (
         torch.tensor([0.8, 0.4, 0.2, 0.0]),
         torch.tensor([0.5, 0.5, 0.5]),
         torch.rand(30, generator=generator(4)) + 0.1,
     ):
         drops = (scores[0] - scores[1:]) / scores[0]
-        expect_close(
-            answer(scores),
-            drops.mean(),
-            "scores[0] is f(x) before any deletion: average the relative drops "
-            "(f(x) - f(x_k)) / f(x) over k = 1 ... T",
-        )
+        expect(answer, drops.mean(), scores)
 
 
 @exercise("1.3")
-def delete_top(answer: Callable) -> None:
-    """`answer(image, attribution, k)`: the k pixels of largest score set to zero."""
+def delete_top(answer: Answer) -> None:
+    """Sort all pixels by score, largest first, keep the order of the pixels among equal
+    scores (stable=True), and set the first k to 0."""
     rng = generator(5)
-    for k in (0, 1, 7, 30):
-        image = torch.rand(5, 6, generator=rng) + 0.1
+    for (height, width), k in (((2, 3), 2), ((5, 6), 0), ((5, 6), 7), ((5, 6), 30)):
+        n = height * width
+        image = torch.rand(height, width, generator=rng) + 0.1
         # Whole numbers, so that there are ties.
-        attribution = torch.randint(-3, 4, (5, 6), generator=rng).float()
-        places = sorted(range(30), key=(-attribution.flatten()).tolist().__getitem__)
+        attribution = torch.randint(-3, 4, (height, width), generator=rng).float()
+        places = sorted(range(n), key=(-attribution.flatten()).tolist().__getitem__)
         expected = image.flatten().clone()
         expected[places[:k]] = 0
-        expect_close(
-            answer(image.clone(), attribution, k),
-            expected.view(5, 6),
-            "sort all pixels by score, largest first, keep the order of the pixels "
-            "among equal scores (stable=True), and set the first k to 0",
-        )
+        expect(answer, expected.view_as(image), image, attribution, k)
 
 
 @exercise("1.4")
-def blind_spot(answer: Callable) -> None:
-    """`answer(x)`: a function of `[2]` that the gradient at (1, 1) cannot see."""
+def blind_spot(answer: Answer) -> None:
+    """A smooth hill with its top at (1, 1) is flat there, and lower everywhere else."""
 
-    def value_and_gradient(point: list[float]) -> tuple[float, torch.Tensor]:
+    def value_and_gradient(*point: float) -> tuple[float, Tensor]:
         x = torch.tensor(point, dtype=torch.float64, requires_grad=True)
-        value = answer(x)
-        if not isinstance(value, torch.Tensor) or value.ndim:
-            raise WrongAnswer("return one number, as a tensor made from x")
+        value = shaped(answer(x), Tensor)
         if not value.requires_grad:
             return float(value), torch.zeros(2)
         return float(value.detach()), torch.autograd.grad(value, x)[0]
 
-    at_x, gradient = value_and_gradient([1.0, 1.0])
+    at_x, gradient = value_and_gradient(1.0, 1.0)
     if float(gradient.abs().max()) > 1e-6:
         raise WrongAnswer(f"the gradient at (1, 1) is {gradient.tolist()}, not zero")
-    if abs(at_x - value_and_gradient([0.0, 0.0])[0]) < 0.5:
-        raise WrongAnswer("f(1, 1) and f(0, 0) must differ by at least 0.5")
-    both = [abs(at_x - value_and_gradient(p)[0]) for p in ([-5.0, 1.0], [1.0, -5.0])]
-    if min(both) < 0.5:
-        raise WrongAnswer("both features must matter: moving either far must change f")
+    for point in ((0.0, 0.0), (-5.0, 1.0), (1.0, -5.0)):
+        gap = abs(at_x - value_and_gradient(*point)[0])
+        if not gap >= 0.5:
+            raise WrongAnswer(
+                f"f(1, 1) and f{point} must differ by at least 0.5, not by {gap:.3g}"
+            )

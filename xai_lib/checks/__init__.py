@@ -1,4 +1,4 @@
-"""Statements that a notebook checks while it runs, and the exercises' checkers.
+"""Statements that a notebook checks while it runs, and the battery for explainers.
 
 A check prints what was expected and the tolerance, never what was measured, so that
 the printed line is the same on every machine; a failed one raises and shows both. As

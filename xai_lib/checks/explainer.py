@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from xai_lib.checks.properties import CHECKS
-from xai_lib.checks.properties.case import Case, Facts, NotApplicable, Violation
+from xai_lib.checks.properties.case import Case, NotApplicable, Violation
 from xai_lib.checks.properties.state import restored_random_state
 from xai_lib.core.arguments import check_choice, check_count, check_flag
 
@@ -107,62 +107,54 @@ def check_explainer(
             which call.
         TypeError, ValueError: a wrong argument, by name.
     """
-    if hasattr(make, "attribute") and not inspect.isclass(make):
-        name = type(make).__name__
-        raise TypeError(
-            f"make must be a function that makes an explainer, got a {name}, which is "
-            f"bound to its model; write lambda f: {name}(f, ...)"
-        )
-    if not callable(make):
+    bound = hasattr(make, "attribute") and not inspect.isclass(make)
+    if bound or not callable(make):
+        hint = ", which is bound to its model; write lambda f: ..." if bound else ""
         raise TypeError(
             "make must be a function from forward_func to an explainer, got "
-            f"{type(make).__name__}"
+            f"{type(make).__name__}{hint}"
         )
     exceptions = dict(exceptions or {})
     for name in exceptions:
         if name not in CHECKS:
+            known = "; ".join(CHECKS)
             raise ValueError(
-                f"exceptions must name properties, got {name!r}; they are: "
-                f"{'; '.join(CHECKS)}"
+                f"exceptions must name properties, got {name!r}; they are: {known}"
             )
-    facts = Facts(
+    if queries is not None and not callable(queries):
+        check_count("queries", queries)
+    case = Case(
         make=make,
         seeded="seed" in inspect.signature(make).parameters,
         needs=check_choice("needs", needs, NEEDS),
-        queries=queries if callable(queries) or queries is None else _cost(queries),
+        queries=queries,
         per_channel=check_flag("per_channel", per_channel),
         rows=check_flag("rows", rows),
         smallest=check_count("smallest", smallest),
         device=torch.device(device),
     )
-    case = Case(facts)
     report = Report(type(case.explainer(case.model(case.inputs()))).__name__)
     for name, check in CHECKS.items():
-        case.call = ""
+        case.call = problem = ""
         try:
-            with restored_random_state(facts.device):  # models in training draw, too
-                check(case)
+            with restored_random_state(case.device):  # models in training draw, too
+                check(case, case.inputs())
         except NotApplicable as reason:
             report.not_applicable[name] = str(reason)
+            continue
+        except Violation as error:
+            problem = str(error)
         except Exception as error:
-            what = str(error)
-            if not isinstance(error, Violation):
-                what = f"{type(error).__name__}: {error}"
-            if name in exceptions:
-                report.exceptions[name] = exceptions[name]
-            else:
-                report.failed[name] = f"{what}, in {case.call}"
+            problem = f"{type(error).__name__}: {error}"
+        if problem and name in exceptions:
+            report.exceptions[name] = exceptions[name]
+        elif problem:
+            report.failed[name] = f"{problem}, in {case.call}"
+        elif name in exceptions:
+            report.failed[name] = "it holds, and was said to be an exception"
         else:
-            if name in exceptions:
-                report.failed[name] = "it holds, and was said to be an exception"
-            else:
-                report.passed.append(name)
+            report.passed.append(name)
     report.calls = case.calls
     if report.failed:
         raise ExplainerFailed(report)
     return report
-
-
-def _cost(queries: int) -> Callable[[int, int], int]:
-    check_count("queries", queries)
-    return lambda height, width: queries

@@ -1,12 +1,14 @@
 """What all properties of the battery use: inputs, models, and words for a failure.
 
-A property is a function of a `Case`, registered by `prop`. It raises `Violation` where
-it does not hold, `NotApplicable` where it says nothing about the method.
+A property is a function of a `Case` and of its inputs, registered by `prop`. It raises
+`Violation` where it does not hold, `NotApplicable` where it says nothing about the
+method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +18,6 @@ from torch import Tensor, nn
 # The largest difference of two maps that are to be equal, as a share of the largest
 # value in them. Rounding in float32 is far below, a wrong map is far above.
 TOLERANCE = 1e-4
-
-
-class Facts(NamedTuple):
-    """What `check_explainer` was told, see there."""
-
-    make: Callable[..., Any]
-    seeded: bool
-    needs: str
-    queries: Callable[[int, int], int] | None
-    per_channel: bool
-    rows: bool
-    smallest: int
-    device: torch.device
 
 
 class Violation(AssertionError):
@@ -60,17 +49,6 @@ class Scores(NamedTuple):
         return (hidden[:, None] * self.last.to(x)).sum(dim=2) + self.bias.to(x)
 
 
-class Then(nn.Module):
-    """A module, and a function of its answer."""
-
-    def __init__(self, first: nn.Module, change: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.first, self.change = first, change
-
-    def forward(self, x: Tensor) -> Any:
-        return self.change(self.first(x))
-
-
 class Model:
     """`Scores` as a black box: no gradient, and every input is counted."""
 
@@ -84,33 +62,49 @@ class Model:
             return self.scores(x).detach()
 
 
+class Then(nn.Module):
+    """A module, and a function of its answer."""
+
+    def __init__(self, first: nn.Module, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.first, self.change = first, change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.first(x))
+
+
+@dataclass
 class Case:
-    """An explainer's facts, and the inputs and models that they ask for.
+    """What `check_explainer` was told, see there, and what this asks for.
 
     Attributes:
-        size: height and width of most images; no square.
+        seeded: whether `make` takes a seed.
         calls: of `attribute`, so far.
         call: the last one, in words.
     """
 
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
-        height = max(5, facts.smallest)
-        self.size = (height, height + 3)
-        self.calls = 0
-        self.call = ""
+    make: Callable[..., Any]
+    seeded: bool
+    needs: str
+    queries: int | Callable[[int, int], int] | None
+    per_channel: bool
+    rows: bool
+    smallest: int
+    device: torch.device
+    calls: int = 0
+    call: str = ""
 
-    def explainer(self, model: Callable, seed: int = 0) -> Any:
-        make = self.facts.make
-        return make(model, seed=seed) if self.facts.seeded else make(model)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of most images; no square."""
+        height = max(5, self.smallest)
+        return height, height + 3
 
-    def inputs(
-        self, *shape: int, dtype: torch.dtype = torch.float64, seed: int = 0
-    ) -> Tensor:
-        """Uniform in [0, 1]; three RGB images unless a shape is given."""
+    def inputs(self, *shape: int, seed: int = 0) -> Tensor:
+        """Float64, uniform in [0, 1]; three RGB images unless a shape is given."""
         rng = np.random.default_rng([len(shape), seed])
         values = rng.random(shape or (3, 3, *self.size))
-        return torch.from_numpy(values).to(self.facts.device, dtype)
+        return torch.from_numpy(values).to(self.device)
 
     def scores(self, inputs: Tensor) -> Scores:
         """A model with kinks, in which pixels act together: four classes."""
@@ -119,33 +113,55 @@ class Case:
         last = torch.from_numpy(rng.normal(size=(4, 6)))
         return Scores(-0.3, first, last, numbers(0, 0, 0, 0))
 
+    def network(
+        self,
+        inputs: Tensor,
+        last_layer: type[nn.Linear] = nn.Linear,
+        scores: Scores | None = None,
+    ) -> nn.Sequential:
+        """`scores`, or else those above, as layers, for inputs of one shape."""
+        shift, first, last, bias = self.scores(inputs) if scores is None else scores
+        channels, (k, hidden) = inputs.shape[1], last.shape
+        make = nn.utils.skip_init  # draws nothing
+        if inputs.ndim == 4:
+            shifted = make(nn.Conv2d, channels, channels, kernel_size=1)
+        else:
+            shifted = make(nn.Linear, channels, channels)
+        within = make(nn.Linear, first.shape[1], hidden)
+        layers = (shifted, nn.ReLU(), nn.Flatten(), within, nn.ReLU())
+        model = nn.Sequential(*layers, make(last_layer, hidden, k)).to(inputs).eval()
+        identity = first.new_zeros(channels, channels).fill_diagonal_(1)
+        shifts, zeros = first.new_full((channels,), shift), first.new_zeros(hidden)
+        values = (identity.view_as(shifted.weight), shifts, first, zeros, last, bias)
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), values, strict=True):
+                parameter.copy_(value)
+        return model
+
     def model(self, inputs: Tensor, scores: Scores | None = None) -> Any:
-        """`scores`, or else the model above, as what the method needs."""
-        scores = self.scores(inputs) if scores is None else scores
-        if self.facts.needs == "queries":
-            return Model(scores)
-        if self.facts.needs == "gradients":
-            return lambda x: scores(x)
-        return network(scores, inputs)
+        """`scores`, or else those above, as what the method needs."""
+        if self.needs == "layers":
+            return self.network(inputs, scores=scores)
+        found = self.scores(inputs) if scores is None else scores
+        return Model(found) if self.needs == "queries" else lambda x: found(x)
 
     def after(self, change: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         """The model above with `change` applied to its scores."""
-        if self.facts.needs == "layers":
-            return Then(network(self.scores(inputs), inputs), change)
         model = self.model(inputs)
+        if self.needs == "layers":
+            return Then(model, change)
         return lambda x: change(model(x))
 
-    def explain(self, explainer: Any, inputs: Any, target: Any) -> Any:
+    def explainer(self, model: Callable, seed: int = 0) -> Any:
+        return self.make(model, seed=seed) if self.seeded else self.make(model)
+
+    def explain(self, explainer: Any, inputs: Any, target: Any = 1) -> Any:
         self.call = f"attribute({describe(inputs)}, target={describe(target)})"
         self.calls += 1
         return explainer.attribute(inputs, target=target)
 
     def maps(
-        self,
-        inputs: Tensor,
-        target: Any = 1,
-        model: Any = None,
-        seed: int = 0,
+        self, inputs: Tensor, target: Any = 1, model: Any = None, seed: int = 0
     ) -> Tensor:
         """The maps of a new explainer, bound to `model` or to the one above."""
         model = self.model(inputs) if model is None else model
@@ -156,45 +172,73 @@ class Case:
         if not isinstance(maps, Tensor):
             raise Violation(f"a map must be a tensor, got {type(maps).__name__}")
         shape = list(inputs.shape)
-        if not self.facts.per_channel and inputs.ndim == 4:
+        if not self.per_channel and inputs.ndim == 4:
             shape[1] = 1
-        if list(maps.shape) != shape:
-            raise Violation(f"maps have shape {list(maps.shape)}, expected {shape}")
-        if not bool(maps.isfinite().all()):
-            raise Violation("maps are not finite")
+        found = list(maps.shape)
+        require(found == shape, f"maps have shape {found}, expected {shape}")
+        require(maps.isfinite().all(), "maps are not finite")
 
     def expect_equal(self, maps: Tensor, others: Tensor, what: str) -> None:
         gap = difference(maps, others)
-        if not gap <= TOLERANCE:
-            raise Violation(f"{what}: maps differ by {gap:.2g} of their largest value")
+        words = f"{what}: maps differ by {gap:.2g} of their largest value"
+        require(gap <= TOLERANCE, words)
 
-    def expect_refused(self, name: str, model: Any, inputs: Any, target: Any) -> None:
-        """A TypeError or ValueError that names the argument, before any query."""
+    def expect_refused(
+        self,
+        name: str,
+        model: Any,
+        inputs: Any,
+        target: Any = 1,
+        what: str = "",
+        explainer: Any = None,
+    ) -> None:
+        """A TypeError or ValueError that names the argument, when the explainer is made
+        or called; and of wrong inputs before any query."""
         asked = getattr(model, "asked", 0)
-        try:
-            self.explain(self.explainer(model), inputs, target)
-        except (TypeError, ValueError) as error:
-            if name not in str(error):
-                raise Violation(f"the error does not name {name}: {error}") from error
-        else:
-            raise Violation(f"wrong {name} were explained")
-        if getattr(model, "asked", 0) != asked and name == "inputs":
+
+        def explain() -> None:
+            bound = self.explainer(model) if explainer is None else explainer
+            self.explain(bound, inputs, target)
+
+        refused(name, what or f"wrong {name} were explained", explain)
+        if name == "inputs" and getattr(model, "asked", 0) != asked:
             raise Violation("the model was asked before the inputs were refused")
 
 
-Check = Callable[[Case], None]
+Check = Callable[[Case, Tensor], None]
 CHECKS: dict[str, Check] = {}
 """All properties by name, in the order in which they are tried."""
 
 
-def prop(name: str) -> Callable[[Check], Check]:
-    """Register a property."""
+def prop(name: str, *needs: str) -> Callable[[Check], Check]:
+    """Register a property, of methods with these needs or of all."""
 
     def add(check: Check) -> Check:
-        CHECKS[name] = check
+        def tried(case: Case, x: Tensor) -> None:
+            if needs and case.needs not in needs:
+                raise NotApplicable(f"the method needs the model's {case.needs}")
+            check(case, x)
+
+        CHECKS[name] = tried
         return check
 
     return add
+
+
+def require(holds: Any, words: str) -> None:
+    """Raise `Violation` unless it holds."""
+    if not holds:
+        raise Violation(words)
+
+
+def refused(name: str, words: str, call: Callable[[], Any]) -> None:
+    """Raise `Violation` unless the call gives a TypeError or ValueError with a name."""
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        require(name in str(error), f"the error does not name {name}: {error}")
+    else:
+        raise Violation(words)
 
 
 def numbers(*values: float) -> Tensor:
@@ -207,37 +251,10 @@ def classes(*values: int) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device="cpu")
 
 
-def network(
-    scores: Scores, inputs: Tensor, last_layer: type[nn.Linear] = nn.Linear
-) -> nn.Sequential:
-    """`Scores` as a network of layers, for inputs of one shape."""
-    make, channels = nn.utils.skip_init, inputs.shape[1]
-    if inputs.ndim == 4:
-        shift = make(nn.Conv2d, channels, channels, kernel_size=1)
-    else:
-        shift = make(nn.Linear, channels, channels)
-    classes, hidden = scores.last.shape
-    first = make(nn.Linear, scores.first.shape[1], hidden)
-    last = make(last_layer, hidden, classes)
-    layers = (shift, nn.ReLU(), nn.Flatten(), first, nn.ReLU(), last)
-    model = nn.Sequential(*layers).to(inputs).eval()
-    identity = scores.first.new_zeros(channels, channels).fill_diagonal_(1)
-    identity = identity.view_as(shift.weight)
-    shifts = identity.new_full((channels,), scores.shift)
-    zeros = identity.new_zeros(hidden)
-    values = (identity, shifts, scores.first, zeros, scores.last, scores.bias)
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), values, strict=True):
-            parameter.copy_(value)
-    return model
-
-
 def difference(maps: Tensor, others: Tensor) -> float:
     """The largest difference, as a share of the largest value in both; 0 of zeros."""
-    if maps.shape != others.shape:
-        raise Violation(
-            f"maps have the shapes {list(maps.shape)} and {list(others.shape)}"
-        )
+    shapes = list(maps.shape), list(others.shape)
+    require(shapes[0] == shapes[1], f"maps have the shapes {shapes[0]} and {shapes[1]}")
     gap = float((maps - others).abs().max())
     return gap / (float(torch.maximum(maps.abs(), others.abs()).max()) or 1.0)
 
@@ -251,9 +268,3 @@ def describe(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):
         return type(value).__name__
     return repr(value)
-
-
-def only_for(case: Case, *needs: str) -> None:
-    """Leave a property out for methods that need something else of a model."""
-    if case.facts.needs not in needs:
-        raise NotApplicable(f"the method needs the model's {case.facts.needs}")

@@ -1,7 +1,5 @@
 """Properties of maps: their form, their numbers, and what these depend on."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch
@@ -16,8 +14,8 @@ from xai_lib.checks.properties.case import (
     classes,
     difference,
     numbers,
-    only_for,
     prop,
+    require,
 )
 from xai_lib.core.blackbox import BlackBox
 
@@ -28,88 +26,75 @@ HALF_TOLERANCE = 0.25
 
 
 @prop("a finite map for each image, of the promised shape")
-def _shape(case: Case) -> None:
+def _shape(case: Case, x: Tensor) -> None:
     for n, channels in ((1, 1), (3, 3), (2, 4)):
         x = case.inputs(n, channels, *case.size)
         case.expect_maps(case.maps(x), x)
 
 
 @prop("maps have the dtype of the inputs")
-def _dtype(case: Case) -> None:
+def _dtype(case: Case, x: Tensor) -> None:
     for dtype in (torch.float32, torch.float64):
-        x = case.inputs(dtype=dtype)
-        if (got := case.maps(x).dtype) != dtype:
-            raise Violation(f"maps are {got}, inputs {dtype}")
+        got = case.maps(x.to(dtype)).dtype
+        require(got == dtype, f"maps are {got}, inputs {dtype}")
 
 
 @prop("maps lie on the device of the inputs")
-def _device(case: Case) -> None:
-    x = case.inputs()
-    if (got := case.maps(x).device) != x.device:
-        raise Violation(f"maps are on {got}, inputs on {x.device}")
+def _device(case: Case, x: Tensor) -> None:
+    got = case.maps(x).device
+    require(got == x.device, f"maps are on {got}, inputs on {x.device}")
 
 
 @prop("one explainer takes images of several sizes")
-def _sizes(case: Case) -> None:
-    height, width = case.size
-    short = case.facts.smallest
+def _sizes(case: Case, x: Tensor) -> None:
+    (height, width), short = case.size, case.smallest
+    # A network with dense layers has one size of images; so a new one for each.
+    one = case.needs != "layers"
+    explainer = case.explainer(lambda x: case.scores(x)(x)) if one else None
 
-    def model(x: Tensor) -> Tensor:
-        return case.scores(x)(x)
+    def maps(x: Tensor) -> Tensor:
+        return case.explain(explainer, x) if one else case.maps(x)
 
-    first = case.inputs()
-    if case.facts.needs == "layers":
-        # A network with dense layers has one size of images; so a new one for each.
-        for size in ((width, height), (short, width), (width, short)):
-            x = case.inputs(2, 3, *size)
-            case.expect_maps(case.maps(x), x)
-        return
-    explainer = case.explainer(model)
-    before = case.explain(explainer, first, 1)
+    before = maps(x)
     for size in ((width, height), (short, width), (width, short)):
-        x = case.inputs(2, 3, *size)
-        case.expect_maps(case.explain(explainer, x, 1), x)
-    after = case.explain(explainer, first, 1)
-    case.expect_equal(after, before, "after images of other sizes")
+        other = case.inputs(2, 3, *size)
+        case.expect_maps(maps(other), other)
+    case.expect_equal(maps(x), before, "after images of other sizes")
 
 
 @prop("the smallest image is explained, and smaller ones are refused")
-def _smallest(case: Case) -> None:
-    side = case.facts.smallest
+def _smallest(case: Case, x: Tensor) -> None:
+    side = case.smallest
     x = case.inputs(2, 3, side, side)
     case.expect_maps(case.maps(x), x)
     for smaller in sorted({1, side - 1} - {0, side}):
-        x = case.inputs(2, 3, smaller, smaller)
         try:
-            case.maps(x)
+            case.maps(case.inputs(2, 3, smaller, smaller))
         except ValueError:
             continue
         raise Violation(f"smallest is {side}, but smaller images are explained")
 
 
 @prop("rows [N, d] are explained, or refused")
-def _rows(case: Case) -> None:
+def _rows(case: Case, x: Tensor) -> None:
     x = case.inputs(3, 7)
-    if case.facts.rows:
+    if case.rows:
         case.expect_maps(case.maps(x), x)
     else:
         case.expect_refused("inputs", case.model(x), x, 0)
 
 
 @prop("inputs outside [0, 1] are welcome")
-def _range(case: Case) -> None:
-    x = 6 * case.inputs() - 3
-    case.expect_maps(case.maps(x), x)
+def _range(case: Case, x: Tensor) -> None:
+    case.expect_maps(case.maps(6 * x - 3), x)
 
 
 @prop("the layout of the inputs in memory does not matter")
-def _layout(case: Case) -> None:
-    x = case.inputs()
+def _layout(case: Case, x: Tensor) -> None:
     expected = case.maps(x)
     turned = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     case.expect_equal(case.maps(turned), expected, "channels last in memory")
-    repeated = x[:1].expand(3, -1, -1, -1)
-    for image in case.maps(repeated):
+    for image in case.maps(x[:1].expand(3, -1, -1, -1)):
         case.expect_equal(image, expected[0], "three images that share their memory")
 
 
@@ -121,25 +106,24 @@ class InDouble(Scores):
 
 
 @prop("half precision is added up in single precision")
-def _half(case: Case) -> None:
+def _half(case: Case, x: Tensor) -> None:
     for dtype in (torch.bfloat16, torch.float16):
-        x = case.inputs().to(dtype)
+        half = x.to(dtype)
         scores = case.scores(x)
-        in_double = scores if case.facts.needs == "layers" else InDouble(*scores)
-        maps = case.maps(x, model=case.model(x, in_double))
-        case.expect_maps(maps, x)
-        if maps.dtype != dtype:
-            raise Violation(f"maps are {maps.dtype}, inputs {dtype}")
-        expected = case.maps(x.float(), model=case.model(x.float(), in_double))
+        in_double = scores if case.needs == "layers" else InDouble(*scores)
+        maps = case.maps(half, model=case.model(half, in_double))
+        case.expect_maps(maps, half)
+        require(maps.dtype == dtype, f"maps are {maps.dtype}, inputs {dtype}")
+        single = half.float()
+        expected = case.maps(single, model=case.model(single, in_double))
         gap = float((maps.float() - expected).norm() / expected.norm())
-        if not gap <= HALF_TOLERANCE:
-            raise Violation(f"{dtype}: maps differ by {gap:.2g} of their length")
+        words = f"{dtype}: maps differ by {gap:.2g} of their length"
+        require(gap <= HALF_TOLERANCE, words)
 
 
 @prop("a map that is not finite is refused")
-def _overflow(case: Case) -> None:
-    x = case.inputs(dtype=torch.float32)
-    scores = case.scores(x)
+def _overflow(case: Case, x: Tensor) -> None:
+    x, scores = x.float(), case.scores(x)
     # All answers are finite, but not the sum of some of them.
     huge = scores._replace(last=scores.last * (1e38 / scores.last.abs().max()))
     with warnings.catch_warnings():
@@ -153,25 +137,23 @@ def _overflow(case: Case) -> None:
 
 
 @prop("same settings, same map")
-def _repeatable(case: Case) -> None:
-    x = case.inputs()
+def _repeatable(case: Case, x: Tensor) -> None:
     explainer = case.explainer(case.model(x))
-    first = case.explain(explainer, x, 1)
-    case.expect_equal(case.explain(explainer, x, 1), first, "called again")
+    first = case.explain(explainer, x)
+    case.expect_equal(case.explain(explainer, x), first, "called again")
     case.expect_equal(case.maps(x), first, "a new explainer")
 
 
 @prop("another seed, another map")
-def _seed(case: Case) -> None:
-    if not case.facts.seeded:
+def _seed(case: Case, x: Tensor) -> None:
+    if not case.seeded:
         raise NotApplicable("make has no parameter named seed")
-    x = case.inputs()
-    if difference(case.maps(x, seed=0), case.maps(x, seed=1)) <= TOLERANCE:
-        raise Violation("seeds 0 and 1 give the same map")
+    gap = difference(case.maps(x, seed=0), case.maps(x, seed=1))
+    require(gap > TOLERANCE, "seeds 0 and 1 give the same map")
 
 
 @prop("an image gets the map that it gets alone")
-def _alone(case: Case) -> None:
+def _alone(case: Case, x: Tensor) -> None:
     x, target = case.inputs(17, 3, *case.size), classes(*range(17)) % 4
     together = case.maps(x, target)
     case.expect_maps(together, x)
@@ -182,10 +164,8 @@ def _alone(case: Case) -> None:
     case.expect_equal(turned, together, "17 images the other way round")
 
 
-@prop("the black box's batch size does not matter")
-def _batch_size(case: Case) -> None:
-    only_for(case, "queries")
-    x = case.inputs()
+@prop("the black box's batch size does not matter", "queries")
+def _batch_size(case: Case, x: Tensor) -> None:
     expected = case.maps(x)
     for size in (1, 7):
         maps = case.maps(x, model=BlackBox(case.model(x), batch_size=size))
@@ -193,23 +173,21 @@ def _batch_size(case: Case) -> None:
 
 
 @prop("a constant model has a flat map")
-def _constant(case: Case) -> None:
-    x = case.inputs()
+def _constant(case: Case, x: Tensor) -> None:
     scores = case.scores(x)
     bias = numbers(0.2, 0.5, 0.3, 0.1)
     constant = scores._replace(last=torch.zeros_like(scores.last), bias=bias)
     for image in case.maps(x, 1, case.model(x, constant)):
-        spread = float(image.max() - image.min())
+        low, high = float(image.min()), float(image.max())
+        words = (
+            f"the score is 0.5 everywhere, the map goes from {low:.3g} to {high:.3g}"
+        )
         # Where it is zero, rounding has the scale of the score.
-        if not spread <= TOLERANCE * max(0.5, float(image.abs().max())):
-            raise Violation(
-                f"the score is 0.5 everywhere, the map goes from {image.min():.3g} to "
-                f"{image.max():.3g}"
-            )
+        require(high - low <= TOLERANCE * max(0.5, high, -low), words)
 
 
 @prop("of a linear model, the part that it reads stands out")
-def _linear(case: Case) -> None:
+def _linear(case: Case, x: Tensor) -> None:
     height, width = case.size
     where = numbers(0).expand(3, 1, height, width).clone()
     where[0, :, : height // 2, width - width // 2 :] = 1  # read by class 0
@@ -217,14 +195,13 @@ def _linear(case: Case) -> None:
     means = where.expand(-1, 3, -1, -1).flatten(1)
     means = means / means.sum(dim=1, keepdim=True).clamp_min(1)
     # Linear wherever no number is below -1: the shift is taken back by the bias.
-    scores = Scores(
-        1.0, means, where.new_zeros(3, 3).fill_diagonal_(1), numbers(-1, -1, 0.9)
-    )
+    identity = where.new_zeros(3, 3).fill_diagonal_(1)
+    scores = Scores(1.0, means, identity, numbers(-1, -1, 0.9))
     # Image 0 is bright where class 0 looks, image 1 where class 1 does: it scores 1,
     # a bit more than class 2 always gets.
-    x = (0.1 + 0.9 * where[:2].expand(-1, 3, -1, -1)).to(case.inputs())
+    x = (0.1 + 0.9 * where[:2].expand(-1, 3, -1, -1)).to(x)
     maps = case.maps(x, classes(0, 1), case.model(x, scores)).sum(dim=1)
     for image, region in zip(maps.cpu(), where[:2, 0].bool(), strict=True):
         inside, outside = float(image[region].mean()), float(image[~region].mean())
-        if not inside > outside + TOLERANCE * float(image.abs().max()):
-            raise Violation(f"mean {inside:.3g} there, {outside:.3g} elsewhere")
+        words = f"mean {inside:.3g} there, {outside:.3g} elsewhere"
+        require(inside > outside + TOLERANCE * float(image.abs().max()), words)
