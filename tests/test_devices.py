@@ -91,9 +91,13 @@ class PretendedGPU(TorchDispatchMode):
         self.fake = FakeTensorMode()
 
     def note(self, what: str) -> None:
-        frame = sys._getframe(1)
-        while frame is not None and not frame.f_code.co_filename.startswith(LIBRARY):
-            frame = frame.f_back  # type: ignore[assignment]
+        frame: Any = sys._getframe(1)
+        # Modes of the library that watch a model do not ask for what passes them.
+        while frame is not None and (
+            not frame.f_code.co_filename.startswith(LIBRARY)
+            or frame.f_code.co_name in ("__torch_dispatch__", "__torch_function__")
+        ):
+            frame = frame.f_back
         if frame is not None:
             file = Path(frame.f_code.co_filename).relative_to(LIBRARY).with_suffix("")
             self.seen[what, file.as_posix()] += 1
@@ -162,6 +166,15 @@ class PretendedGPU(TorchDispatchMode):
         return any(device.type == "cuda" for device in devices)
 
 
+def is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def listed(value: Any) -> Any:
+    """What an index in a list is: a tensor, copied to the device."""
+    return torch.tensor(value, device="cpu").to(GPU) if is_list(value) else value
+
+
 class Copied(TorchFunctionMode):
     """Tensors of numbers are made on the CPU and copied: torch would ask the driver."""
 
@@ -172,6 +185,10 @@ class Copied(TorchFunctionMode):
         if func is Tensor.new_tensor and isinstance(args[0], OnGPU):
             kwargs = {"dtype": args[0].dtype, "device": GPU, **kwargs}
             func, args = torch.tensor, args[1:]
+        indexed = func in (Tensor.__getitem__, Tensor.__setitem__)
+        if indexed and isinstance(args[0], OnGPU):
+            index = tree_map(listed, args[1], is_leaf=is_list)
+            args = (args[0], index, *args[2:])
         to = kwargs.get("device")
         made_of_numbers = func in (torch.tensor, torch.as_tensor, torch.asarray)
         if made_of_numbers and to is not None and torch.device(to).type == "cuda":
@@ -261,7 +278,7 @@ EXPLAINERS: dict[str, Make] = {
     "AISEDetection": of_detection(AISEDetection),
     "PertMap": lambda model, n: (
         lambda x: pertmap.StochasticPertMap(
-            model, n_iterations=n, n_samples=3
+            model, n_iterations=n // 10, n_samples=3
         ).attribute(x, 1)
     ),
     "LinearPertMap": on_logits(pertmap.LinearPertMap),
@@ -348,8 +365,9 @@ def measure(name: str, gpu: PretendedGPU | None = None) -> Tensor:
 
 
 FEW, MANY = 50, 100  # samples
-MORE = {"GEEX": (2100, 6300), "GERS": (2100, 6300), "IGEEX": (2100, 6300)}
-"""Where a chunk of noise for images this small holds more."""
+LARGE = (2100, 6300)
+MORE = {"GEEX": LARGE, "GERS": LARGE, "IGEEX": LARGE, "KernelSHAP": (250, 600)}
+"""Where a chunk of them, for images this small, holds more."""
 
 ALLOWED = {
     "core/arguments": "inputs and targets are checked before the first query",
@@ -449,6 +467,7 @@ WAITS = {
     "AISEDetection": "as AISE; a detection is checked on the CPU, image by image",
     "RISE": f"masks come from the CPU; {PICK}",
     "DRISE": "as RISE; a detection is checked on the CPU, image by image",
+    "KernelSHAP": f"samples come from the CPU, chunk by chunk; {PICK}",
     "SmoothGrad": "noise comes from the CPU",
 }
 
