@@ -19,7 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,10 @@ class Bench:
         self.device, self.tiny = torch.device(device), tiny
         self.on_gpu = self.device.type == "cuda"
         self.ends = time.monotonic() + 60 * minutes
-        self.size, self.batch = (16, 8) if tiny else (224, 256)
-        self.queries, self.repeats = (16, 1) if tiny else (4096, 3)
+        self.size, self.batch = (
+            (16, 8) if tiny else (224, 96)
+        )  # a `BlackBox` asks at most 111 at once
+        self.queries, self.repeats = (16, 1) if tiny else (4032, 3)
 
     def seconds(self, run: Run) -> float:
         """The median time of a call, after one that warms up."""
@@ -62,11 +64,10 @@ class Bench:
                 break
         return median(times[1:] or times)
 
-    def images(self, n: int = 1) -> Tensor:
-        """Smooth enough to have superpixels, in [0, 1]: `[n, 3, size, size]`."""
-        z = philox.uniforms(0, 0, n, 3 * 16).view(n, 3, 4, 4)
-        x = nn.functional.interpolate(z, self.size, mode="bilinear")
-        return ((x + 1) / 2).to(self.device)
+    def image(self) -> Tensor:
+        """One, smooth enough to have superpixels, in [0, 1]: `[1, 3, size, size]`."""
+        z = philox.uniforms(0, 0, 1, 48, device=self.device).view(1, 3, 4, 4)
+        return (nn.functional.interpolate(z, self.size, mode="bilinear") + 1) / 2
 
 
 def small_network() -> nn.Sequential:
@@ -87,8 +88,8 @@ def networks(bench: Bench) -> Iterator[tuple[str, nn.Module]]:
             made = network(name)
         except ImportError as error:
             print(f"{name} is left out: {error}", flush=True)
-        else:
-            yield name, made.eval().to(bench.device)
+            continue
+        yield name, made.eval().to(bench.device)
 
 
 def network(name: str) -> nn.Module:
@@ -131,10 +132,8 @@ def explainers(model: nn.Sequential, bench: Bench) -> dict[str, Any]:
 def results(model: nn.Sequential, x: Tensor, bench: Bench) -> dict[str, Run]:
     """Every map of x, and every metric of one."""
     heat, inside = x.mean(dim=1, keepdim=True), x[:, 0] > x[:, 0].mean()
-    maps: dict[str, Run] = {
-        name: partial(explainer.attribute, x, 1)
-        for name, explainer in explainers(model, bench).items()
-    }
+    made = explainers(model, bench)
+    maps = {name: partial(made[name].attribute, x, 1) for name in made}
     return maps | {
         "deletion": lambda: metrics.deletion(model, x, heat, 1, 16).aopc,
         "insertion": lambda: metrics.insertion(model, x, heat, 1, 16).auc,
@@ -146,23 +145,22 @@ def results(model: nn.Sequential, x: Tensor, bench: Bench) -> dict[str, Run]:
 
 
 def agreement(bench: Bench) -> Rows:
-    x = bench.images()
+    x = bench.image()
     there = results(small_network().to(bench.device), x, bench)
     for name, here in results(small_network(), x.cpu(), bench).items():
         try:
             expected, found = here().double(), there[name]().cpu().double()
-        except Exception as error:
-            what = "left out" if isinstance(error, ImportError) else "error"
-            yield {"name": name, what: f"{type(error).__name__}: {error}"}
-        else:
             scale = max(float(expected.abs().max()), 1e-12)
             difference = float((found - expected).abs().max()) / scale
             yield {"name": name, "difference": difference, "agrees": difference < 1e-3}
+        except Exception as error:
+            what = "left out" if isinstance(error, ImportError) else "error"
+            yield {"name": name, what: f"{type(error).__name__}: {error}"}
 
 
 def kernels(bench: Bench) -> Rows:
     """The share is of the time in which a copy would write as much as the result."""
-    x, count, device = bench.images(), bench.batch, bench.device
+    x, count, device = bench.image(), bench.batch, bench.device
     large = torch.zeros(2**12 if bench.tiny else 2**28, device=device)
     written = 4 * large.numel() / bench.seconds(large.clone)
     yield {"name": "copy", "GB/s written": written / 1e9}
@@ -171,16 +169,15 @@ def kernels(bench: Bench) -> Rows:
     most = masks.most_shift(7, bench.size)
     seen = x, cells, philox.integers(3, 0, count, 2, most + 1, device=device)
     asked, summed = (x, 0.3, True, 7, 0, count // 2), (weights, x.numel(), 7, 0)
-    profiles = x[0, 0].repeat(count // bench.size + 1, 1)[:count]
-    blurred = x, torch.zeros(count, dtype=torch.int64, device=device), profiles
     cases: dict[str, tuple[Callable, Callable, Any]] = {
         "x ± σε": (search.queries, search.plain_queries, asked),
         "Σ (f₊ − f₋) ε": (search.weighted_noise, search.plain_weighted_noise, summed),
         "x ⊙ m": (masks.shown, masks.plain_shown, seen),
     }
     if bench.on_gpu:
-        compiled = torch.compile(masks.blurred, dynamic=True)
-        cases["x ⊙ G, compiled"] = compiled, masks.blurred, (*blurred, profiles)
+        compiled, profiles = torch.compile(masks.blurred), x[0, 0, :1].repeat(count, 1)
+        blurred = x, torch.zeros_like(seen[2][:, 0]), profiles, profiles
+        cases["x ⊙ G, compiled"] = compiled, masks.blurred, blurred
     for name, (kernel, plain, arguments) in cases.items():
         found = kernel(*arguments)
         difference = float((found - plain(*arguments)).abs().max())
@@ -193,11 +190,10 @@ def kernels(bench: Bench) -> Rows:
 
 
 def by_kernels(model: BlackBox, x: Tensor, n: int, batch: int) -> Tensor:
-    """GEEX as a loop over the kernels: nothing is drawn or kept on the host."""
+    """GEEX of n queries, whole batches, with nothing drawn or kept on the host."""
     total = torch.zeros(1, x.numel(), device=x.device)
     for first in range(0, n // 2, batch // 2):
-        count = min(batch // 2, n // 2 - first)
-        asked = search.queries(x, 0.3, True, 0, first, count)
+        asked = search.queries(x, 0.3, True, 0, first, batch // 2)
         plus, minus = model(asked.flatten(0, 1))[:, 1].chunk(2)
         total += search.weighted_noise((plus - minus)[None] / 2, x.numel(), 0, first)
     return (total / (n // 2 * 0.3)).view_as(x)
@@ -205,7 +201,7 @@ def by_kernels(model: BlackBox, x: Tensor, n: int, batch: int) -> Tensor:
 
 def bare(network: nn.Module, bench: Bench) -> float:
     """Queries per second of the network alone, in the better of two layouts."""
-    many = bench.images().expand(bench.batch, -1, -1, -1)
+    many = bench.image().expand(bench.batch, -1, -1, -1)
     with torch.no_grad():
         return bench.batch / min(
             bench.seconds(partial(network, many.contiguous(memory_format=layout)))
@@ -214,9 +210,9 @@ def bare(network: nn.Module, bench: Bench) -> float:
 
 
 def throughput(bench: Bench) -> Rows:
-    """Goal: 0.9 of bare inference, at the same batch."""
+    """Goal: 0.9 of bare inference, at the same batch and precision (TF32)."""
     for name, network in networks(bench):
-        x, n, rate = bench.images(), bench.queries, bare(network, bench)
+        x, n, rate = bench.image(), bench.queries, bare(network, bench)
         yield {"name": name, "method": "bare", "queries/s": rate}
         box = BlackBox(network, batch_size=bench.batch, backend="torch")
         methods: dict[str, Run] = {
@@ -235,32 +231,38 @@ def throughput(bench: Bench) -> Rows:
 
 
 def precision(bench: Bench) -> Rows:
-    kept = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     for name, network in networks(bench):
         reference = None
         for kind in ("float32", "TF32", "bfloat16"):
             backend = "autocast" if kind == "bfloat16" else "torch"
             box = BlackBox(network, batch_size=bench.batch, backend=backend)
-            explain = geex.GERS(box, bench.queries).attribute
-            try:
-                tf32 = torch.backends.cudnn.allow_tf32 = kind == "TF32"
-                torch.set_float32_matmul_precision("high" if tf32 else "highest")
-                heat = explain(bench.images(), 1).flatten().double()
-                seconds = bench.seconds(partial(explain, bench.images(), 1))
-            finally:
-                torch.set_float32_matmul_precision(kept[0])
-                torch.backends.cudnn.allow_tf32 = kept[1]
+            explain = partial(geex.GERS(box, bench.queries).attribute, bench.image(), 1)
+            with tf32(kind == "TF32"):
+                heat, seconds = explain().flatten().double(), bench.seconds(explain)
             reference = heat if reference is None else reference
             cosine = float(torch.cosine_similarity(heat, reference, dim=0))
             row = {"name": name, "kind": kind, "queries/s": bench.queries / seconds}
             yield row | {"cosine to float32": cosine}
 
 
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether products of float32 may be rounded to TF32."""
+    kept = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(kept[0])
+        torch.backends.cudnn.allow_tf32 = kept[1]
+
+
 def memory(bench: Bench) -> Rows:
     if not bench.on_gpu:
         yield {"name": "memory", "left out": "a CPU counts no memory of its own"}
         return
-    model, x = small_network().to(bench.device), bench.images()
+    model, x = small_network().to(bench.device), bench.image()
     for name, run in results(model, x, bench).items():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -272,31 +274,23 @@ def memory(bench: Bench) -> Rows:
     expected = BlackBox(model, batch_size=1, backend="torch")(many)
     box = BlackBox(model, batch_size=64, backend="torch")
     torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info()
-    # Of the free memory 64 MiB are left: less than 64 images at once take.
-    fraction = (torch.cuda.memory_reserved() + 2**26) / total
-    torch.cuda.set_per_process_memory_fraction(fraction)
+    # 64 MiB are left, which is less than 64 images at once take.
+    left = torch.cuda.memory_reserved() + 2**26
+    torch.cuda.set_per_process_memory_fraction(left / torch.cuda.mem_get_info()[1])
     try:
-        scores = box(many)
+        found = box(many)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    row = {
-        "name": "out of memory",
-        "batch": box.batch_size.best,
-        "free GiB": free / 2**30,
-    }
-    halved = box.batch_size.best < 64 and torch.allclose(scores, expected, atol=1e-5)
-    yield row | {"agrees": halved}
+    kept = box.batch_size.best
+    agrees = kept < 64 and torch.allclose(found, expected, atol=1e-5)
+    yield {"name": "out of memory", "batch of 64 became": kept, "agrees": agrees}
 
 
-PAPER = {  # network, and queries as the papers count them
+PAPER = {  # network, and queries as the papers count them; a backward pass is two
     "AISE-300, 1,000 pairs of image and class": ("resnet50", 1000 * 50 * 3 * 2),
     "RISE-8000, 1,000 pairs of image and class": ("resnet50", 1000 * 8000),
-    "GEEX of 5,000, 200 images": ("resnet50", 200 * 5000),
-    "PertMap, 200 images; a backward pass is two queries": (
-        "vgg16",
-        200 * 500 * 32 * 3,
-    ),
+    "GEEX with 5,000 queries, 200 images": ("resnet50", 200 * 5000),
+    "stochastic PertMap, 200 images": ("vgg16", 200 * 500 * 32 * 3),
 }
 
 
@@ -315,11 +309,12 @@ PARTS: dict[str, Callable[[Bench], Rows]] = {
 def whole(name: str, bench: Bench) -> Rows:
     """A part's rows. An error ends the part, and not the run."""
     try:
-        for row in PARTS[name](bench):
-            yield row
-            if time.monotonic() > bench.ends:
-                yield {"name": name, "left out": "the rest, as the time is over"}
-                return
+        with tf32(name in ("throughput", "paper")):
+            for row in PARTS[name](bench):
+                yield row
+                if time.monotonic() > bench.ends:
+                    yield {"name": name, "left out": "the rest, as the time is over"}
+                    return
     except Exception as error:
         yield {"name": name, "error": f"{type(error).__name__}: {error}"}
 
