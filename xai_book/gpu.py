@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from xai_lib import baselines, geex, metrics, pertmap
 from xai_lib.aise import AISE
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.kernels import masks, philox, search
-from xai_lib.kernels.choice import kernels_run_on
+from xai_lib.kernels import kernels_run_on, masks, philox, search
 
 Rows = Iterator[dict[str, Any]]
 Run = Callable[[], Any]
@@ -165,7 +164,7 @@ def kernels(bench: Bench) -> Rows:
     written = 4 * large.numel() / bench.seconds(large.clone)
     yield {"name": "copy", "GB/s written": written / 1e9}
     weights = philox.normals(1, 0, 1, count, device=device)
-    cells = philox.chosen(2, 0, count, 49, 0.5, device=device).float().view(-1, 7, 7)
+    cells = philox.uniforms(2, 0, count, 49, device=device).view(-1, 7, 7).lt(0).float()
     most = masks.most_shift(7, bench.size)
     seen = x, cells, philox.integers(3, 0, count, 2, most + 1, device=device)
     asked, summed = (x, 0.3, True, 7, 0, count // 2), (weights, x.numel(), 7, 0)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xai_lib.kernels import choice, masks, search
+from xai_lib import kernels
+from xai_lib.kernels import masks
 
 HERE = Path(__file__).parent
 pytest.importorskip("triton")
@@ -48,16 +49,11 @@ def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
 
 def test_where_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert not choice.kernels_run_on("cpu")
-    assert not choice.kernels_run_on("mps")
-    assert choice.kernels_run_on("cuda") == (torch.version.hip is None)
-    monkeypatch.setattr(choice, "_triton_is_installed", lambda: False)
-    assert not choice.kernels_run_on("cuda")
-
-
-def test_alpha_needs_a_root() -> None:
-    with pytest.raises(TypeError, match="alpha and root"):
-        search.queries(torch.zeros(1, 4), 1.0, True, 0, 0, 2, alpha=torch.ones(2))
+    assert not kernels.kernels_run_on("cpu")
+    assert not kernels.kernels_run_on("mps")
+    assert kernels.kernels_run_on("cuda") == (torch.version.hip is None)
+    monkeypatch.setattr(kernels, "_triton_is_installed", lambda: False)
+    assert not kernels.kernels_run_on("cuda")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ here")

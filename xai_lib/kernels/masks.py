@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.kernels.choice import kernels_run_on
+from xai_lib.kernels import kernels_run_on
 
 
 def shown(inputs: Tensor, cells: Tensor, shifts: Tensor) -> Tensor:

@@ -17,13 +17,12 @@ the sixth 14.991 where the normal law has 3 and 15, and the largest number is 4.
 **What holds across devices**: all numbers here are equal to the bit, on every device,
 for every batch and chunk. Noise depends on `size`, the numbers in a direction.
 
-**Why like this.** `benchmarks/noise.py` measures, against `torch.randn` on one thread:
-Philox 4x32, which Triton's noise and CUDA's own are made of, takes ten times as long
-in torch's operations; NumPy has 4x64 compiled, and Triton computes it too. Box and
-Muller's logarithms and cosines take longer than the integers do, and differ between
-devices in the last bits; a look-up does neither. NumPy's own Gaussian numbers come
-from a rejection method: how many integers one takes is random, so that none has a
-place which could be computed.
+**Why like this.** `benchmarks/noise.py`, on one thread: the integers of Philox 4x32,
+of which Triton's noise and CUDA's own are made, take several times as long in torch as
+`torch.randn`. NumPy has 4x64 compiled, and Triton computes it too. Box and Muller's
+functions cost more than these integers, and differ between devices in the last bits; a
+look-up does neither. NumPy's own normal numbers come by rejection: how many integers
+one takes is random, so that none has a place that could be computed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai_lib.kernels.choice import kernels_run_on
+from xai_lib.kernels import kernels_run_on
 
 WORD = 2**64 - 1  # the largest one of 64 bits
 AT_ONCE = 2**17  # normal numbers made at once on a CPU, whose cache holds the steps
@@ -80,24 +79,12 @@ def uniforms(
     stream: int = 0,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Independent, uniform on [−1, 1], float32 `[count, size]`, of 32 bits each."""
+    """Independent, uniform on [−1, 1], float32 `[count, size]`, of 32 bits each.
+
+    Below 2 p − 1 lies the share p of them, and the same ones on every device.
+    """
     words = _words(seed, first, count, -(-size // 8), stream, device)
     return words.view(torch.int32)[:, :size].to(torch.float32).mul_(2.0**-31)
-
-
-def chosen(
-    seed: int,
-    first: int,
-    count: int,
-    size: int,
-    p: float,
-    stream: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Independent, True with probability p up to 2⁻³²: bool `[count, size]`."""
-    words = _words(seed, first, count, -(-size // 8), stream, device)
-    # Integers: in float32 some of them would move across the threshold.
-    return words.view(torch.int32)[:, :size].long() < round(p * 2**32) - 2**31
 
 
 def integers(
@@ -147,8 +134,8 @@ def quantiles(device: torch.device | str = "cpu") -> Tensor:
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     """Philox 4x64-10 in torch, on any device: int64 `[4, n]` to int64 `[4, n]`.
 
-    The plain form, which the compiled ones are compared with. Words are unsigned and
-    stand in signed integers: a product that overflows is one modulo 2⁶⁴.
+    The plain form, which the compiled ones are compared with. Words are unsigned, in
+    signed integers: a product that overflows is one modulo 2⁶⁴.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key

@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xai_lib.kernels import philox
-from xai_lib.kernels.choice import kernels_run_on
+from xai_lib.kernels import kernels_run_on, philox
 
 FEW_ROWS = 16  # above it, a product of matrices with ε in memory makes ε only once
 
@@ -26,8 +25,7 @@ def queries(
     seed: int,
     first: int,
     count: int,
-    alpha: Tensor | None = None,
-    root: Tensor | None = None,
+    path: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """x + σε_i, and for mirrored noise behind them x − σε_i, in the dtype of x.
 
@@ -36,19 +34,16 @@ def queries(
         stdevs: σ, in input units.
         mirrored: ask each direction twice.
         seed, first, count: directions first ... first + count − 1 of `philox.normals`.
-        alpha, root: for iGEEX α `[count]` and x' `shape`: x' + α (x − x') in place
-            of x. Both, or neither.
+        path: for iGEEX α `[count]` and x' `shape`: x' + α (x − x') in place of x.
 
     Returns:
         `[N, count, *shape]`, or `[N, 2 count, *shape]`.
     """
-    if (alpha is None) != (root is None):
-        raise TypeError("alpha and root must both be given, or neither")
     if kernels_run_on(inputs.device):
         from xai_lib.kernels.triton import search
 
-        return search.queries(inputs, stdevs, mirrored, seed, first, count, alpha, root)
-    return plain_queries(inputs, stdevs, mirrored, seed, first, count, alpha, root)
+        return search.queries(inputs, stdevs, mirrored, seed, first, count, path)
+    return plain_queries(inputs, stdevs, mirrored, seed, first, count, path)
 
 
 def plain_queries(
@@ -58,17 +53,16 @@ def plain_queries(
     seed: int,
     first: int,
     count: int,
-    alpha: Tensor | None = None,
-    root: Tensor | None = None,
+    path: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """As `queries`, in torch."""
     shape = inputs.shape[1:]
     noise = philox.normals(seed, first, count, shape.numel(), device=inputs.device)
     noise = noise.view(count, *shape).to(inputs.dtype)
     points = inputs[:, None]
-    if alpha is not None and root is not None:
-        a = alpha.to(inputs).view(-1, *[1] * len(shape))
-        points = a * points + (1 - a) * root
+    if path is not None:
+        alpha = path[0].to(inputs).view(-1, *[1] * len(shape))
+        points = alpha * points + (1 - alpha) * path[1]
     out = inputs.new_empty(len(inputs), (1 + mirrored) * count, *shape)
     torch.add(points, noise, alpha=stdevs, out=out[:, :count])
     if mirrored:

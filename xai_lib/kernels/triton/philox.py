@@ -55,10 +55,10 @@ def encrypted(seed: tl.tensor, stream: tl.tensor, counter: tl.tensor) -> tl.tens
 
 @triton.jit
 def normal_numbers(
-    quantiles: tl.tensor, seed: tl.tensor, stream: tl.tensor, counter: tl.tensor
+    quantiles: tl.tensor, seed: tl.tensor, counter: tl.tensor
 ) -> tl.tensor:
-    """The normal numbers of some counters: float32 `[16 n]`."""
-    w = encrypted(seed, stream, counter)
+    """The normal numbers of some counters, of stream 0: float32 `[16 n]`."""
+    w = encrypted(seed, seed * 0, counter)
     even = tl.interleave(w & 0xFFFF, (w >> 32) & 0xFFFF)
     odd = tl.interleave((w >> 16) & 0xFFFF, w >> 48)
     return tl.load(quantiles + tl.interleave(even, odd).to(tl.int32))

@@ -21,38 +21,34 @@ def queries(
     seed: int,
     first: int,
     count: int,
-    alpha: Tensor | None,
-    root: Tensor | None,
+    path: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     n, size = len(inputs), inputs[0].numel()
-    versions = 2 * count if mirrored else count
-    out = inputs.new_empty(n, versions, *inputs.shape[1:])
+    out = inputs.new_empty(n, (1 + mirrored) * count, *inputs.shape[1:])
     blocks = -(-size // 16)
     inputs = inputs.contiguous()
-    on_path = alpha is not None
+    alpha, root = path or (inputs, inputs)  # which are not read
     _queries[(count, triton.cdiv(blocks, BLOCK))](
         out,
         inputs,
-        inputs if alpha is None else alpha.contiguous(),
-        inputs if root is None else root.contiguous(),
+        alpha.contiguous(),
+        root.contiguous(),
         quantiles(inputs.device),
         seed,
-        0,
         first * blocks,
         blocks,
         size,
         n,
         count,
-        versions,
         stdevs,
         MIRRORED=mirrored,
-        ON_PATH=on_path,
+        ON_PATH=path is not None,
         BLOCK=BLOCK,
     )
     return out
 
 
-@triton.jit(do_not_specialize=["seed", "stream", "start", "n", "count", "versions"])
+@triton.jit(do_not_specialize=["seed", "start", "n", "count"])
 def _queries(
     out: tl.tensor,
     inputs: tl.tensor,
@@ -60,13 +56,11 @@ def _queries(
     root: tl.tensor,
     quantiles: tl.tensor,
     seed: tl.tensor,
-    stream: tl.tensor,
     start: tl.tensor,
     blocks: tl.tensor,
     size: tl.tensor,
     n: tl.tensor,
     count: tl.tensor,
-    versions: tl.tensor,
     stdevs: tl.tensor,
     MIRRORED: tl.constexpr,
     ON_PATH: tl.constexpr,
@@ -75,7 +69,7 @@ def _queries(
     direction = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1).to(tl.int64) * BLOCK
     counter = start + direction * blocks + block + tl.arange(0, BLOCK)
-    noise = stdevs * normal_numbers(quantiles, seed, stream, counter)
+    noise = stdevs * normal_numbers(quantiles, seed, counter)
     pixel = 16 * block + tl.arange(0, 16 * BLOCK)
     inside = pixel < size
     if ON_PATH:
@@ -85,7 +79,7 @@ def _queries(
         x = tl.load(inputs + image * size + pixel, mask=inside).to(tl.float32)
         if ON_PATH:
             x = a * x + origin
-        row = image * versions + direction
+        row = image * count * (1 + MIRRORED) + direction
         tl.store(out + row * size + pixel, x + noise, mask=inside)
         if MIRRORED:
             tl.store(out + (row + count) * size + pixel, x - noise, mask=inside)
@@ -104,7 +98,6 @@ def weighted_noise(
         weights.float().contiguous(),
         quantiles(weights.device),
         seed,
-        0,
         first * blocks,
         blocks,
         size,
@@ -118,13 +111,12 @@ def weighted_noise(
     return out.sum(dim=0)
 
 
-@triton.jit(do_not_specialize=["seed", "stream", "start", "rows", "count"])
+@triton.jit(do_not_specialize=["seed", "start", "rows", "count"])
 def _weighted_noise(
     out: tl.tensor,
     weights: tl.tensor,
     quantiles: tl.tensor,
     seed: tl.tensor,
-    stream: tl.tensor,
     start: tl.tensor,
     blocks: tl.tensor,
     size: tl.tensor,
@@ -147,7 +139,7 @@ def _weighted_noise(
             other=0.0,
         )
         counter = start + direction * blocks + block + tl.arange(0, BLOCK)
-        noise = normal_numbers(quantiles, seed, stream, counter)
+        noise = normal_numbers(quantiles, seed, counter)
         if SQUARED:
             noise = noise * noise
         total += w[:, None] * noise[None, :]
