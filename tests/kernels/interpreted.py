@@ -1,0 +1,193 @@
+"""Every kernel against its plain form, in Triton's interpreter.
+
+`test_kernels.py` runs this file with TRITON_INTERPRET=1, in a process of its own:
+Triton reads that when it is first imported, and then no kernel of the process runs on
+a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from xai_lib.baselines.rise import RISE
+from xai_lib.kernels import kernels_run_on, masks, philox, search
+from xai_lib.kernels.triton import masks as masks_kernel
+from xai_lib.kernels.triton import philox as philox_kernel
+from xai_lib.kernels.triton import search as search_kernel
+
+SHAPES = [(1, 1, 1), (3, 7, 9), (1, 16, 16), (2, 13, 11), (17,)]
+
+
+@pytest.fixture(autouse=True)
+def small_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that small images take several programs, and the interpreter seconds."""
+    monkeypatch.setattr(philox_kernel, "BLOCK", 8)
+    monkeypatch.setattr(search_kernel, "BLOCK", 8)
+    monkeypatch.setattr(masks_kernel, "BLOCK", 64)
+
+
+@pytest.fixture
+def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the kernels that a test launches by name run; all others are plain."""
+    monkeypatch.setattr(philox, "kernels_run_on", lambda _: False)
+
+
+def images(n: int, *shape: int) -> Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_kernels_run_here() -> None:
+    assert os.environ["TRITON_INTERPRET"] == "1"
+    assert kernels_run_on("cpu")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**64 - 1])
+@pytest.mark.parametrize(("first", "stream"), [(0, 0), (3, 1), (2**40, 2**64 - 1)])
+@pytest.mark.parametrize(("count", "blocks"), [(1, 1), (3, 5), (1, 17)])
+def test_words(seed, first, stream, count, blocks) -> None:
+    found = philox._words(seed, first, count, blocks, stream, "cpu")
+    expected = philox._words_on_cpu(seed, first, count, blocks, stream)
+    assert torch.equal(found, torch.from_numpy(expected.view("int64")))
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 300])
+def test_numbers_are_equal_to_the_bit(size, monkeypatch) -> None:
+    def all_laws() -> list[Tensor]:
+        at = 5, 3, 4, size
+        laws = [philox.normals(*at), philox.uniforms(*at), philox.signs(*at)]
+        return [*laws, philox.integers(*at, 9)]
+
+    found = all_laws()
+    monkeypatch.setattr(philox, "kernels_run_on", lambda _: False)
+    for kernel, plain in zip(found, all_laws(), strict=True):
+        assert torch.equal(kernel, plain)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.usefixtures("plainly")
+def test_queries(shape, mirrored) -> None:
+    x = images(2, *shape)
+    found = search.queries(x, 0.3, mirrored, 7, 5, 3)
+    plain = search.plain_queries(x, 0.3, mirrored, 7, 5, 3)
+    assert found.shape == plain.shape == (2, 3 * (1 + mirrored), *shape)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 9), (17,)])
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.usefixtures("plainly")
+def test_queries_on_a_path(shape, mirrored) -> None:
+    x, root = images(2, *shape), images(1, *shape)[0].flip(-1)
+    path = torch.tensor([0.1, 0.5, 0.9]), root
+    found = search.queries(x, 0.3, mirrored, 7, 5, 3, path)
+    plain = search.plain_queries(x, 0.3, mirrored, 7, 5, 3, path)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.usefixtures("plainly")
+def test_queries_in_half_precision(dtype) -> None:
+    x = images(1, 3, 7, 9).to(dtype)
+    found = search.queries(x, 0.3, True, 7, 5, 3)
+    plain = search.plain_queries(x.float(), 0.3, True, 7, 5, 3)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), plain, rtol=0, atol=0.01)
+
+
+@pytest.mark.usefixtures("plainly")
+def test_queries_of_an_image_that_is_not_contiguous() -> None:
+    x = images(2, 7, 9, 3).permute(0, 3, 1, 2)
+    found = search.queries(x, 0.3, True, 7, 5, 3)
+    plain = search.plain_queries(x, 0.3, True, 7, 5, 3)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "size"),
+    [(1, 1, 1), (1, 19, 33), (3, 16, 31), (8, 3, 32), (11, 17, 70)],
+)
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.usefixtures("plainly")
+def test_weighted_noise(rows, count, size, squared) -> None:
+    source = torch.Generator().manual_seed(2)
+    w = torch.randn(rows, count, generator=source)
+    found = search.weighted_noise(w, size, 7, 5, squared)
+    plain = search.plain_weighted_noise(w, size, 7, 5, squared)
+    assert found.shape == plain.shape == (rows, size)
+    torch.testing.assert_close(found, plain, rtol=0, atol=2e-5)
+
+
+@pytest.mark.usefixtures("plainly")
+def test_many_rows_take_the_product_of_matrices() -> None:
+    w = images(search.FEW_ROWS + 1, 4)
+    found = search.weighted_noise(w, 50, 7, 5)
+    assert torch.equal(found, search.plain_weighted_noise(w, 50, 7, 5))
+
+
+def test_geex_by_kernels_alone_finds_the_slopes_of_a_linear_model() -> None:
+    """ε of the queries and ε of the sum are the same, or nothing would be found."""
+    slopes, x = torch.linspace(-1, 1, 33), torch.zeros(1, 33)
+    n, stdevs = 64, 0.5
+    scores = search.queries(x, stdevs, True, 3, 0, n)[0] @ slopes
+    weights = (scores[:n] - scores[n:])[None] / 2
+    found = search.weighted_noise(weights, 33, 3, 0)[0] / (n * stdevs)
+    assert float(torch.cosine_similarity(found, slopes, dim=0)) > 0.7
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (17, 20)])
+@pytest.mark.parametrize("grid", [1, 7])
+def test_masks(size, grid) -> None:
+    height, width = size
+    source = torch.Generator().manual_seed(3)
+    x, m = images(2, 3, height, width), 6
+    cells = (torch.rand(m, grid, grid, generator=source) < 0.5).float()
+    most = [masks.most_shift(grid, side) for side in size]
+    shifts = torch.stack(
+        [torch.randint(k + 1, (m,), generator=source) for k in most], dim=1
+    )
+    shifts[0], shifts[1] = 0, torch.tensor(most)
+    found = masks.shown(x, cells, shifts)
+    plain = masks.plain_shown(x, cells, shifts)
+    assert found.shape == plain.shape == (2, m, 3, height, width)
+    torch.testing.assert_close(found, plain, rtol=0, atol=2e-6)
+    covered = masks.shown(torch.ones(1, 1, height, width), cells, shifts)
+    assert float(covered.min()) >= 0
+    assert float(covered.max()) <= 1 + 1e-6
+
+
+def test_the_masks_are_those_of_rise() -> None:
+    """From RISE's own draws, which the kernel's arguments are made of here."""
+    height, width, grid, m = 20, 31, 7, 5
+    expected = next(
+        iter(RISE(print, n_samples=m, grid=grid, seed=4).masks(height, width))
+    )
+    rng = torch.Generator("cpu").manual_seed(4)
+    cells = (torch.rand(m, grid, grid, generator=rng) < 0.5).float()
+    shifts = [
+        torch.randint(masks.most_shift(grid, side) + 1, (m, 1), generator=rng)
+        for side in (height, width)
+    ]
+    found = masks.shown(torch.ones(1, 1, height, width), cells, torch.cat(shifts, 1))
+    torch.testing.assert_close(found[0, :, 0], expected, rtol=0, atol=2e-6)
+
+
+def test_blurred_images() -> None:
+    x, k = images(2, 3, 7, 9), 4
+    owner = torch.tensor([0, 1, 1, 0])
+    rows, columns = images(k, 7), images(k, 9)
+    found = masks.blurred(x, owner, rows, columns)
+    for i in range(k):
+        g = torch.outer(rows[i], columns[i])
+        torch.testing.assert_close(found[i], x[owner[i]] * g)
+        torch.testing.assert_close(found[k + i], x[owner[i]] * (1 - g))
+    assert torch.equal(masks.blurred(x, owner, rows, columns, delete=False), found[:k])
+    assert torch.equal(
+        masks.blurred(x, owner, rows, columns, preserve=False), found[k:]
+    )
+    assert math.prod(found.shape) == 2 * k * x[0].numel()
