@@ -110,8 +110,8 @@ def explainers(model: nn.Sequential, bench: Bench) -> dict[str, Any]:
         "GEEX": geex.GEEX(model, n),
         "GERS": geex.GERS(model, n, mask_size=7),
         "IGEEX": geex.IGEEX(model, n),
-        "AISE": AISE(model, n_samples=10),
-        "PertMap": pertmap.StochasticPertMap(model, n_iterations=5, n_samples=4),
+        "AISE": AISE(model, n_kernels=10),
+        "PertMap": pertmap.StochasticPertMap(model, n_iterations=5, n_perturbations=4),
         "LinearPertMap": pertmap.LinearPertMap(logits, patch=4),
         "RISE": baselines.RISE(model, n),
         "Occlusion": baselines.Occlusion(model, window=bench.size // 4),
@@ -219,7 +219,7 @@ def throughput(bench: Bench) -> Rows:
             "GEEX": partial(geex.GEEX(box, n).attribute, x, 1),
             "GERS": partial(geex.GERS(box, n).attribute, x, 1),
             "RISE": partial(baselines.RISE(box, n).attribute, x, 1),
-            "AISE": partial(AISE(box, n_samples=n // 6).attribute, x, 1),
+            "AISE": partial(AISE(box, n_kernels=n // 6).attribute, x, 1),
         }
         for method, run in methods.items():
             before = box.queries
