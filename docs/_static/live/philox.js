@@ -19,11 +19,12 @@ const Philox = (() => {
     let [c0, c1, c2, c3] = counter;
     let [k0, k1] = key;
     for (let round = 0; round < 10; round++) {
-      const high0 = high(0xd2511f53, c0);
-      const low0 = Math.imul(0xd2511f53, c0) >>> 0;
-      const high1 = high(0xcd9e8d57, c2);
-      const low1 = Math.imul(0xcd9e8d57, c2) >>> 0;
-      [c0, c1, c2, c3] = [(high1 ^ c1 ^ k0) >>> 0, low1, (high0 ^ c3 ^ k1) >>> 0, low0];
+      const left = (high(0xcd9e8d57, c2) ^ c1 ^ k0) >>> 0;
+      const right = (high(0xd2511f53, c0) ^ c3 ^ k1) >>> 0;
+      c1 = Math.imul(0xcd9e8d57, c2) >>> 0;
+      c3 = Math.imul(0xd2511f53, c0) >>> 0;
+      c0 = left;
+      c2 = right;
       k0 = (k0 + 0x9e3779b9) >>> 0;
       k1 = (k1 + 0xbb67ae85) >>> 0;
     }
