@@ -89,6 +89,7 @@ const Live = (() => {
   }
 
   function percent(share) {
+    if (share > 0 && share < 0.01) return "under 1 %";
     return `${Math.round(100 * share)} %`;
   }
 
@@ -409,7 +410,7 @@ const Live = (() => {
       panels.replaceChildren(
         panel(data.title, numbers(data.image, Float32Array), false),
         panel("the gradient", truth, true),
-        panel(`its estimate from ${n} queries`, map || new Float32Array(784), true),
+        panel(`its estimate from ${n.toLocaleString("en")} queries`, map || new Float32Array(784), true),
       );
       status.textContent = map
         ? `Cosine with the gradient ${cosine(map, truth).toFixed(2)}.`
@@ -503,7 +504,7 @@ const Live = (() => {
   function threshold(stage, data) {
     const { side, shares } = data;
     const maps = data.maps.map(({ values }) => numbers(values, Uint16Array));
-    const now = { stop: shares.indexOf(0.3), other: 0, seen: false };
+    const now = { stop: shares.indexOf(data.start), other: 0, seen: false };
     const photo = make("img", { src: data.photo, alt: "" });
     const panels = make("div", { class: "live-panels" });
     const status = make("output", { class: "live-status" });
