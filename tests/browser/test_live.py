@@ -106,11 +106,11 @@ def test_spot(page: Any, site: Path) -> None:
     assert reveal.is_disabled()
 
     # By keyboard alone: two more.
-    across = page.get_by_label("from the left")
+    across = page.get_by_role("slider", name="from the left")
     across.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    page.get_by_label("from the top").focus()
+    page.get_by_role("slider", name="from the top").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -140,7 +140,7 @@ def test_spot(page: Any, site: Path) -> None:
     bound = (s + steepest * np.linalg.norm(q[:, None] - p, axis=2)).min(axis=1)
     assert np.abs(bound - found["roof"]).max() < 1e-5
     page.keyboard.press("ArrowDown")
-    steps = page.get_by_label("DIRECT's places")
+    steps = page.get_by_role("slider", name="DIRECT's places")
     before = canvas.get_attribute("aria-label")
     steps.focus()
     page.keyboard.press("Home")
@@ -167,7 +167,7 @@ def test_settle(page: Any, site: Path) -> None:
     truth = unpacked(known["gradient"], np.float32)
     at_most = estimate(known, stops[-1], mirrored=True)
     cosine = at_most @ truth / np.linalg.norm(at_most) / np.linalg.norm(truth)
-    slider = page.locator("#live-settle").get_by_label("queries")
+    slider = page.locator("#live-settle").get_by_role("slider")
     slider.focus()
     page.keyboard.press("End")
     assert f"{cosine:.2f}" in text(page, "settle")
@@ -198,7 +198,7 @@ def test_threshold(page: Any, site: Path) -> None:
             for b, overlap in zip(masks, row, strict=True):
                 assert overlap == pytest.approx((a & b).sum() / (a | b).sum(), abs=1e-5)
     figure = page.locator("#live-threshold")
-    slider = figure.get_by_label("visible")
+    slider = figure.get_by_role("slider")
     slider.focus()
     page.keyboard.press("Home")
     assert "With 5 % of the pixels" in text(page, "threshold")
@@ -209,7 +209,7 @@ def test_threshold(page: Any, site: Path) -> None:
     label = figure.locator("canvas").first.get_attribute("aria-label")
     assert label == "Gradient, its best 100 %"
     page.keyboard.press("Home")
-    figure.get_by_label("RISE").check()
+    figure.get_by_role("radio", name="RISE").check()
     assert "overlap: 100 %" in figure.locator(".live-panels > div").nth(3).inner_text()
 
 

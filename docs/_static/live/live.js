@@ -32,11 +32,15 @@ const Live = (() => {
 
   function slider(text, { min, max, step = 1, value }, listener) {
     const input = make("input", { type: "range", min, max, step, value });
-    const output = make("output");
+    const output = make("b", { "aria-hidden": "true" });
     input.addEventListener("input", () => listener(Number(input.value)));
     const line = make("span", {}, text, " ", output);
-    const box = make("label", { class: "live-slider" }, line, input);
-    return { box, input, output };
+    // What stands beside the name is what a screen reader says for the value.
+    const say = (words) => {
+      output.textContent = words;
+      input.setAttribute("aria-valuetext", words);
+    };
+    return { box: make("label", { class: "live-slider" }, line, input), input, say };
   }
 
   function choice(text, name, options, listener) {
@@ -130,6 +134,13 @@ const Live = (() => {
     const down = slider("from the top", { min: 0, max: side - 1, value: now.j }, (j) =>
       move(now.i, j),
     );
+    // The arrow that points down moves the spot down, though the number grows.
+    down.input.addEventListener("keydown", (event) => {
+      const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      move(now.i, now.j + by);
+    });
     const ask = make("button", { type: "button", onclick: query }, "Ask here");
     const reveal = make("button", { type: "button", onclick: show }, "Reveal");
     reveal.disabled = true;
@@ -237,8 +248,8 @@ const Live = (() => {
 
     function draw() {
       const here = [place(now.i), place(now.j)];
-      across.output.textContent = percent(here[0]);
-      down.output.textContent = percent(here[1]);
+      across.say(percent(here[0]));
+      down.say(percent(here[1]));
       steps.box.hidden = now.view !== "direct";
       context.imageSmoothingEnabled = true;
       context.globalAlpha = 1;
@@ -257,7 +268,7 @@ const Live = (() => {
         words = "the score at all places";
       } else if (now.view === "direct") {
         const { n, rectangles } = direct[now.step];
-        steps.output.textContent = n;
+        steps.say(n);
         context.lineWidth = 2;
         for (const [x, y, width, height, score] of rectangles) {
           const box = [x - width / 2, y - height / 2, width, height];
@@ -404,8 +415,7 @@ const Live = (() => {
 
     function draw() {
       const n = stops[now.stop];
-      queries.output.textContent = n.toLocaleString("en");
-      queries.input.setAttribute("aria-valuetext", `${n} queries`);
+      queries.say(n.toLocaleString("en"));
       const map = found[now.kind].get(n);
       panels.replaceChildren(
         panel(data.title, numbers(data.image, Float32Array), false),
@@ -541,8 +551,7 @@ const Live = (() => {
 
     function draw() {
       const share = shares[now.stop];
-      cut.output.textContent = percent(share);
-      cut.input.setAttribute("aria-valuetext", percent(share));
+      cut.say(percent(share));
       const masks = maps.map((map) => highest(map, share));
       const cells = data.maps.map(({ name, chances }, m) => {
         const canvas = make("canvas", { width: 224, height: 224, role: "img" });
