@@ -386,11 +386,19 @@ def block(name: str, root: Path = ROOT, to_top: str = "") -> str:
 
 
 def add_live_figures(source: Path, root: Path = ROOT) -> None:
-    """Write each figure as `live/NAME.html` into the site's sources."""
-    (source / "live").mkdir()
-    for name in FIGURES:
-        path = source / "live" / f"{name}.html"
-        path.write_text(block(name, root), encoding="utf-8")
+    """Write each figure as `live/NAME.html` beside the site's pages and the chapters.
+
+    A page or a notebook's Markdown takes one in with
+
+        ```{raw} html
+        :file: live/NAME.html
+        ```
+    """
+    for folder, to_top in ((source, ""), (source / "chapters", "../")):
+        (folder / "live").mkdir(parents=True)
+        for name in FIGURES:
+            path = folder / "live" / f"{name}.html"
+            path.write_text(block(name, root, to_top), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

@@ -39,11 +39,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "docs" / "_static", source / "_static")
     for name in ("conf.py", "references.bib", "live.md", "your_photo.md"):
         shutil.copy(ROOT / "docs" / name, source)
-    index = "# Two pages\n\n```{toctree}\nlive\nyour_photo\n```\n"
+    index = "# Pages\n\n```{toctree}\nlive\nyour_photo\nchapters/07\n```\n"
     (source / "index.md").write_text(index, encoding="utf-8")
     (source / "_static" / "mathjax").mkdir()
     (source / "_static" / "mathjax" / "tex-svg-full.js").write_text("")
     add_live_figures(source)
+    chapter = "# A chapter\n\n```{raw} html\n:file: live/spot.html\n```\n"
+    (source / "chapters" / "07.md").write_text(chapter, encoding="utf-8")
     add_photo_page(source, ROOT / "_build" / "photo")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html"]
     subprocess.run([*command, source, folder / "out"], check=True)
@@ -227,6 +229,14 @@ def test_claims(page: Any, site: Path) -> None:
     page.keyboard.type("mirrored")
     named = [r for r in rows if "mirrored" in " ".join(r.values()).lower()]
     assert text(page, "claims") == f"{len(named)} of {len(rows)} statements"
+
+
+def test_a_chapter_takes_a_figure_in(page: Any, site: Path) -> None:
+    opened(page, site, "chapters/07")
+    assert page.locator("#live-spot canvas").is_visible()
+    assert not page.locator("#live-spot .live-still").is_visible()
+    still = "document.querySelector('.live-still img').decode().then(() => true)"
+    assert page.evaluate(still)
 
 
 def test_without_javascript_the_pictures_stand(chromium: Any, site: Path) -> None:

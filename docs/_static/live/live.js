@@ -454,7 +454,7 @@ const Live = (() => {
         parts.push(
           `<polyline points="${line.join(" ")}" fill="none" stroke="${stroke}" ` +
             `stroke-width="2" stroke-dasharray="${dash}"/>`,
-          `<text x="${endX + 4}" y="${endY + 4}" fill="${stroke}">${kind}</text>`,
+          `<text x="${endX + 4}" y="${endY + 4}">${kind}</text>`,
         );
       }
       const n = stops[now.stop];
