@@ -149,6 +149,24 @@ def test_spot(page: Any, site: Path) -> None:
     assert canvas.get_attribute("aria-label") != before
 
 
+def test_a_finger_asks_and_paper_shows_the_picture(page: Any, site: Path) -> None:
+    opened(page, site, "live")
+    canvas = page.locator("#live-spot canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    if page.viewport_size["width"] == 360:
+        page.touchscreen.tap(*middle)
+    else:
+        page.mouse.click(*middle)
+    known = data("spot")
+    score = known["scores"][(known["side"] ** 2) // 2]
+    assert f"Score here {score:.3f}; your best of 1" in text(page, "spot")
+    page.emulate_media(media="print")
+    assert page.locator("#live-spot .live-still").is_visible()
+    assert not canvas.is_visible()
+
+
 def test_settle(page: Any, site: Path) -> None:
     opened(page, site, "live")
     known = data("settle")
@@ -381,6 +399,19 @@ def test_a_dropped_file_and_stop(page: Any, site: Path, tmp_path: Path) -> None:
     page.set_input_files("#photo-file", ROOT / "docs" / "four_explanations.png")
     page.wait_for_function("photoState().pixels")
     assert page.inner_text("#photo-name") == "four_explanations.png"
+    page.evaluate(
+        """async () => {
+          const canvas = document.createElement("canvas");
+          const blob = await new Promise((resolve) => canvas.toBlob(resolve));
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([blob], "dropped.png"));
+          const drop = new DragEvent("drop", { dataTransfer, cancelable: true });
+          document.querySelector("#photo-drop").dispatchEvent(drop);
+        }"""
+    )
+    page.wait_for_function(
+        "document.querySelector('#photo-name').textContent === 'dropped.png'"
+    )
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     page.set_input_files("#photo-file", broken)

@@ -59,6 +59,7 @@
         else if (data.type === "error") reject(new Error(data.message));
         else if (data.type === type) resolve(data);
       };
+      worker.onerror = (event) => reject(new Error(event.message));
       worker.postMessage({ type, ...message }, transfer);
     });
   }
