@@ -66,7 +66,7 @@ def live_figures(app, pagename, templatename, context, doctree):
     if 'id="photo-form"' in body:
         app.add_css_file("live/photo.css")
         app.add_js_file("live/photo.js", loading_method="defer")
-        # Nothing can be sent from this page, whatever its scripts try.
+        # The browser refuses fetch, sockets and beacons from this page.
         context["metatags"] += (
             '<meta http-equiv="Content-Security-Policy" content="connect-src \'none\'">'
         )

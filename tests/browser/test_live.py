@@ -423,7 +423,7 @@ def test_a_dropped_file_and_stop(page: Any, site: Path, tmp_path: Path) -> None:
     page.click("#photo-stop")
     page.wait_for_function("!photoState().running")
     assert "stopped" in page.inner_text("#photo-status")
-    # Nothing may leave: the browser itself refuses.
+    # The browser itself refuses to fetch from elsewhere.
     rule = page.evaluate(
         """address => new Promise((resolve) => {
           document.addEventListener("securitypolicyviolation", (event) =>
