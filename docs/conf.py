@@ -56,6 +56,23 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = code.sub(literal, text).split("\n")
 
 
+def live_figures(app, pagename, templatename, context, doctree):
+    """The scripts of the figures that move, on the pages that have one."""
+    body = context.get("body") or ""
+    if 'data-live="' in body:
+        app.add_css_file("live/live.css")
+        for script in ("philox", "live"):
+            app.add_js_file(f"live/{script}.js", loading_method="defer")
+    if 'id="photo-form"' in body:
+        app.add_css_file("live/photo.css")
+        app.add_js_file("live/photo.js", loading_method="defer")
+        # The browser refuses fetch, sockets and beacons from this page.
+        context["metatags"] += (
+            '<meta http-equiv="Content-Security-Policy" content="connect-src \'none\'">'
+        )
+
+
 def setup(app):
+    app.connect("html-page-context", live_figures)
     # Before napoleon, which has the usual 500.
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
