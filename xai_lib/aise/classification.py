@@ -32,15 +32,12 @@ from xai_lib.core.arguments import (
     check_choice,
     check_count,
     check_flag,
-    check_inputs,
     check_number,
     check_numbers,
     check_seed,
     pick,
-    resolve_target,
 )
 from xai_lib.core.attribution import BlackBoxAttribution
-from xai_lib.core.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
     "150": {"n_kernels": 25, "kernel_widths": (0.1, 0.175, 0.25)},
@@ -144,11 +141,7 @@ class AISE(BlackBoxAttribution):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Samples:
         """The centres, scores and maps behind `attribute`, which see."""
-        check_inputs(inputs)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
-        return self._sample(inputs, classes, show_progress)
+        return self._sample(*self._checked(inputs, target), show_progress)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._sample(inputs, target, show_progress).maps

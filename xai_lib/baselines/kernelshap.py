@@ -33,11 +33,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.baselines.segments import CHUNK, Score, SegmentAttribution
-from xai_lib.core.arguments import check_count, check_inputs
-from xai_lib.core.attribution import DRAWN, as_maps, chunks, generator
+from xai_lib.core.arguments import check_count
+from xai_lib.core.attribution import DRAWN, chunks, generator
 from xai_lib.core.blackbox import keeping
-from xai_lib.core.blocks import groups, joined
-from xai_lib.core.image_range import check_range
 
 
 class KernelSHAP(SegmentAttribution):
@@ -76,13 +74,9 @@ class KernelSHAP(SegmentAttribution):
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
-        check_inputs(inputs)
-        check_range(self.forward_func, inputs)
-        maps = (
-            as_maps(self._maps(x, None, show_progress), x)
-            for (x,) in groups(inputs.detach())
+        return self._of_all_classes(
+            inputs, lambda x: self._maps(x, None, show_progress)
         )
-        return joined(len(inputs), maps)
 
     def _values(self, v: Score, m: int, bar: Callable[..., Iterable[Any]]) -> Tensor:
         """The Shapley values of the game v of m parts."""

@@ -25,15 +25,12 @@ from xai_lib.core.arguments import (
     check_baselines,
     check_choice,
     check_count,
-    check_inputs,
     check_number,
     expand_baselines,
-    resolve_target,
 )
 from xai_lib.core.attribution import BlackBoxAttribution, accumulator, as_maps, progress
 from xai_lib.core.blackbox import keeping
-from xai_lib.core.blocks import groups, joined, of_target
-from xai_lib.core.image_range import check_range
+from xai_lib.core.blocks import of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
 
@@ -73,10 +70,7 @@ class EstimatedGradient(BlackBoxAttribution):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Estimate:
         """The map with its standard error; arguments and errors as in `attribute`."""
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
+        inputs, classes = self._checked(inputs, target)
         mean = self._mean(inputs, self._loss(classes), True, show_progress)
         factor = self._factor(inputs)
         error = factor.abs() * mean.standard_error(self.stdevs)[:, 0]
@@ -91,8 +85,6 @@ class EstimatedGradient(BlackBoxAttribution):
         Raises:
             ValueError: loss "non-informative", which belongs to no class.
         """
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
         if self.loss != "score":
             raise ValueError(
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "
@@ -101,9 +93,9 @@ class EstimatedGradient(BlackBoxAttribution):
 
         def maps(x: Tensor) -> Tensor:
             mean = self._mean(x, of_target(None), False, show_progress)
-            return as_maps(self._factor(x)[:, None] * mean.gradient(self.stdevs), x)
+            return self._factor(x)[:, None] * mean.gradient(self.stdevs)
 
-        return joined(len(inputs), (maps(x) for (x,) in groups(inputs.detach())))
+        return self._of_all_classes(inputs, maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         mean = self._mean(inputs, self._loss(target), False, show_progress)

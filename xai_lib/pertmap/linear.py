@@ -124,9 +124,7 @@ class LinearPertMap(PertMap):
         Raises:
             ValueError: no box keeps the target, with `penalty=math.inf`.
         """
-        solution = self._solve_checked(inputs, target, show_progress)
-        assert isinstance(solution, LinearSolution)
-        return solution
+        return self._solve(*self._checked(inputs, target), show_progress)
 
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool

@@ -112,9 +112,7 @@ class StochasticPertMap(PertMap):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> StochasticSolution:
         """ŵ for each image, with the history; arguments as in `attribute`."""
-        solution = self._solve_checked(inputs, target, show_progress)
-        assert isinstance(solution, StochasticSolution)
-        return solution
+        return self._solve(*self._checked(inputs, target), show_progress)
 
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool
