@@ -128,6 +128,8 @@ class AISE(BlackBoxAttribution):
         self.eps = check_number("eps", eps, 0)
         self.normalise = check_flag("normalise", normalise)
         self.bounds = bounds
+        if not callable(kernel):
+            raise TypeError(f"kernel must be callable, got {type(kernel).__name__}")
         self.kernel = kernel
         self._samplers()  # wrong bounds and a missing dlib are noticed here
 
@@ -152,28 +154,24 @@ class AISE(BlackBoxAttribution):
         samplers = [sampler for _ in range(n) for sampler in self._samplers()]
         image = torch.arange(n, device="cpu").repeat_interleave(w)
         widths = torch.tensor(self.kernel_widths, dtype=torch.float64, device="cpu")
-        width = widths.repeat(n)
-
+        width, (size_y, size_x) = widths.repeat(n), inputs.shape[2:]
         ask = self._masked_scores(inputs, target)
 
         def evaluate(owners: np.ndarray, points: np.ndarray) -> Tensor:
             return ask(image[owners], points, width[owners])
 
-        size_y, size_x = inputs.shape[2:]
-
         def maps() -> Tensor:
             found = [
                 density.saliency(
-                    s.points, s.scores, float(sigma), size_y, size_x, self.normalise
+                    s.points, s.scores, sigma, size_y, size_x, self.normalise
                 )
-                for s, sigma in zip(samplers, width, strict=True)
+                for s, sigma in zip(samplers, width.tolist(), strict=True)
             ]
             return torch.stack(found).unflatten(0, (n, w))
 
         def so_far() -> Tensor | None:
-            if not all(len(s.scores) for s in samplers):
-                return None
-            return maps().sum(dim=1, keepdim=True)
+            all_asked = all(len(s.scores) for s in samplers)
+            return maps().sum(dim=1, keepdim=True) if all_asked else None
 
         with blackbox.keeping(so_far):
             search(samplers, self.n_kernels, evaluate, show_progress, "AISE")
@@ -213,8 +211,8 @@ class AISE(BlackBoxAttribution):
         memory = inputs.new_empty(most * len(sign), *inputs.shape[1:])
 
         def ask(image: Tensor, centres: np.ndarray, widths: Tensor) -> Tensor:
-            size = inputs.shape[2:]
-            rows, columns = profiles(centres, widths, *size, self.kernel)
+            height, width = inputs.shape[2:]
+            rows, columns = profiles(centres, widths, height, width, self.kernel)
             rows, columns = rows.to(inputs), columns.to(inputs)
             parts = []
             for block in torch.arange(len(image), device="cpu").split(most):

@@ -76,7 +76,8 @@ class AISEDetection(DetectorAttribution):
         """The centres, scores and maps behind the map of one image; see `attribute`."""
         one_image(inputs)
         ((box, label),) = check_detections(target, inputs)
-        widths, area = place(box, *inputs.shape[2:], self.kernel_divisors)
+        height, width = inputs.shape[2:]
+        widths, area = place(box, height, width, self.kernel_divisors)
         with self._scores([(box, label)]) as blackbox:
             explainer = AISE(
                 blackbox,

@@ -22,12 +22,7 @@ from torch import Tensor
 
 from xai_lib.baselines.rise import RISE
 from xai_lib.core.boxes import as_box
-from xai_lib.core.detection import (
-    Detection,
-    Detector,
-    DetectorAttribution,
-    one_image,
-)
+from xai_lib.core.detection import Detection, Detector, DetectorAttribution, one_image
 
 
 class DRISE(DetectorAttribution):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.nn.modules import pooling
 
 from xai_lib.baselines import rewrite
 from xai_lib.core.arguments import check_baselines, check_number, expand_baselines, pick
@@ -36,33 +37,20 @@ ACTIVATIONS = {
     *("clamp", "clip", "maximum", "minimum", "lstm", "gru", "rnn"),
 } - {"softmax", "softmax2d", "logsoftmax"}
 
-AVERAGE_POOLS = (
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-)
-MAX_POOLS = (
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
+WEIGHTED = (*rewrite.CONVOLUTIONS, nn.Linear)
+# The bases of torch's pools in one, two and three dimensions.
+AVERAGE_POOLS = (pooling._AvgPoolNd, pooling._AdaptiveAvgPoolNd)
+MAX_POOLS = (pooling._MaxPoolNd, pooling._AdaptiveMaxPoolNd)
 # Layers that LRP has rules for, or that only move numbers; functions that do so.
 LRP_LAYERS = (
-    *(*rewrite.CONVOLUTIONS, nn.Linear, *rewrite.BATCH_NORMS, nn.ReLU),
-    *(
-        *AVERAGE_POOLS,
-        *MAX_POOLS,
-        rewrite.Add,
-        rewrite.Sum,
-        nn.Flatten,
-        nn.Identity,
-        nn.ZeroPad2d,
-    ),
+    *(*WEIGHTED, *rewrite.BATCH_NORMS, nn.ReLU, *AVERAGE_POOLS, *MAX_POOLS),
+    *(rewrite.Add, rewrite.Sum, nn.Flatten, nn.Identity, nn.ZeroPad2d),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
-WEIGHTED = (*rewrite.CONVOLUTIONS, nn.Linear)
-LRP_FUNCTIONS = (
-    *("clone", "cat", "flatten", "view", "reshape", "size", "getitem", "getattr"),
-    "dropout",
-)
+LRP_FUNCTIONS = {
+    *("clone", "cat", "flatten", "view", "reshape", "dropout"),
+    *("size", "getitem", "getattr"),
+}
 
 
 class LayerwiseAttribution(BatchwiseAttribution):

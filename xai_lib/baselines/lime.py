@@ -63,7 +63,7 @@ class LIME(SegmentAttribution):
         z[1:] = drawn < 0.5
         scores = torch.empty(0, dtype=torch.float64, device="cpu")
 
-        def weights() -> Tensor | None:
+        def weights() -> Tensor:
             seen = z[: len(scores)].float()
             distance = 1 - seen.mean(dim=1).sqrt()
             near = (-(distance**2) / (2 * 0.25**2)).exp()

@@ -72,11 +72,9 @@ class EstimatedGradient(BlackBoxAttribution):
         """The map with its standard error; arguments and errors as in `attribute`."""
         inputs, classes = self._checked(inputs, target)
         mean = self._mean(inputs, self._loss(classes), True, show_progress)
-        factor = self._factor(inputs)
-        error = factor.abs() * mean.standard_error(self.stdevs)[:, 0]
+        error = self._factor(inputs).abs() * mean.standard_error(self.stdevs)[:, 0]
         return Estimate(
-            as_maps(factor * mean.gradient(self.stdevs)[:, 0], inputs),
-            error.to(inputs.dtype),
+            as_maps(self._map(mean, inputs), inputs), error.to(inputs.dtype)
         )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
@@ -99,9 +97,7 @@ class EstimatedGradient(BlackBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         mean = self._mean(inputs, self._loss(target), False, show_progress)
-        found = self._so_far(mean, inputs)
-        assert found is not None
-        return found
+        return self._map(mean, inputs)
 
     def _loss(self, target: Tensor) -> Loss:
         """The loss, from scores `[n, m, K]` to `[n, m, 1]`."""
@@ -110,11 +106,7 @@ class EstimatedGradient(BlackBoxAttribution):
         return of_target(target)
 
     def _mean(
-        self,
-        inputs: Tensor,
-        loss: Loss,
-        with_error: bool,
-        show_progress: bool,
+        self, inputs: Tensor, loss: Loss, with_error: bool, show_progress: bool
     ) -> ScoreFunctionMean:
         """Propose noise, query the model, aggregate the answers."""
         shape = tuple(inputs.shape[1:])
@@ -125,7 +117,7 @@ class EstimatedGradient(BlackBoxAttribution):
         plain = inputs.new_empty(0, dtype=accumulator(inputs))
         chunks = search.groups(plain)
         bar = progress(chunks, show_progress, len(search), type(self).__name__)
-        with keeping(lambda: self._so_far(mean, inputs)):
+        with keeping(lambda: self._map(mean, inputs) if mean.done else None):
             for group in bar:
                 answers = []
                 for noise in group:
@@ -137,9 +129,7 @@ class EstimatedGradient(BlackBoxAttribution):
                     mean.accumulate(scores, noise)
         return mean
 
-    def _so_far(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor | None:
-        if not mean.done:
-            return None
+    def _map(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor:
         return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
     def _queries(

@@ -23,11 +23,7 @@ from xai_lib.core.attribution import (
 from xai_lib.core.blackbox import NonFiniteOutput
 from xai_lib.core.blocks import at_once
 from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
-from xai_lib.pertmap.box import (
-    Box,
-    PertMap,
-    check_positive,
-)
+from xai_lib.pertmap.box import Box, PertMap, check_positive
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
