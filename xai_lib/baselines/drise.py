@@ -80,13 +80,16 @@ class DRISE(DetectorAttribution):
         boxes = [as_box(box, *inputs.shape[2:]) for box in detections.boxes]
         pairs = list(zip(boxes, detections.labels.tolist(), strict=True))
 
-        with self._scores(pairs) as blackbox:
-            explainer = RISE(blackbox, **self.settings)
-            return explainer.attribute_all(inputs, show_progress=show_progress)
+        return self._maps(inputs, pairs, show_progress)
 
     def _explain(
         self, image: Tensor, box: Tensor, label: int, show_progress: bool
     ) -> Tensor:
-        with self._scores([(box, label)]) as blackbox:
+        return self._maps(image, [(box, label)], show_progress)
+
+    def _maps(
+        self, image: Tensor, pairs: list[tuple[Tensor, int]], show_progress: bool
+    ) -> Tensor:
+        with self._scores(pairs) as blackbox:
             explainer = RISE(blackbox, **self.settings)
             return explainer.attribute_all(image, show_progress=show_progress)

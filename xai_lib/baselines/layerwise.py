@@ -20,8 +20,8 @@ from xai_lib.core.gradients import BatchwiseAttribution, checked_scores
 class LayerwiseAttribution(BatchwiseAttribution):
     """Base of the methods with a rule per layer: `forward_func` is an `nn.Module`.
 
-    They work on a rewritten copy (see `xai_lib.baselines.rewrite`), made anew for every
-    call, so that it never lags behind the model; its scores must equal the model's.
+    The copy is made anew for every call, so that it never lags behind the model; its
+    scores must equal the model's.
     Threads may call them at the same time, and wait for each other.
 
     Raises (when constructed):
