@@ -401,6 +401,7 @@ def test_captum_takes_it(planted, images) -> None:
         ({"n_kernels": 5.0}, TypeError, "n_kernels must be an integer"),
         ({"preserve": False, "delete": False}, ValueError, "preserve and delete"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"kernel": 3}, TypeError, "kernel must be callable, got int"),
         ({"eps": -0.1}, ValueError, "eps must be finite and at least 0"),
         ({"bounds": ((0, 0), (0, 1))}, ValueError, "bounds must be finite with x0 <"),
     ],

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.baselines import rewrite
+from xai_lib.baselines import deeplift, lrp, rewrite
 
 
 def numbers(*shape: int) -> Tensor:
@@ -22,15 +22,15 @@ def test_every_pass_keeps_the_scores(
 ) -> None:
     model = lively(architecture)
     expected = model(photo)
-    copied = rewrite.windowed_max_pools(rewrite.explicit_layers(model))
+    copied = deeplift.windowed_max_pools(rewrite.explicit_layers(model))
     assert not any(isinstance(layer, nn.MaxPool2d) for layer in copied.modules())
     torch.testing.assert_close(copied(photo), expected, rtol=1e-12, atol=1e-12)
 
-    merged = rewrite.merge_batch_norms(rewrite.explicit_layers(model))
+    merged = lrp.merge_batch_norms(rewrite.explicit_layers(model))
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in merged.modules())
     assert norms == 1  # the normalisation of the input, before any convolution
-    sums = rewrite.explicit_sums(merged)
-    added = sum(isinstance(layer, rewrite.Add) for layer in sums.modules())
+    sums = lrp.explicit_sums(merged)
+    added = sum(isinstance(layer, lrp.Add) for layer in sums.modules())
     blocks = {"resnet50": 16, "efficientnet_lite0": 9}
     assert added == blocks.get(architecture, 0)
     torch.testing.assert_close(sums(photo), expected, rtol=1e-10, atol=1e-10)
@@ -81,7 +81,7 @@ def test_reuse_functions_and_in_place_calls() -> None:
     expected = model(x.clone())
     copied = rewrite.explicit_layers(model)
     torch.testing.assert_close(copied(x), expected, rtol=1e-12, atol=1e-12)
-    rewrite.explicit_sums(rewrite.windowed_max_pools(copied))
+    lrp.explicit_sums(deeplift.windowed_max_pools(copied))
     torch.testing.assert_close(copied(x), expected, rtol=1e-12, atol=1e-12)
     assert not any(getattr(layer, "inplace", False) for layer in copied.modules())
 
@@ -92,11 +92,11 @@ def test_the_model_stays_as_it_was_and_lends_its_parameters() -> None:
     model[1].eval()
     before = copy.deepcopy(model.state_dict())
     copied = rewrite.explicit_layers(model)
-    rewrite.explicit_sums(rewrite.windowed_max_pools(copied))
+    lrp.explicit_sums(deeplift.windowed_max_pools(copied))
     assert model.training
     assert model[2].inplace
     assert {id(p) for p in copied.parameters()} == {id(p) for p in model.parameters()}
-    rewrite.merge_batch_norms(copied)
+    lrp.merge_batch_norms(copied)
     copied(numbers(1, 1, 8, 8).float())
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
@@ -120,7 +120,7 @@ def test_windowed_max_pool_is_max_pool(
     pool = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil_mode)
     for side in range(6, 12):
         x = numbers(2, 3, side, side + 1) - 5  # all negative: a zero would win
-        assert torch.equal(rewrite.WindowedMaxPool(pool)(x), pool(x))
+        assert torch.equal(deeplift.WindowedMaxPool(pool)(x), pool(x))
 
 
 def test_a_single_layer_is_a_model() -> None:

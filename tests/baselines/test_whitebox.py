@@ -12,12 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.baselines.layerwise import (
-    LRP,
-    DeepLift,
-    GuidedBackprop,
-    LayerwiseAttribution,
-)
+from xai_lib.baselines import LRP, DeepLift, GuidedBackprop
+from xai_lib.baselines.layerwise import LayerwiseAttribution
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 from xai_lib.core import gradients as whitebox
 from xai_lib.core.attribution import generator

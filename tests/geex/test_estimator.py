@@ -51,7 +51,9 @@ def estimates(
         mean = ScoreFunctionMean(search, with_error=True)
         for chunk in search:
             chunk = chunk.double()
-            mean.add(f(sigma * chunk)[None, :, None], chunk)
+            scores = f(sigma * chunk)[None, :, None]
+            mean.see(scores)
+            mean.accumulate(scores, chunk)
         gradients.append(mean.gradient(sigma)[0, 0])
         errors.append(mean.standard_error(sigma)[0, 0])
     return torch.stack(gradients), torch.stack(errors)
@@ -267,8 +269,9 @@ def test_chunks_add_up_to_the_definition(
     for chunk in search:
         chunk = chunk.double()
         scores = scores_of(centres[:, None] + SIGMA * chunk)
-        full.add(scores, chunk)
-        only.add(scores, chunk)
+        for mean in (full, only):
+            mean.see(scores)
+            mean.accumulate(scores, chunk)
     gradient, error = full.gradient(SIGMA), full.standard_error(SIGMA)
     assert gradient.shape == error.shape == (2, 3, D)
     torch.testing.assert_close(only.gradient(SIGMA), gradient)

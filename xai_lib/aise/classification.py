@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.aise import density
-from xai_lib.aise.kernels import profiles
+from xai_lib.aise.kernels import gaussian, profiles
 from xai_lib.aise.samplers import SAMPLERS, UNIT_SQUARE, Bounds, Sampler, search
 from xai_lib.core import blackbox
 from xai_lib.core.arguments import (
@@ -32,15 +32,12 @@ from xai_lib.core.arguments import (
     check_choice,
     check_count,
     check_flag,
-    check_inputs,
     check_number,
     check_numbers,
     check_seed,
     pick,
-    resolve_target,
 )
 from xai_lib.core.attribution import BlackBoxAttribution
-from xai_lib.core.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
     "150": {"n_kernels": 25, "kernel_widths": (0.1, 0.175, 0.25)},
@@ -88,6 +85,8 @@ class AISE(BlackBoxAttribution):
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
         normalise: divide by the density of the centres; see `density`.
         bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
+        kernel: what a mask shows along each axis, in [0, 1], by the distance from its
+            centre in units of σ. The densities that make the map stay Gaussian.
 
     Example: a model that looks at the left half alone.
 
@@ -111,6 +110,7 @@ class AISE(BlackBoxAttribution):
         eps: float = 0.1,
         normalise: bool = False,
         bounds: Bounds = UNIT_SQUARE,
+        kernel: Callable[[Tensor], Tensor] = gaussian,
     ) -> None:
         super().__init__(forward_func)
         if not callable(sampler):
@@ -128,9 +128,10 @@ class AISE(BlackBoxAttribution):
         self.eps = check_number("eps", eps, 0)
         self.normalise = check_flag("normalise", normalise)
         self.bounds = bounds
+        if not callable(kernel):
+            raise TypeError(f"kernel must be callable, got {type(kernel).__name__}")
+        self.kernel = kernel
         self._samplers()  # wrong bounds and a missing dlib are noticed here
-
-    _profiles = staticmethod(profiles)  # a study puts other kernels here
 
     @classmethod
     def preset(cls, forward_func: Callable, name: str, **settings: Any) -> AISE:
@@ -142,11 +143,7 @@ class AISE(BlackBoxAttribution):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Samples:
         """The centres, scores and maps behind `attribute`, which see."""
-        check_inputs(inputs)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
-        return self._sample(inputs, classes, show_progress)
+        return self._sample(*self._checked(inputs, target), show_progress)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._sample(inputs, target, show_progress).maps
@@ -157,28 +154,24 @@ class AISE(BlackBoxAttribution):
         samplers = [sampler for _ in range(n) for sampler in self._samplers()]
         image = torch.arange(n, device="cpu").repeat_interleave(w)
         widths = torch.tensor(self.kernel_widths, dtype=torch.float64, device="cpu")
-        width = widths.repeat(n)
-
+        width, (size_y, size_x) = widths.repeat(n), inputs.shape[2:]
         ask = self._masked_scores(inputs, target)
 
         def evaluate(owners: np.ndarray, points: np.ndarray) -> Tensor:
             return ask(image[owners], points, width[owners])
 
-        size_y, size_x = inputs.shape[2:]
-
         def maps() -> Tensor:
             found = [
                 density.saliency(
-                    s.points, s.scores, float(sigma), size_y, size_x, self.normalise
+                    s.points, s.scores, sigma, size_y, size_x, self.normalise
                 )
-                for s, sigma in zip(samplers, width, strict=True)
+                for s, sigma in zip(samplers, width.tolist(), strict=True)
             ]
             return torch.stack(found).unflatten(0, (n, w))
 
         def so_far() -> Tensor | None:
-            if not all(len(s.scores) for s in samplers):
-                return None
-            return maps().sum(dim=1, keepdim=True)
+            all_asked = all(len(s.scores) for s in samplers)
+            return maps().sum(dim=1, keepdim=True) if all_asked else None
 
         with blackbox.keeping(so_far):
             search(samplers, self.n_kernels, evaluate, show_progress, "AISE")
@@ -218,7 +211,8 @@ class AISE(BlackBoxAttribution):
         memory = inputs.new_empty(most * len(sign), *inputs.shape[1:])
 
         def ask(image: Tensor, centres: np.ndarray, widths: Tensor) -> Tensor:
-            rows, columns = self._profiles(centres, widths, *inputs.shape[2:])
+            height, width = inputs.shape[2:]
+            rows, columns = profiles(centres, widths, height, width, self.kernel)
             rows, columns = rows.to(inputs), columns.to(inputs)
             parts = []
             for block in torch.arange(len(image), device="cpu").split(most):

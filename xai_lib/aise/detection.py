@@ -12,25 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
-from xai_lib.core.arguments import check_inputs, check_numbers
+from xai_lib.core.arguments import check_numbers
 from xai_lib.core.attribution import as_maps
-from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box
 from xai_lib.core.detection import (
     Detector,
-    ask,
+    DetectorAttribution,
     check_detections,
-    detection_score,
-    home,
+    one_image,
 )
 
 
-class AISEDetection:
+class AISEDetection(DetectorAttribution):
     """AISE for detectors.
 
     It asks exactly n_kernels · divisors queries per image: AISE-150 is 50 · 3, and the
@@ -59,9 +56,7 @@ class AISEDetection:
         eps: float = 0.05,
         normalise: bool = False,
     ) -> None:
-        if not callable(detector):
-            raise TypeError(f"detector must be callable, got {type(detector).__name__}")
-        self.detector = detector
+        super().__init__(detector)
         self.kernel_divisors = check_numbers("kernel_divisors", kernel_divisors, 0)
         if 0 in self.kernel_divisors:
             raise ValueError(f"kernel_divisors must be above 0, got {kernel_divisors}")
@@ -74,55 +69,30 @@ class AISEDetection:
         }
         # Wrong settings are noticed here.
         AISE(detector, kernel_widths=self.kernel_divisors, **self.settings)
-        self.queries = 0
-
-    def attribute(
-        self, inputs: Tensor, target: Any, *, show_progress: bool = False
-    ) -> Tensor:
-        """The maps `[N, 1, H, W]` of one detection in each image.
-
-        Args:
-            inputs: float `[N, C, H, W]`.
-            target: (box, label), or a list of N such pairs; a box is x0, y0, x1, y1
-                in pixels.
-            show_progress: draw a progress bar that vanishes when it is full.
-
-        Raises:
-            TypeError, ValueError: a wrong argument, by name, with the fix.
-        """
-        check_inputs(inputs)
-        maps = [
-            self.sample(image, pair, show_progress=show_progress).maps.sum(dim=1)
-            for image, pair in zip(
-                inputs.split(1), check_detections(target, inputs), strict=True
-            )
-        ]
-        return as_maps(torch.stack(maps).to(inputs.device), inputs)
 
     def sample(
         self, inputs: Tensor, target: Any, *, show_progress: bool = False
     ) -> Samples:
         """The centres, scores and maps behind the map of one image; see `attribute`."""
-        check_inputs(inputs)
-        if len(inputs) != 1:
-            raise ValueError(
-                f"inputs must be one image [1, C, H, W], got {len(inputs)}"
-            )
+        one_image(inputs)
         ((box, label),) = check_detections(target, inputs)
         height, width = inputs.shape[2:]
         widths, area = place(box, height, width, self.kernel_divisors)
-        blackbox = BlackBox(
-            lambda images: detection_score(ask(self.detector, images), box, label),
-            device=home(self.detector),
-            backend="torch",
-        )
-        explainer = AISE(
-            blackbox, kernel_widths=widths, bounds=area, delete=False, **self.settings
-        )
-        try:
+        with self._scores([(box, label)]) as blackbox:
+            explainer = AISE(
+                blackbox,
+                kernel_widths=widths,
+                bounds=area,
+                delete=False,
+                **self.settings,
+            )
             return explainer.sample(inputs, 0, show_progress=show_progress)
-        finally:
-            self.queries += blackbox.queries
+
+    def _explain(
+        self, image: Tensor, box: Tensor, label: int, show_progress: bool
+    ) -> Tensor:
+        maps = self.sample(image, (box, label), show_progress=show_progress).maps
+        return as_maps(maps.sum(dim=1, keepdim=True).to(image.device), image)
 
 
 def place(

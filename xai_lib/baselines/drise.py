@@ -18,24 +18,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xai_lib.baselines.rise import RISE
-from xai_lib.core.arguments import check_inputs
-from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box
-from xai_lib.core.detection import (
-    Detection,
-    Detector,
-    ask,
-    check_detections,
-    detection_score,
-    home,
-)
+from xai_lib.core.detection import Detection, Detector, DetectorAttribution, one_image
 
 
-class DRISE:
+class DRISE(DetectorAttribution):
     """D-RISE (Petsiuk et al., 2021), with AISE's similarity.
 
     Args:
@@ -57,9 +47,7 @@ class DRISE:
         p: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if not callable(detector):
-            raise TypeError(f"detector must be callable, got {type(detector).__name__}")
-        self.detector = detector
+        super().__init__(detector)
         self.settings: dict[str, Any] = {
             "n_samples": n_samples,
             "mask_size": mask_size,
@@ -67,30 +55,6 @@ class DRISE:
             "seed": seed,
         }
         RISE(detector, **self.settings)  # wrong settings are noticed here
-        self.queries = 0
-
-    def attribute(
-        self, inputs: Tensor, target: Any, *, show_progress: bool = False
-    ) -> Tensor:
-        """The maps `[N, 1, H, W]` of one detection in each image, in [0, 1].
-
-        Args:
-            inputs: float `[N, C, H, W]`.
-            target: (box, label), or a list of N such pairs; a box is x0, y0, x1, y1
-                in pixels.
-            show_progress: draw a progress bar that vanishes when it is full.
-
-        Raises:
-            TypeError, ValueError: a wrong argument, by name, with the fix.
-        """
-        check_inputs(inputs)
-        maps = []
-        pairs = check_detections(target, inputs)
-        for image, (box, label) in zip(inputs.split(1), pairs, strict=True):
-            labels = torch.tensor([label], device="cpu")
-            wanted = Detection(box[None], box.new_ones(1), labels)
-            maps.append(self.attribute_all(image, wanted, show_progress=show_progress))
-        return torch.cat(maps)
 
     def attribute_all(
         self, inputs: Tensor, detections: Detection, *, show_progress: bool = False
@@ -105,11 +69,7 @@ class DRISE:
         Raises:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
-        check_inputs(inputs)
-        if len(inputs) != 1:
-            raise ValueError(
-                f"inputs must be one image [1, C, H, W], got {len(inputs)}"
-            )
+        one_image(inputs)
         if not isinstance(detections, Detection):
             raise TypeError(
                 f"detections must be a Detection, got {type(detections).__name__}; to "
@@ -120,13 +80,16 @@ class DRISE:
         boxes = [as_box(box, *inputs.shape[2:]) for box in detections.boxes]
         pairs = list(zip(boxes, detections.labels.tolist(), strict=True))
 
-        def scores(images: Tensor) -> Tensor:
-            found = ask(self.detector, images)
-            return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
+        return self._maps(inputs, pairs, show_progress)
 
-        blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
-        explainer = RISE(blackbox, **self.settings)
-        try:
-            return explainer.attribute_all(inputs, show_progress=show_progress)
-        finally:
-            self.queries += blackbox.queries
+    def _explain(
+        self, image: Tensor, box: Tensor, label: int, show_progress: bool
+    ) -> Tensor:
+        return self._maps(image, [(box, label)], show_progress)
+
+    def _maps(
+        self, image: Tensor, pairs: list[tuple[Tensor, int]], show_progress: bool
+    ) -> Tensor:
+        with self._scores(pairs) as blackbox:
+            explainer = RISE(blackbox, **self.settings)
+            return explainer.attribute_all(image, show_progress=show_progress)

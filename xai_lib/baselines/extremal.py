@@ -53,10 +53,8 @@ from xai_lib.core.arguments import (
     Target,
     check_choice,
     check_count,
-    check_inputs,
     check_number,
     check_numbers,
-    resolve_target,
 )
 from xai_lib.core.attribution import accumulator, progress
 from xai_lib.core.blackbox import NonFiniteOutput
@@ -68,7 +66,6 @@ from xai_lib.core.gradients import (
     graph_scores,
     target_gradient,
 )
-from xai_lib.core.image_range import check_range
 
 CELLS = 32  # along the shorter side: cells of 7 × 7 pixels at 224 × 224
 SIGMA = 3  # width of k, in cells
@@ -124,11 +121,8 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Tensor:
         """The mask of each area, `[N, len(areas), H, W]`; arguments as `attribute`."""
-        check_inputs(inputs)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
-        return self._masks(inputs, classes, show_progress).to(inputs.dtype)
+        found = self._masks(*self._checked(inputs, target), show_progress)
+        return found.to(inputs.dtype)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._masks(inputs, target, show_progress).sum(dim=1, keepdim=True)

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -36,63 +35,6 @@ class ReLU6(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.relu6(input)
-
-
-class Sum(nn.Module):
-    """The sum over the last axis, as a layer that can be given a rule."""
-
-    def forward(self, terms: Tensor) -> Tensor:
-        return terms.sum(dim=-1)
-
-
-class Add(nn.Module):
-    """a + b, through a layer that LRP has a rule for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sum = Sum()
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.sum(torch.stack(torch.broadcast_tensors(a, b), dim=-1))
-
-
-class MaxOverWindows(nn.Module):
-    """The maximum over the last axis: `[N, C, H, W, kernel]` -> `[N, C, H, W]`."""
-
-    def forward(self, windows: Tensor) -> Tensor:
-        return windows.max(dim=-1).values
-
-
-class WindowedMaxPool(nn.Module):
-    """`MaxPool2d` in two steps: copy every window, then take the maximum of each.
-
-    Windows that overlap share no copy, so a rule for the maximum can say what every
-    window owes to an input. Captum's own rule keeps one window per input, and reads
-    the first image's gradient where an input equals its baseline.
-    """
-
-    def __init__(self, pool: nn.MaxPool2d) -> None:
-        super().__init__()
-        settings = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-        self.settings: list[Any] = [
-            s if isinstance(s, tuple) else (s, s) for s in settings
-        ]
-        # In a tuple, as tools must not see it as a layer of the model.
-        self._pool = (pool,)
-        self.maximum = MaxOverWindows()
-
-    def forward(self, input: Tensor) -> Tensor:
-        _, strides, (top, left), _ = self.settings
-        size = self._pool[0](input[:1, :1]).shape[2:]
-        # One stride more at the far end than asked for is all that ceil_mode needs.
-        sides = (left, left + strides[1], top, top + strides[0])
-        windows = F.pad(input, sides, value=torch.finfo(input.dtype).min)
-        for axis in (0, 1):
-            kernel, stride, _, dilation = (setting[axis] for setting in self.settings)
-            span = dilation * (kernel - 1) + 1
-            windows = windows.unfold(2 + axis, span, stride)[..., ::dilation]
-            windows = windows.narrow(2 + axis, 0, size[axis])
-        return self.maximum(windows.flatten(4))
 
 
 # What a call becomes: a layer of its own, made from the call's constant arguments.
@@ -190,40 +132,10 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
             # Captum's hooks on an input tensor must see what this layer alone reads.
             with copied.graph.inserting_before(node):
                 private = copied.graph.call_method("clone", (source,))
-            new = _replace(copied, node, layer, (private,))
+            new = replace(copied, node, layer, (private,))
             if in_place:
                 _redirect_later(new, source)
-    return _finish(copied)
-
-
-def windowed_max_pools(copied: fx.GraphModule) -> fx.GraphModule:
-    """Write every `MaxPool2d` as `WindowedMaxPool` (in place; returns its argument)."""
-    for node, layer in layers(copied):
-        if type(layer) is nn.MaxPool2d and not layer.return_indices:
-            _replace(copied, node, WindowedMaxPool(layer), node.args)
-    return _finish(copied)
-
-
-def merge_batch_norms(copied: fx.GraphModule) -> fx.GraphModule:
-    """Merge each batch norm into the convolution before it (in place, returned)."""
-    by_node: dict[Any, Any] = dict(layers(copied))
-    for node, norm in by_node.items():
-        before = node.args[0]
-        conv: Any = by_node.get(before)
-        pair = isinstance(norm, BATCH_NORMS) and isinstance(conv, CONVOLUTIONS)
-        if pair and norm.running_mean is not None and len(before.users) == 1:
-            _replace(copied, before, fuse_conv_bn_eval(conv, norm), before.args)
-            node.replace_all_uses_with(node.args[0])
-            copied.graph.erase_node(node)
-    return _finish(copied)
-
-
-def explicit_sums(copied: fx.GraphModule) -> fx.GraphModule:
-    """Write each sum of two tensors as `Add` (in place, returned)."""
-    for node in copied.graph.nodes:
-        if node.target is operator.add and len(node.all_input_nodes) == 2:
-            _replace(copied, node, Add(), node.args)
-    return _finish(copied)
+    return finish(copied)
 
 
 def layers(copied: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
@@ -319,13 +231,13 @@ def _with_plain_weights(model: nn.Module) -> nn.Module:
     return model
 
 
-def _finish(copied: fx.GraphModule) -> fx.GraphModule:
+def finish(copied: fx.GraphModule) -> fx.GraphModule:
     copied.delete_all_unused_submodules()
     copied.recompile()
     return copied
 
 
-def _replace(
+def replace(
     copied: fx.GraphModule, node: fx.Node, layer: nn.Module, args: tuple[Any, ...]
 ) -> fx.Node:
     """Put a call of `layer` where `node` is."""

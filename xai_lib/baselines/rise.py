@@ -27,19 +27,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.core.arguments import check_count, check_inputs, check_number, check_seed
+from xai_lib.core.arguments import check_count, check_number, check_seed
 from xai_lib.core.attribution import (
     DRAWN,
     BlackBoxAttribution,
     accumulator,
-    as_maps,
     chunks,
     generator,
     progress,
 )
 from xai_lib.core.blackbox import keeping
-from xai_lib.core.blocks import at_once, groups, joined, of_target
-from xai_lib.core.image_range import check_range
+from xai_lib.core.blocks import at_once, of_target
 
 CHUNK = 64  # masks drawn at once
 
@@ -82,13 +80,10 @@ class RISE(BlackBoxAttribution):
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
-        check_inputs(inputs)
-        check_range(self.forward_func, inputs)
-        maps = (
-            as_maps(self._average(x, of_target(None), show_progress), x)
-            for (x,) in groups(inputs.detach())
+        keep = of_target(None)
+        return self._of_all_classes(
+            inputs, lambda x: self._average(x, keep, show_progress)
         )
-        return joined(len(inputs), maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return self._average(inputs, of_target(target), show_progress)

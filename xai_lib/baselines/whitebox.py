@@ -28,11 +28,7 @@ from xai_lib.core.attribution import (
     progress,
 )
 from xai_lib.core.extras import extra
-from xai_lib.core.gradients import (
-    BatchwiseAttribution,
-    batch_rows,
-    target_gradient,
-)
+from xai_lib.core.gradients import BatchwiseAttribution, batch_rows, target_gradient
 
 
 class Gradient(BatchwiseAttribution):

@@ -99,16 +99,29 @@ class Attribution(ABC):
             # Captum's sensitivity_max wraps its input, and takes the map alike.
             maps = self.attribute(inputs[0], target, show_progress=show_progress)
             return (maps,)
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
         check_flag("show_progress", show_progress)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
+        inputs, classes = self._checked(inputs, target)
         maps = (
             as_maps(self._attribute(x, c, show_progress), x)
             for x, c in groups(inputs, classes)
         )
         return joined(len(inputs), maps)
+
+    def _checked(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Checked inputs, without a graph, and their target classes `[N]`."""
+        check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
+        inputs = inputs.detach()
+        return inputs, resolve_target(self._scores, inputs, target)
+
+    def _of_all_classes(
+        self, inputs: Tensor, maps: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """`maps`, from images to `[n, K, ...]`, of all images, group by group."""
+        check_inputs(inputs, dims=self.input_dims)
+        check_range(self.forward_func, inputs)
+        parts = (as_maps(maps(x), x) for (x,) in groups(inputs.detach()))
+        return joined(len(inputs), parts)
 
     @abstractmethod
     def _scores(self, inputs: Tensor) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xai_lib.core.arguments import check_count
+from xai_lib.core.arguments import check_count, check_inputs
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box, as_boxes, as_numbers
 
 
@@ -134,6 +137,72 @@ def _from_dictionary(found: Any) -> Detection:
             f"{type(found).__name__}; use Detection(boxes, scores, labels), or a "
             "dictionary of the three, and Detection([], [], []) where nothing is found"
         ) from None
+
+
+class DetectorAttribution(ABC):
+    """Base of the methods that explain one detection of a detector.
+
+    A method implements `_explain` for one image and one detection.
+
+    Attributes:
+        queries: how many images the detector has answered so far.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        if not callable(detector):
+            raise TypeError(f"detector must be callable, got {type(detector).__name__}")
+        self.detector = detector
+        self.queries = 0
+
+    def attribute(
+        self, inputs: Tensor, target: Any, *, show_progress: bool = False
+    ) -> Tensor:
+        """The maps `[N, 1, H, W]` of one detection in each image.
+
+        Args:
+            inputs: float `[N, C, H, W]`.
+            target: (box, label), or a list of N such pairs; a box is x0, y0, x1, y1
+                in pixels.
+            show_progress: draw a progress bar that vanishes when it is full.
+
+        Raises:
+            TypeError, ValueError: a wrong argument, by name, with the fix.
+        """
+        check_inputs(inputs)
+        pairs = zip(inputs.split(1), check_detections(target, inputs), strict=True)
+        maps = [self._explain(image, *pair, show_progress) for image, pair in pairs]
+        return torch.cat(maps)
+
+    @abstractmethod
+    def _explain(
+        self, image: Tensor, box: Tensor, label: int, show_progress: bool
+    ) -> Tensor:
+        """The map `[1, 1, H, W]` of one detection in an image `[1, C, H, W]`."""
+
+    @contextmanager
+    def _scores(self, pairs: Sequence[tuple[Any, int]]) -> Iterator[BlackBox]:
+        """How well each of k detections is found again, images to `[N, k]`; counted."""
+
+        def scores(images: Tensor) -> Tensor:
+            found = ask(self.detector, images)
+            return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
+
+        blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
+        try:
+            yield blackbox
+        finally:
+            self.queries += blackbox.queries
+
+
+def one_image(inputs: Tensor) -> None:
+    """Refuse anything but one image `[1, C, H, W]`.
+
+    Raises:
+        TypeError, ValueError: as said.
+    """
+    check_inputs(inputs)
+    if len(inputs) != 1:
+        raise ValueError(f"inputs must be one image [1, C, H, W], got {len(inputs)}")
 
 
 def check_detections(target: Any, inputs: Tensor) -> list[tuple[Tensor, int]]:

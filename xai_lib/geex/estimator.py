@@ -69,18 +69,14 @@ class ScoreFunctionMean:
         self.seen = self.done = 0  # directions whose scores, and that, are in the mean
         self.score_sum: Tensor | float = 0.0
 
-    def add(self, scores: Tensor, noise: Tensor) -> None:
-        """Scores `[N, m, K]` of all inputs at a chunk of noise `[m, *shape]`."""
-        self.see(scores)
-        self.accumulate(scores, noise)
-
     def see(self, scores: Tensor) -> None:
-        """Scores that take part in b_i, before those of their group are accumulated."""
+        """Scores `[N, m, K]` that take part in b_i: all of a group, before the first of
+        them is accumulated."""
         self.seen += scores.shape[1] // (2 if self.search.mirrored else 1)
         self.score_sum = self.score_sum + scores.sum(dim=1, keepdim=True)
 
     def accumulate(self, scores: Tensor, noise: Tensor) -> None:
-        """As `add`, for scores that have been seen."""
+        """Scores that have been seen, of all inputs, at a chunk of noise `[m, …]`."""
         weights = self._weights(scores).to(noise).transpose(1, 2)
         w, e = weights.flatten(0, 1), noise[: weights.shape[2]].flatten(1)
         if self.done == 0:

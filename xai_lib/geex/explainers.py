@@ -25,15 +25,12 @@ from xai_lib.core.arguments import (
     check_baselines,
     check_choice,
     check_count,
-    check_inputs,
     check_number,
     expand_baselines,
-    resolve_target,
 )
 from xai_lib.core.attribution import BlackBoxAttribution, accumulator, as_maps, progress
 from xai_lib.core.blackbox import keeping
-from xai_lib.core.blocks import groups, joined, of_target
-from xai_lib.core.image_range import check_range
+from xai_lib.core.blocks import of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
 from xai_lib.geex.noise import SearchNoise, check_search
 
@@ -73,16 +70,11 @@ class EstimatedGradient(BlackBoxAttribution):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> Estimate:
         """The map with its standard error; arguments and errors as in `attribute`."""
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        classes = resolve_target(self._scores, inputs, target)
+        inputs, classes = self._checked(inputs, target)
         mean = self._mean(inputs, self._loss(classes), True, show_progress)
-        factor = self._factor(inputs)
-        error = factor.abs() * mean.standard_error(self.stdevs)[:, 0]
+        error = self._factor(inputs).abs() * mean.standard_error(self.stdevs)[:, 0]
         return Estimate(
-            as_maps(factor * mean.gradient(self.stdevs)[:, 0], inputs),
-            error.to(inputs.dtype),
+            as_maps(self._map(mean, inputs), inputs), error.to(inputs.dtype)
         )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
@@ -91,8 +83,6 @@ class EstimatedGradient(BlackBoxAttribution):
         Raises:
             ValueError: loss "non-informative", which belongs to no class.
         """
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
         if self.loss != "score":
             raise ValueError(
                 f"loss must be 'score' for attribute_all, got {self.loss!r}, which is "
@@ -101,15 +91,13 @@ class EstimatedGradient(BlackBoxAttribution):
 
         def maps(x: Tensor) -> Tensor:
             mean = self._mean(x, of_target(None), False, show_progress)
-            return as_maps(self._factor(x)[:, None] * mean.gradient(self.stdevs), x)
+            return self._factor(x)[:, None] * mean.gradient(self.stdevs)
 
-        return joined(len(inputs), (maps(x) for (x,) in groups(inputs.detach())))
+        return self._of_all_classes(inputs, maps)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         mean = self._mean(inputs, self._loss(target), False, show_progress)
-        found = self._so_far(mean, inputs)
-        assert found is not None
-        return found
+        return self._map(mean, inputs)
 
     def _loss(self, target: Tensor) -> Loss:
         """The loss, from scores `[n, m, K]` to `[n, m, 1]`."""
@@ -118,11 +106,7 @@ class EstimatedGradient(BlackBoxAttribution):
         return of_target(target)
 
     def _mean(
-        self,
-        inputs: Tensor,
-        loss: Loss,
-        with_error: bool,
-        show_progress: bool,
+        self, inputs: Tensor, loss: Loss, with_error: bool, show_progress: bool
     ) -> ScoreFunctionMean:
         """Propose noise, query the model, aggregate the answers."""
         shape = tuple(inputs.shape[1:])
@@ -133,7 +117,7 @@ class EstimatedGradient(BlackBoxAttribution):
         plain = inputs.new_empty(0, dtype=accumulator(inputs))
         chunks = search.groups(plain)
         bar = progress(chunks, show_progress, len(search), type(self).__name__)
-        with keeping(lambda: self._so_far(mean, inputs)):
+        with keeping(lambda: self._map(mean, inputs) if mean.done else None):
             for group in bar:
                 answers = []
                 for noise in group:
@@ -145,9 +129,7 @@ class EstimatedGradient(BlackBoxAttribution):
                     mean.accumulate(scores, noise)
         return mean
 
-    def _so_far(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor | None:
-        if not mean.done:
-            return None
+    def _map(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor:
         return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
     def _queries(

@@ -98,12 +98,6 @@ class PertMap(WhiteBoxAttribution):
     def _solve(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Box:
         """The box, where the inputs are; target classes `[N]`, on the CPU."""
 
-    def _solve_checked(self, inputs: Tensor, target: Target, show: bool) -> Box:
-        check_inputs(inputs, dims=self.input_dims)
-        check_range(self.forward_func, inputs)
-        inputs = inputs.detach()
-        return self._solve(inputs, resolve_target(self._scores, inputs, target), show)
-
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         return -self._solve(inputs, target, show_progress).w
 

@@ -39,11 +39,7 @@ from xai_lib.core.arguments import (
 from xai_lib.core.attribution import DRAWN, generator, progress
 from xai_lib.core.blackbox import NonFiniteOutput
 from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
-from xai_lib.pertmap.box import (
-    Box,
-    PertMap,
-    check_positive,
-)
+from xai_lib.pertmap.box import Box, PertMap, check_positive
 
 ROWS_PER_ROUND = 16
 # HiGHS keeps the rows it is given to 1e-7; the others are held to the same.
@@ -124,9 +120,7 @@ class LinearPertMap(PertMap):
         Raises:
             ValueError: no box keeps the target, with `penalty=math.inf`.
         """
-        solution = self._solve_checked(inputs, target, show_progress)
-        assert isinstance(solution, LinearSolution)
-        return solution
+        return self._solve(*self._checked(inputs, target), show_progress)
 
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool

@@ -23,11 +23,7 @@ from xai_lib.core.attribution import (
 from xai_lib.core.blackbox import NonFiniteOutput
 from xai_lib.core.blocks import at_once
 from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
-from xai_lib.pertmap.box import (
-    Box,
-    PertMap,
-    check_positive,
-)
+from xai_lib.pertmap.box import Box, PertMap, check_positive
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -112,9 +108,7 @@ class StochasticPertMap(PertMap):
         self, inputs: Tensor, target: Target = None, *, show_progress: bool = False
     ) -> StochasticSolution:
         """ŵ for each image, with the history; arguments as in `attribute`."""
-        solution = self._solve_checked(inputs, target, show_progress)
-        assert isinstance(solution, StochasticSolution)
-        return solution
+        return self._solve(*self._checked(inputs, target), show_progress)
 
     def _solve(
         self, inputs: Tensor, target: Tensor, show_progress: bool
