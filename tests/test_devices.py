@@ -253,8 +253,9 @@ def detector(images: Tensor) -> list[Detection]:
 
 def of(method: Callable, **settings: Any) -> Make:
     """An explainer whose queries the number of samples decides."""
+    counted = "n_kernels" if method is AISE else "n_samples"
     return lambda model, n: (
-        lambda x: method(model, n_samples=n, **settings).attribute(x, 1)
+        lambda x: method(model, **{counted: n}, **settings).attribute(x, 1)
     )
 
 
@@ -264,8 +265,11 @@ def on_logits(method: Callable, **settings: Any) -> Make:
 
 def of_detection(method: Callable) -> Make:
     """Its box as a detector gives it, on the device of the image."""
+    counted = "n_kernels" if method is AISEDetection else "n_samples"
     return lambda _, n: (
-        lambda x: method(detector, n_samples=n).attribute(x[:1], x.new_tensor(BOX), 1)
+        lambda x: method(detector, **{counted: n}).attribute(
+            x[:1], (x.new_tensor(BOX), 1)
+        )
     )
 
 
@@ -278,11 +282,11 @@ EXPLAINERS: dict[str, Make] = {
     "AISEDetection": of_detection(AISEDetection),
     "PertMap": lambda model, n: (
         lambda x: pertmap.StochasticPertMap(
-            model, n_iterations=n // 10, n_samples=3
+            model, n_iterations=n // 10, n_perturbations=3
         ).attribute(x, 1)
     ),
     "LinearPertMap": on_logits(pertmap.LinearPertMap),
-    "RISE": of(baselines.RISE, grid=4),
+    "RISE": of(baselines.RISE, mask_size=4),
     "DRISE": of_detection(baselines.DRISE),
     "LIME": of(baselines.LIME, n_segments=8),
     "KernelSHAP": of(baselines.KernelSHAP, n_segments=8),

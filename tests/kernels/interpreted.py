@@ -165,7 +165,7 @@ def test_the_masks_are_those_of_rise() -> None:
     """From RISE's own draws, which the kernel's arguments are made of here."""
     height, width, grid, m = 20, 31, 7, 5
     expected = next(
-        iter(RISE(print, n_samples=m, grid=grid, seed=4).masks(height, width))
+        iter(RISE(print, n_samples=m, mask_size=grid, seed=4).masks(height, width))
     )
     rng = torch.Generator("cpu").manual_seed(4)
     cells = (torch.rand(m, grid, grid, generator=rng) < 0.5).float()
