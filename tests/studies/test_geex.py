@@ -330,7 +330,7 @@ def test_bad_arguments(tmp_path):
         study.subspace(5, 3)
     with pytest.raises(ValueError, match="ranking must be one of"):
         study.score({}, "both")
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references):

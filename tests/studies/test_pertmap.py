@@ -177,7 +177,7 @@ def test_bad_arguments(tmp_path):
         study.figure1("cnn_mnist", "mnist", 0, results)
     with pytest.raises(ValueError, match="method must be one of LP"):
         study.box_map("efficientnet_lite0", "chelsea", "LRP")
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_box_maps_are_computed_once(tmp_path, monkeypatch):

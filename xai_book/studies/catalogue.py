@@ -38,7 +38,7 @@ class Study:
             travels to workers.
         together: units per group at most.
         keep: from the folder of maps, a unit and its measurements to the row;
-            see `Results.run_together`.
+            see `Results.run`.
         needs: what is downloaded first, or "".
     """
 
@@ -54,7 +54,7 @@ class Study:
     ) -> int:
         """Measure what the store lacks, and return how many rows that was."""
         folder = results.path.parent / geex.MAPS
-        return results.run_together(
+        return results.run(
             self.units(),
             self.work,
             self.together,

@@ -313,7 +313,7 @@ def run(
     Returns:
         How many rows were measured now.
     """
-    return results.run_together(
+    return results.run(
         units(cases, model, data, images, explains=explains),
         measure,
         TOGETHER if is_small(model) else 1,
