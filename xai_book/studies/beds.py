@@ -1,0 +1,92 @@
+"""The beds of the studies: kinds of images, and the model that is explained on them.
+
+To add a data set, add a bed here; a study measures it by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from xai_book.studies import hardware
+from xai_lib.zoo import coco_animals, digits, photos
+
+PHOTOS = 26
+"""Photographs with an ImageNet class that the packages bring."""
+
+
+class Bed(NamedTuple):
+    """A kind of images."""
+
+    title: str
+    model: str
+    """A name of `models.load`."""
+    images: Callable[[int], Tensor]
+    """From the side in pixels to all images, float `[N, C, side, side]` in [0, 1]."""
+
+
+def _photos(data: str, size: int) -> Tensor:
+    return torch.cat([photos.load(name, size).image for name in photo_names(data)])
+
+
+LITE = "efficientnet_lite0"
+BEDS = {
+    "mnist": Bed("MNIST", "cnn_mnist", lambda size: digits.mnist().images),
+    "fashion_mnist": Bed(
+        *("Fashion-MNIST", "cnn_fashion_mnist"),
+        lambda size: digits.fashion_mnist().images,
+    ),
+    "photos": Bed("photographs", LITE, lambda size: _photos("photos", size)),
+    "unlabelled_photos": Bed(
+        *("photographs without a class", LITE),
+        lambda size: _photos("unlabelled_photos", size),
+    ),
+    "coco_animals": Bed(
+        "COCO-animals", "vgg16", lambda size: coco_animals.load().images
+    ),
+}
+
+
+@lru_cache
+def photo_names(data: str) -> tuple[str, ...]:
+    """The names of "photos" (those with an ImageNet class) or "unlabelled_photos"."""
+    known = photos.labelled(size=1).names
+    return known if data == "photos" else tuple(sorted({*photos.names()} - {*known}))
+
+
+def load(data: str, indices: Sequence[int], model: str) -> Tensor:
+    """Images of a bed in the size of a model, float `[N, C, size, size]` in [0, 1].
+
+    Args:
+        data: of BEDS, or the path of an ImageNet validation folder.
+        indices: into the data.
+        model: a name of `models.load`.
+
+    Raises:
+        ValueError: an index that the data do not have.
+        FileNotFoundError: neither a name nor a folder.
+    """
+    images = _images(data, hardware.size(model))
+    beyond = [i for i in indices if i >= len(images)]
+    if beyond:
+        raise ValueError(f"{data} has {len(images)} images, got index {beyond[0]}")
+    if isinstance(images, Tensor):
+        return images[list(indices)]
+    return torch.stack([images[i][0] for i in indices])
+
+
+@lru_cache
+def _images(data: str, size: int) -> Any:
+    if data in BEDS:
+        return BEDS[data].images(size)
+    if not Path(data).is_dir():
+        raise FileNotFoundError(
+            f"data must be one of {', '.join(BEDS)} or the path of an ImageNet "
+            f"validation folder, got {data!r}"
+        )
+    return photos.folder(data, size)
