@@ -20,7 +20,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from xai_book.studies import claims
-from xai_book.studies.catalogue import STUDIES, Study
+from xai_book.studies.catalogue import STUDIES
+from xai_book.studies.engine import Study
 from xai_book.studies.parallel import cluster, processes
 from xai_book.studies.results import Results
 from xai_book.studies.rows import Rows
@@ -146,7 +147,8 @@ def run(options: argparse.Namespace, studies: Mapping[str, Study]) -> int:
     for name in options.studies:
         results = Results(name, options.results)
         try:
-            count = studies[name].run(results, spread=spread, show_progress=True)
+            units = studies[name].units()
+            count = studies[name].run(units, results, spread=spread, show_progress=True)
         except KeyboardInterrupt:
             print("stopped; what is finished is stored, and `run` goes on from there")
             return 130

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from xai_book.__main__ import NOTEBOOKS, main
-from xai_book.studies.catalogue import STUDIES, Study
+from xai_book.studies.catalogue import STUDIES
+from xai_book.studies.engine import Study, runner
 from xai_book.studies.results import Results, Unit
 
 # A toy study of 60 units in groups of two. Its work notes what it starts and ends.
@@ -24,7 +25,7 @@ TOY = """
 import os, sys, time
 from pathlib import Path
 from xai_book.__main__ import NOTEBOOKS, main
-from xai_book.studies.catalogue import Study
+from xai_book.studies.engine import Study, runner
 from xai_book.studies.results import Unit
 
 LOG = Path(sys.argv[1]) / "log"
@@ -42,7 +43,7 @@ def work(group, log=LOG, note=note):
 def units():
     return [Unit({"method": "toy"}, i) for i in range(60)]
 
-toy = Study("nothing", units, work, together=2)
+toy = Study("nothing", units, runner(work, 2))
 options = ["run", "toy", "--results", sys.argv[1], *sys.argv[2:]]
 sys.exit(main(options, {"toy": toy}))
 """
@@ -190,7 +191,7 @@ def toy(count: int = 3, **changes: object) -> Study:
     return Study(
         "Figure 0",
         lambda: [Unit({"method": "toy"}, i) for i in range(count)],
-        lambda group: [{"square": unit.image**2} for unit in group],
+        runner(lambda unit: {"square": unit.image**2}),
         **changes,
     )
 
@@ -214,12 +215,12 @@ def test_progress_is_drawn_with_the_time_left(tmp_path, capsys):
 
 
 def test_an_interrupt_says_what_to_do(tmp_path, capsys):
-    def stop(group: list[Unit]) -> list[dict]:
-        if group[0].image == 1:
+    def stop(unit: Unit) -> dict:
+        if unit.image == 1:
             raise KeyboardInterrupt
-        return [{"square": 0}]
+        return {"square": 0}
 
-    study = Study("", toy().units, stop)
+    study = Study("", toy().units, runner(stop))
     assert main(["run", "toy", "--results", str(tmp_path)], {"toy": study}) == 130
     assert "goes on from there" in capsys.readouterr().out
     assert stored(tmp_path) == {0}
@@ -297,7 +298,7 @@ def test_running_a_stored_study_again_measures_nothing(name):
     results = Results(name)
     size = results.path.stat().st_size
     assert results.rows()
-    assert STUDIES[name].run(results, spread=refuse) == 0
+    assert STUDIES[name].run(STUDIES[name].units(), results, spread=refuse) == 0
     assert results.path.stat().st_size == size
 
 

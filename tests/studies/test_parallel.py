@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from xai_book.__main__ import main
 from xai_book.studies import geex, parallel, pertmap
-from xai_book.studies.catalogue import Study
+from xai_book.studies.engine import Study, runner
 from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
@@ -165,7 +165,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
 
 
 def test_the_command_line_measures_on_a_cluster(tmp_path, two_workers):
-    toy = Study("", lambda: units(6), partial(one_by_one, threads))
+    toy = Study("", lambda: units(6), runner(threads))
     options = ["run", "toy", "--results", str(tmp_path)]
     options += ["--scheduler", two_workers.scheduler_address]
     assert main(options, {"toy": toy}) == 0
@@ -223,9 +223,7 @@ def test_bad_arguments():
 
 def test_groups_travel_to_workers_whole(tmp_path):
     results = Results("s", tmp_path)
-    results.run(
-        units(5), partial(one_by_one, threads), 2, spread=parallel.processes(2)
-    )
+    results.run(units(5), partial(one_by_one, threads), 2, spread=parallel.processes(2))
     rows = results.rows()
     by_image = {row["image"]: row for row in rows}
     assert sorted(by_image) == list(range(5))

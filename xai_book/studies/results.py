@@ -205,20 +205,17 @@ class Results:
 
         Raises:
             NotMeasured: a label has no row, or no image is common to all.
+            ValueError: an image has several rows.
         """
-        found = {
-            label: {
-                row["image"]: row["result"]
-                for row in self.rows(**settings)
-                if counts(row["result"])
-            }
-            for label, settings in wanted.items()
-        }
-        for label, of_label in found.items():
-            if not of_label:
-                raise NotMeasured(
-                    f"{self.path.name} has no row of {label} with {wanted[label]}"
-                )
+        found: dict[_T, dict[int, dict[str, Any]]] = {}
+        for label, settings in wanted.items():
+            rows = [r for r in self.rows(**settings) if counts(r["result"])]
+            found[label] = {row["image"]: row["result"] for row in rows}
+            about = f"{label} with {settings}"
+            if not rows:
+                raise NotMeasured(f"{self.path.name} has no row of {about}")
+            if len(found[label]) < len(rows):
+                raise ValueError(f"{self.path.name}: several rows a {what} of {about}")
         common = sorted(set.intersection(*map(set, found.values())))
         if not common:
             raise NotMeasured(
