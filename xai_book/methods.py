@@ -60,7 +60,7 @@ class Method(NamedTuple):
 def _kernels(sampler: str) -> Callable[[int], Settings]:
     """AISE asks twice for each kernel, and three widths share the queries."""
     return lambda n: {
-        "n_samples": n // 6,
+        "n_kernels": n // 6,
         "kernel_widths": [0.1, 0.175, 0.25],
         "sampler": sampler,
     }
@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {
     "AISE-random": Method(AISE, RED[2], True, False, True, _kernels("random")),
     "RISE": Method(
         *(baselines.RISE, GREEN[0], True, False, True),
-        settings=lambda n: {"n_samples": n, "grid": 7, "p": 0.5},
+        settings=lambda n: {"n_samples": n, "mask_size": 7, "p": 0.5},
     ),
     "KernelSHAP": Method(baselines.KernelSHAP, GREEN[1], True, False, True, _parts),
     "LIME": Method(baselines.LIME, GREEN[2], True, False, True, _parts),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from xai_book import exercises
 from xai_book.exercises import chapter00
 from xai_book.exercises.exercise import WrongAnswer
-from xai_book import exercises
 
 CHAPTERS = sorted(
     path.stem.removeprefix("chapter")
