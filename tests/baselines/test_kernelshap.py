@@ -14,8 +14,8 @@ from captum._utils.models.linear_model import SkLearnLinearRegression
 from torch import Tensor
 
 from xai_lib.baselines import KernelSHAP
-from xai_lib.baselines.blackbox import superpixels
 from xai_lib.baselines.kernelshap import CHUNK, coalitions
+from xai_lib.baselines.segments import superpixels
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded

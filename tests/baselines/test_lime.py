@@ -10,8 +10,8 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from xai_lib.baselines import LIME
-from xai_lib.baselines.blackbox import superpixels
+from xai_lib.baselines import LIME, KernelSHAP
+from xai_lib.baselines.segments import superpixels
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 from xai_lib.zoo import digits, photos
 
@@ -133,6 +133,42 @@ def test_seed_and_clean_hands() -> None:
 def test_double_precision_is_returned() -> None:
     maps = LIME(curved, 60, 8).attribute(images(1, 1, 12, 12).double(), 1)
     assert maps.dtype is torch.float64
+
+
+@pytest.mark.parametrize("method", [LIME, KernelSHAP])
+def test_segments_of_ones_own(method: type) -> None:
+    """The superpixels given as `feature_mask` give the same map; numbers may have gaps,
+    and other segments have values of their own."""
+    x = images(1, 3, 12, 12)
+    own = superpixels(x[0], 9)
+    expected = method(curved, 100, 9).attribute(x, 0)
+    for mask in (own, own[0, 0], 7 * own - 3):
+        assert torch.equal(
+            method(curved, 100, feature_mask=mask).attribute(x, 0), expected
+        )
+    halves = torch.zeros(x.shape[2:], dtype=torch.int64)
+    halves[:, 6:] = 1
+    maps = method(curved, 100, feature_mask=halves).attribute(x, 0)
+    assert len(maps.unique()) == 2
+    assert len(maps[..., 6:].unique()) == len(maps[..., :6].unique()) == 1
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (torch.rand(12, 12), TypeError, "a tensor of integers.*float32"),
+        ([[0, 1]], TypeError, "a tensor of integers.*list"),
+        (torch.arange(24).view(2, 1, 3, 4), ValueError, "same for all images"),
+        (torch.zeros(12, 12).long(), ValueError, "at least two segments"),
+    ],
+)
+def test_wrong_segments(mask: Any, error: type[Exception], message: str) -> None:
+    for method in (LIME, KernelSHAP):
+        with pytest.raises(error, match=message):
+            method(curved, feature_mask=mask)
+    other = torch.arange(16).view(4, 4)
+    with pytest.raises(ValueError, match=r"\[12, 12\] pixels, got \[4, 4\]"):
+        LIME(curved, feature_mask=other).attribute(images(1, 3, 12, 12), 0)
 
 
 @pytest.mark.parametrize("n_segments", [10, 50])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.baselines import blackbox as module
-from xai_lib.baselines.blackbox import Occlusion
+from xai_lib.baselines import occlusion as module
+from xai_lib.baselines.occlusion import Occlusion
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 

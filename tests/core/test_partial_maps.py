@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import AISE, GEEX, RISE
-from xai_lib.baselines import Occlusion
+from xai_lib.baselines import LIME, KernelSHAP, Occlusion
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -18,7 +18,10 @@ def corner(images: Tensor) -> Tensor:
     return images[:, :, :16, :16].mean(dim=(2, 3))
 
 
+SQUARES = torch.arange(16).view(4, 4).repeat_interleave(8, 0).repeat_interleave(8, 1)
 MAKE = {
+    "LIME": lambda model: LIME(model, n_samples=1500, feature_mask=SQUARES),
+    "KernelSHAP": lambda model: KernelSHAP(model, n_samples=1500, feature_mask=SQUARES),
     "RISE": lambda model: RISE(model, n_samples=400),
     "GEEX": lambda model: GEEX(model, n_samples=2000, stdevs=0.1),
     "Occlusion": lambda model: Occlusion(model, window=2, stride=2),
@@ -42,7 +45,8 @@ def test_what_was_asked_gives_a_map(name: str) -> None:
     assert float(alike[0, 1]) > 0.6
 
 
-def test_nothing_asked_gives_no_map() -> None:
+@pytest.mark.parametrize("name", ["AISE", "LIME", "KernelSHAP"])
+def test_nothing_asked_gives_no_map(name: str) -> None:
     with pytest.raises(BudgetExceeded) as caught:
-        AISE(BlackBox(corner, budget=3)).attribute(IMAGES, 1)
+        MAKE[name](BlackBox(corner, budget=1)).attribute(IMAGES, 1)
     assert caught.value.partial is None

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,8 +121,7 @@ SAMPLERS: dict[str, Callable[[Bounds, int, int], Sampler]] = {
     "convex hull": lambda bounds, n, seed: DirectSampler(bounds, 0.1, convex_hull=True),
 }
 """Forms of DIRECT that AISE does not know by name."""
-_Profile = Callable[[Tensor], Tensor]
-KERNELS: dict[str, _Profile] = {
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": lambda away: (away.abs() < (math.pi / 2) ** 0.5).double(),
     "triangle": lambda away: (1 - away.abs() / (2 * math.pi) ** 0.5).clamp_min(0),
 }
@@ -470,27 +469,11 @@ def _attribute(
 
 
 def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
-    sampler, kernel = settings["sampler"], settings.get("kernel")
+    sampler = settings["sampler"]
     known = settings | {"sampler": SAMPLERS.get(sampler, sampler), "seed": seed}
-    known.pop("kernel", None)
-    explainer = AISE(_blackbox(model), **known)
-    if kernel is not None:
-        explainer._profiles = partial(_other_profiles, KERNELS[kernel])
-    return explainer
-
-
-def _other_profiles(
-    profile: _Profile, centres: Any, widths: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor]:
-    """The two factors of each mask, over rows `[k, height]` and over columns
-    `[k, width]`, as `kernels.profiles`, of another kernel; widths are `[k]`."""
-    x, y = torch.as_tensor(centres, dtype=torch.float64).T[:, :, None]
-
-    def factor(at: Tensor, size: int) -> Tensor:
-        middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-        return profile((middles - at) / widths.reshape(-1, 1))
-
-    return factor(y, height), factor(x, width)
+    if "kernel" in known:
+        known["kernel"] = KERNELS[known["kernel"]]
+    return AISE(_blackbox(model), **known)
 
 
 def _density(

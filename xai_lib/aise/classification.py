@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.aise import density
-from xai_lib.aise.kernels import profiles
+from xai_lib.aise.kernels import gaussian, profiles
 from xai_lib.aise.samplers import SAMPLERS, UNIT_SQUARE, Bounds, Sampler, search
 from xai_lib.core import blackbox
 from xai_lib.core.arguments import (
@@ -88,6 +88,8 @@ class AISE(BlackBoxAttribution):
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
         normalise: divide by the density of the centres; see `density`.
         bounds: the search area, ((x0, y0), (x1, y1)), in units of the image's sides.
+        kernel: what a mask shows along each axis, in [0, 1], by the distance from its
+            centre in units of σ. The densities that make the map stay Gaussian.
 
     Example: a model that looks at the left half alone.
 
@@ -111,6 +113,7 @@ class AISE(BlackBoxAttribution):
         eps: float = 0.1,
         normalise: bool = False,
         bounds: Bounds = UNIT_SQUARE,
+        kernel: Callable[[Tensor], Tensor] = gaussian,
     ) -> None:
         super().__init__(forward_func)
         if not callable(sampler):
@@ -128,9 +131,8 @@ class AISE(BlackBoxAttribution):
         self.eps = check_number("eps", eps, 0)
         self.normalise = check_flag("normalise", normalise)
         self.bounds = bounds
+        self.kernel = kernel
         self._samplers()  # wrong bounds and a missing dlib are noticed here
-
-    _profiles = staticmethod(profiles)  # a study puts other kernels here
 
     @classmethod
     def preset(cls, forward_func: Callable, name: str, **settings: Any) -> AISE:
@@ -218,7 +220,8 @@ class AISE(BlackBoxAttribution):
         memory = inputs.new_empty(most * len(sign), *inputs.shape[1:])
 
         def ask(image: Tensor, centres: np.ndarray, widths: Tensor) -> Tensor:
-            rows, columns = self._profiles(centres, widths, *inputs.shape[2:])
+            size = inputs.shape[2:]
+            rows, columns = profiles(centres, widths, *size, self.kernel)
             rows, columns = rows.to(inputs), columns.to(inputs)
             parts = []
             for block in torch.arange(len(image), device="cpu").split(most):

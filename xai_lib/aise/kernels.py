@@ -20,6 +20,7 @@ square, looks like after it has been resized back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,20 @@ def gaussian_masks(centres: Any, widths: Any, height: int, width: int) -> Tensor
     return (rows[:, :, None] * columns[:, None, :]).float()
 
 
+def gaussian(away: Tensor) -> Tensor:
+    """The profile of a mask, by the distance from its centre in units of σ."""
+    return torch.exp(-(away**2) / 2)
+
+
 def profiles(
-    centres: Any, widths: Any, height: int, width: int
+    centres: Any,
+    widths: Any,
+    height: int,
+    width: int,
+    kernel: Callable[[Tensor], Tensor] = gaussian,
 ) -> tuple[Tensor, Tensor]:
     """The two factors of each mask, float64: over rows `[k, height]`, over columns
-    `[k, width]`; arguments as in `gaussian_masks`."""
+    `[k, width]`; arguments as in `gaussian_masks`, and the profile."""
     check_count("height", height)
     check_count("width", width)
     p = torch.from_numpy(np.asarray(centres, dtype=np.float64))
@@ -68,8 +78,6 @@ def profiles(
     def profile(positions: Tensor, size: int) -> Tensor:
         places = torch.arange(size, dtype=torch.float64, device="cpu")
         middles = (places + 0.5) / size
-        return torch.exp(
-            -(((middles - positions[:, None]) / sigma.reshape(-1, 1)) ** 2) / 2
-        )
+        return kernel((middles - positions[:, None]) / sigma.reshape(-1, 1))
 
     return profile(p[:, 1], height), profile(p[:, 0], width)

@@ -1,11 +1,12 @@
 """Well-known explanation methods, to compare the papers' methods with."""
 
-from xai_lib.baselines.blackbox import LIME, Occlusion
 from xai_lib.baselines.drise import DRISE
 from xai_lib.baselines.extremal import ExtremalPerturbation
 from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.baselines.kernelshap import KernelSHAP
 from xai_lib.baselines.layerwise import LRP, DeepLift, GuidedBackprop
+from xai_lib.baselines.lime import LIME
+from xai_lib.baselines.occlusion import Occlusion
 from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 

@@ -26,34 +26,21 @@ all classes from one set of queries, as A and b are sums over samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xai_lib.baselines.blackbox import partly_shown, superpixels
-from xai_lib.core.arguments import (
-    check_baselines,
-    check_count,
-    check_inputs,
-    check_seed,
-    expand_baselines,
-)
-from xai_lib.core.attribution import (
-    DRAWN,
-    BlackBoxAttribution,
-    as_maps,
-    chunks,
-    generator,
-    progress,
-)
-from xai_lib.core.blocks import groups, joined, of_target
+from xai_lib.baselines.segments import CHUNK, Score, SegmentAttribution
+from xai_lib.core.arguments import check_count, check_inputs
+from xai_lib.core.attribution import DRAWN, as_maps, chunks, generator
+from xai_lib.core.blackbox import keeping
+from xai_lib.core.blocks import groups, joined
 from xai_lib.core.image_range import check_range
 
-CHUNK = 256  # samples drawn at once, an even number
 
-
-class KernelSHAP(BlackBoxAttribution):
+class KernelSHAP(SegmentAttribution):
     """KernelSHAP on superpixels (Lundberg and Lee, 2017), as maps `[N, 1, H, W]`.
 
     All pixels of a superpixel share its value. The values of a map's superpixels sum
@@ -69,6 +56,8 @@ class KernelSHAP(BlackBoxAttribution):
         n_segments: superpixels to aim at; SLIC may find some more or fewer.
         baselines: what a hidden superpixel shows, a number or an image `[C, H, W]`.
         seed: of the samples; superpixels are not random.
+        feature_mask: segments in place of superpixels, the same for all images: the
+            number of each pixel's segment, integers `[H, W]` or `[1, 1, H, W]`.
     """
 
     def __init__(
@@ -78,56 +67,25 @@ class KernelSHAP(BlackBoxAttribution):
         n_segments: int = 50,
         baselines: float | Tensor = 0.0,
         seed: int = 0,
+        feature_mask: Tensor | None = None,
     ) -> None:
-        super().__init__(forward_func)
-        self.n_samples = check_count("n_samples", n_samples, at_least=4)
-        self.n_segments = check_count("n_segments", n_segments, at_least=2)
-        self.baselines = check_baselines(baselines)
-        self.seed = check_seed(seed)
+        check_count("n_samples", n_samples, at_least=4)
+        super().__init__(
+            forward_func, n_samples, n_segments, baselines, feature_mask, seed
+        )
 
     def attribute_all(self, inputs: Tensor, *, show_progress: bool = False) -> Tensor:
         """The maps of all K classes, `[N, K, H, W]`, from one set of queries."""
         check_inputs(inputs)
         check_range(self.forward_func, inputs)
         maps = (
-            as_maps(self._maps(x, [None] * len(x), show_progress), x)
+            as_maps(self._maps(x, None, show_progress), x)
             for (x,) in groups(inputs.detach())
         )
         return joined(len(inputs), maps)
 
-    def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        return self._maps(inputs, target.split(1), show_progress)
-
-    def _maps(
-        self, inputs: Tensor, targets: Sequence[Tensor | None], show_progress: bool
-    ) -> Tensor:
-        baselines = expand_baselines(self.baselines, inputs)
-        games = zip(inputs, baselines, targets, strict=True)
-        maps = []
-        for i, (image, baseline, target) in enumerate(games, start=1):
-            segments = superpixels(image, self.n_segments)[0, 0]
-            play = self._game(image, baseline, target, segments)
-            name = f"KernelSHAP, image {i} of {len(inputs)}"
-            values = self._shapley(play, int(segments.max()) + 1, show_progress, name)
-            maps.append(values.T[:, segments.cpu()])
-        return torch.stack(maps).to(inputs.device)
-
-    def _game(
-        self, image: Tensor, baseline: Tensor, target: Tensor | None, segments: Tensor
-    ) -> Callable[[Tensor], Tensor]:
-        """v: bool z `[n, M]` -> float64 `[n, K]`, or `[n, 1]` for one target."""
-
-        def play(z: Tensor) -> Tensor:
-            shown = partly_shown(image, baseline, segments, z)
-            scores = self.blackbox.versions(1, len(z), shown, of_target(target))
-            return scores[0].double().cpu()
-
-        return play
-
-    def _shapley(
-        self, v: Callable[[Tensor], Tensor], m: int, show_progress: bool, name: str
-    ) -> Tensor:
-        """The Shapley values `[M, K]` of a game v of m parts."""
+    def _values(self, v: Score, m: int, bar: Callable[..., Iterable[Any]]) -> Tensor:
+        """The Shapley values of the game v of m parts."""
         if m < 2:
             raise ValueError(
                 "inputs must have at least two superpixels each, and SLIC finds one; "
@@ -144,15 +102,20 @@ class KernelSHAP(BlackBoxAttribution):
         system[m, :m] = system[:m, m] = 1
         right = system.new_zeros(m + 1, len(v_all))
         right[m] = v_all - v_none
-        blocks = -(-(self.n_samples - 2) // CHUNK)
+
+        def values() -> Tensor:
+            # Of several solutions, which a small sample may leave, the smallest.
+            return torch.linalg.lstsq(system, right, driver="gelsd").solution[:m]
+
         samples = coalitions(m, self.n_samples - 2, self.seed)
-        for z in progress(samples, show_progress, blocks, name):
-            # Divided by n, which leaves φ as it is and keeps all numbers near 1.
-            weighted = z.double().T / self.n_samples
-            system[:m, :m] += weighted @ z.double()
-            right[:m] += weighted @ (v(z) - v_none)
-        # Of several solutions, which a small sample may leave, the smallest.
-        return torch.linalg.lstsq(system, right, driver="gelsd").solution[:m]
+        with keeping(values):
+            for z in bar(samples, total=-(-(self.n_samples - 2) // CHUNK)):
+                # Divided by n, which leaves φ as it is and keeps all numbers near 1.
+                weighted = z.double().T / self.n_samples
+                answers = v(z) - v_none
+                system[:m, :m] += weighted @ z.double()
+                right[:m] += weighted @ answers
+        return values()
 
 
 def coalitions(m: int, n: int, seed: int) -> Iterator[Tensor]:
