@@ -189,7 +189,7 @@ def test_floors_know_nothing() -> None:
     # A random point hits as often as the box is large.
     for energy, maxima in zip(flat["energy_box"], flat["maxima_box"], strict=True):
         assert study._hits(maxima, 0) == pytest.approx(energy, abs=1e-4)
-    middle = study._floor("centre", 20, 30)[0, 0]
+    middle = study.floor("centre", torch.zeros(1, 1, 20, 30))[0, 0]
     top = (middle == middle.max()).nonzero().tolist()
     assert top == [[9, 14], [9, 15], [10, 14], [10, 15]]
 
@@ -508,14 +508,6 @@ def test_game_and_scores() -> None:
     assert study.per_image(rows, "energy_box").tolist() == pytest.approx(
         [0.6, 0.1, 0.3]
     )
-
-
-def test_some_of_the_pairs() -> None:
-    found = study.where({"a": made_up()}, lambda rows: rows["target"] == 1)
-    assert found["a"]["image"].tolist() == [4, 9]
-    assert found["a"]["hits_box"].shape == (2, len(study.TOLERANCES))
-    with pytest.raises(NotMeasured, match="no pair of a"):
-        study.where({"a": made_up()}, lambda rows: rows["target"] == 7)
 
 
 def test_scaled_tolerance() -> None:

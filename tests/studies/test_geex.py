@@ -295,7 +295,6 @@ def test_cases_of_the_figures():
     assert study.mask_sizes(CNN)[14] == table["GERS"]
     sizes = study.mask_sizes(LITE)
     assert sizes[masks[0]] == study.samplers(LITE)["resized", 1000]
-    assert study.figure4(LITE) == {m: large[m] for m in ("GERS", "iGEEX")}
     assert study.samplers(CNN)["mirrored", 5000] == table["GEEX"]
     assert study.samplers(CNN)["resized", 5000] == table["GERS"]
     assert study.samplers(LITE)["resized", 5000] == large["GERS"]

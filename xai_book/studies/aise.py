@@ -42,6 +42,7 @@ from torch import Tensor
 
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import hardware
+from xai_book.studies.beds import floor
 from xai_book.studies.engine import Cases, Study, kept_maps, runner, units_of
 from xai_book.studies.results import (
     Case,
@@ -115,7 +116,8 @@ BATCH = 64
 MEASURES = ("pointing", "sensitivity")
 WHITE_BOX = ("Gradient", "GuidedBackprop", "GradCAM", "Extremal")
 QUERYING = ("RISE", "KernelSHAP")
-METHODS = (*WHITE_BOX, *QUERYING, "AISE", "coarse to fine", "flat", "centre")
+FLOORS = ("flat", "centre")
+METHODS = (*WHITE_BOX, *QUERYING, "AISE", "coarse to fine", *FLOORS)
 SAMPLERS: dict[str, Callable[[Bounds, int, int], Sampler]] = {
     "locally biased": lambda bounds, n, seed: DirectSampler(bounds, 0.1, True),
     "convex hull": lambda bounds, n, seed: DirectSampler(bounds, 0.1, convex_hull=True),
@@ -381,8 +383,8 @@ def explain(case: Case, picture: Picture, seed: int) -> tuple[Tensor, int | None
     k, size = len(picture.target), picture.image.shape[2:]
     if k == 0:
         return torch.zeros(0, 1, *size), 0
-    if case.method in ("flat", "centre"):
-        return _floor(case.method, *size).expand(k, -1, -1, -1), 0
+    if case.method in FLOORS:
+        return floor(case.method, picture.image[:, :1]).expand(k, -1, -1, -1), 0
     blackbox = _blackbox(picture.model)
     before = blackbox.queries
     maps = _attribute(case, picture.model, picture.image, picture.target, seed)
@@ -572,7 +574,7 @@ def _by_queries(
 
 def _sensitivity(case: Case, picture: Picture, seed: int) -> dict[str, Any]:
     """Max-sensitivity of the map of the class that the model is surest of."""
-    if case.method in ("flat", "centre"):
+    if case.method in FLOORS:
         raise ValueError(f"{case.method} does not look at the image")
     if not len(picture.target):
         return {"target": []}
@@ -625,13 +627,6 @@ def _hits(maxima: Sequence[Sequence[float]], tolerance: float) -> float:
     # In hundredths of a pixel, as rows hold them; on the object is always a hit.
     limit = max(1, round(100 * tolerance))
     return sum(share for away, share in maxima if round(100 * away) < limit)
-
-
-def _floor(method: str, height: int, width: int) -> Tensor:
-    if method == "flat":
-        return torch.ones(1, 1, height, width)
-    y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    return -torch.hypot(y[:, None] - height / 2, x - width / 2)[None, None]
 
 
 @lru_cache(maxsize=8)
@@ -961,26 +956,6 @@ def image_means(values: Tensor, image: Tensor) -> Tensor:
     known, of = image.unique(return_inverse=True)
     total = torch.zeros(len(known), dtype=torch.float64)
     return total.index_add(0, of, values.double()) / of.bincount()
-
-
-def where(
-    found: Mapping[Any, Mapping[str, Tensor]],
-    keep: Callable[[Mapping[str, Tensor]], Tensor],
-) -> dict[Any, dict[str, Tensor]]:
-    """Some of the pairs of `read`: those for which `keep` of a label's rows is true.
-
-    For example `where(found, lambda rows: rows["objects"] == 1)`.
-
-    Raises:
-        NotMeasured: no pair is left.
-    """
-    chosen = {}
-    for label, rows in found.items():
-        kept = keep(rows)
-        if not bool(kept.any()):
-            raise NotMeasured(f"no pair of {label} is left")
-        chosen[label] = {name: values[kept] for name, values in rows.items()}
-    return chosen
 
 
 def published_table() -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ To add a data set, add a bed here; a study measures it by its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from xai_book.studies import hardware
+from xai_lib.core.attribution import generator
+from xai_lib.geex import search_noise
 from xai_lib.zoo import coco_animals, digits, photos
 
 PHOTOS = 26
@@ -90,3 +92,30 @@ def _images(data: str, size: int) -> Any:
             f"validation folder, got {data!r}"
         )
     return photos.folder(data, size)
+
+
+def floor(
+    name: str, image: Tensor, seed: int = 0, noise: Mapping[str, Any] | None = None
+) -> Tensor:
+    """A map that knows nothing about the model, `[1, C, H, W]` or `[1, 1, H, W]`.
+
+    Args:
+        name: "flat"; "centre", minus the distance from the middle in pixels; "image",
+            its brightness; with another name the map is drawn at random.
+        image: `[1, C, H, W]`.
+        seed: of random maps, the image's index in the studies.
+        noise: draws one search direction with these settings of `search_noise`, and
+            not single pixels; see `geex.floors`.
+    """
+    if name == "image":
+        return image.mean(dim=1, keepdim=True)
+    if name == "flat":
+        return torch.ones_like(image)
+    if name == "centre":
+        down, across = (torch.arange(n) - (n - 1) / 2 for n in image.shape[2:])
+        return -torch.hypot(down[:, None], across[None])[None, None]
+    if noise:
+        shape = tuple(image.shape[1:])
+        forward, _ = next(search_noise(shape=shape, n_samples=2, seed=seed, **noise))
+        return forward[None]
+    return torch.rand(image.shape, generator=generator(seed))

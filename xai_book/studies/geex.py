@@ -10,11 +10,10 @@ tensors, and `maps` the maps themselves:
 
 | cases | what they reproduce |
 | --- | --- |
-| `table1` | Table 1; Figure 3; the curves in Figures 2, S1, S2 and S3, and their maps |
+| `table1` | Table 1; Figures 3, 4; curves and maps of Figures 2, S1 to S3 |
 | `samples`, `stdevs` | Figure S4 |
 | `floors` | the lowest scores that mean something: random pixels, lumps and waves |
 | `mask_sizes` | Figure S5; with the two above, the maps of Figure S6 |
-| `figure4` | Figure 4: what integration does to the noise of an estimate |
 | `samplers` | the paper's open question: the same map from fewer queries |
 
 The published setting on ImageNet is `table1("inception_v3")` with the path of a
@@ -36,14 +35,13 @@ from torch import Tensor
 
 from xai_book import methods
 from xai_book.studies import hardware, map_files
-from xai_book.studies.beds import BEDS, LITE, PHOTOS, load, photo_names
+from xai_book.studies.beds import BEDS, LITE, PHOTOS, floor, load, photo_names
 from xai_book.studies.engine import Cases, Study, kept_maps, runner, units_of
 from xai_book.studies.hardware import channels, is_small, size
 from xai_book.studies.results import Case, Results, Unit, published
 from xai_lib.core.arguments import check_choice, check_count
-from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.geex import GEEX, GERS, IGEEX, search_noise
+from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.metrics import deletion, map_distance
 
 WHITE_BOX = ("SmoothGrad", "IG")
@@ -178,16 +176,6 @@ def mask_sizes(
     return {s: case("GERS", model, mask_size=s, **changes) for s in sizes} | _bounds(
         model
     )
-
-
-def figure4(model: str) -> dict[Hashable, Case]:
-    """Figure 4: an estimate and its integral along the path, from as many queries.
-
-    Both with the masks that iGEEX has in Table 1; `noise` and `bright` in their rows
-    say how much of a map is noise, and how much of the noise lies on bright pixels.
-    """
-    estimate = "GEEX" if is_small(model) else "GERS"
-    return {method: case(method, model) for method in (estimate, "iGEEX")}
 
 
 def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
@@ -363,9 +351,11 @@ def _explain(
     settings = units[0].settings
     model, method, explains = (settings[k] for k in ("model", "method", "explains"))
     if method == FLOOR:
-        shape = (1, *images.shape[2:])
-        orders = [random_map(shape, u.image, u.settings["arguments"]) for u in units]
-        return torch.stack(orders), None, None
+        orders = [
+            floor(method, images[:1, :1], u.image, u.settings["arguments"])
+            for u in units
+        ]
+        return torch.cat(orders), None, None
     if method in WHITE_BOX:
         indices = tuple(unit.image for unit in units)
         this = Case(method, settings["arguments"])
@@ -381,14 +371,6 @@ def _explain(
     queries, rest = divmod(blackbox.queries - before, len(units))
     assert rest == 0, f"{method} asked images unequally"
     return attribution, error, queries
-
-
-def random_map(shape: tuple[int, ...], seed: int, masks: dict[str, Any]) -> Tensor:
-    """A map that knows nothing: single pixels, or one search direction with `masks`."""
-    if not masks:
-        return torch.rand(shape, generator=generator(seed))
-    forward, _ = next(search_noise(shape=shape, n_samples=2, seed=seed, **masks))
-    return forward
 
 
 def _white_box(

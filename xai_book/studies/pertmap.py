@@ -19,10 +19,10 @@ from torch import Tensor
 
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import beds, hardware, map_files
+from xai_book.studies.beds import floor
 from xai_book.studies.engine import Study, runner, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
-from xai_lib.core.attribution import generator
 from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
 from xai_lib.metrics.intervals import bootstrap_mean, sign
@@ -190,15 +190,6 @@ def measure(unit: Unit) -> dict[str, Any]:
 
 
 run = runner(measure)
-
-
-def floor(method: str, image: Tensor, index: int) -> Tensor:
-    """A map that knows nothing about the model: "random", or "centre", minus the
-    distance from the centre in pixels; `[1, C, H, W]` and `[1, 1, H, W]`."""
-    if method == "random":
-        return torch.rand(image.shape, generator=generator(index))
-    down, across = (torch.arange(n) - (n - 1) / 2 for n in image.shape[2:])
-    return -torch.hypot(down[:, None], across[None])[None, None]
 
 
 class Curves(NamedTuple):

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, geex, hardware, pertmap
+from xai_book.studies.beds import floor
 from xai_book.studies.engine import Study, runner, units_of
 from xai_book.studies.geex_claims import FEWEST
 from xai_book.studies.results import Case, NotMeasured, Results, Unit, well_measured
@@ -256,7 +257,8 @@ def measure(unit: Unit) -> dict[str, Any]:
     target = int(probability(image).argmax())
     found: dict[str, Any] = {"target": target}
     if method in KNOWS_NOTHING:
-        attribution = floor(method, image, unit.image, settings["arguments"])
+        plain = image.mean(dim=1, keepdim=True)
+        attribution = floor(method, plain, unit.image, settings["arguments"])
     else:
         box = _blackbox(settings["model"], explains)
         arguments = settings["arguments"]
@@ -366,24 +368,6 @@ def _named_grids() -> list[Placed]:
             place = aise.cell_mask(int((cells == c).nonzero()), side, size)
             found.append(Placed(image[None], place[None]))
     return found
-
-
-def floor(
-    name: str, image: Tensor, index: int, noise: Mapping[str, Any] | None = None
-) -> Tensor:
-    """A map that knows nothing about the model, `[1, 1, H, W]`.
-
-    Args:
-        name: of FLOORS or SMOOTH_FLOORS.
-        image: `[1, C, H, W]`.
-        index: of the image; it is the seed of random maps.
-        noise: of SMOOTH_FLOORS, see `geex.floors`.
-    """
-    if name in SMOOTH_FLOORS:
-        return geex.random_map((1, *image.shape[2:]), index, dict(noise or {}))[None]
-    if name == "image":
-        return image.mean(dim=1, keepdim=True)
-    return pertmap.floor(name, image[:, :1], index)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
