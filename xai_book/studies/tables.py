@@ -63,7 +63,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     except pa.ArrowException as error:
         raise OSError(f"{path} is no table of rows: {error}; restore it") from error
     rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
-    for field, column in zip(table.schema, table.columns, strict=True):
+    columns = zip(table.schema, table.columns, strict=True)
+    # Names in a dict are in order, as in the lines of a store.
+    for field, column in sorted(columns, key=lambda one: one[0].name.split(".")):
         *way, last = field.name.split(".")
         as_json = field.metadata == _AS_JSON
         for row, value in zip(rows, column.to_pylist(), strict=True):
