@@ -9,7 +9,7 @@ import pytest
 
 from xai_book import methods
 from xai_book.__main__ import main
-from xai_book.studies.engine import Study, runner
+from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit
 
 SOURCE = '''
@@ -94,7 +94,7 @@ def test_rows_know_their_code_and_the_list_says_which_are_older(
         lambda: [
             Unit({"method": name}, i) for name in ("toy", "random") for i in (0, 1)
         ],
-        runner(lambda unit: {"square": unit.image**2}),
+        Runner(lambda unit: {"square": unit.image**2}),
     )
     stores = tmp_path / "stores"
     stores.mkdir()

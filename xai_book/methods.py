@@ -122,7 +122,7 @@ def fingerprint(settings: Mapping[str, Any]) -> str | None:
     Returns:
         None for what is no method of the library.
     """
-    name = settings.get("method")
+    name = str(settings.get("method"))
     if name == "AISE" and "detector" in settings:
         name = "AISE on a detector"
     known = METHODS[name].explainer if name in METHODS else PARTS_OF_THE_BOOK.get(name)

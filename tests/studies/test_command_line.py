@@ -17,7 +17,7 @@ import pytest
 
 from xai_book.__main__ import NOTEBOOKS, main
 from xai_book.studies.catalogue import STUDIES
-from xai_book.studies.engine import Study, runner
+from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit
 
 # A toy study of 60 units in groups of two. Its work notes what it starts and ends.
@@ -25,7 +25,7 @@ TOY = """
 import os, sys, time
 from pathlib import Path
 from xai_book.__main__ import NOTEBOOKS, main
-from xai_book.studies.engine import Study, runner
+from xai_book.studies.engine import Study, Runner
 from xai_book.studies.results import Unit
 
 LOG = Path(sys.argv[1]) / "log"
@@ -43,7 +43,7 @@ def work(group, log=LOG, note=note):
 def units():
     return [Unit({"method": "toy"}, i) for i in range(60)]
 
-toy = Study("nothing", units, runner(work, 2))
+toy = Study("nothing", units, Runner(work, 2))
 options = ["run", "toy", "--results", sys.argv[1], *sys.argv[2:]]
 sys.exit(main(options, {"toy": toy}))
 """
@@ -191,7 +191,7 @@ def toy(count: int = 3, **changes: object) -> Study:
     return Study(
         "Figure 0",
         lambda: [Unit({"method": "toy"}, i) for i in range(count)],
-        runner(lambda unit: {"square": unit.image**2}),
+        Runner(lambda unit: {"square": unit.image**2}),
         **changes,
     )
 
@@ -220,7 +220,7 @@ def test_an_interrupt_says_what_to_do(tmp_path, capsys):
             raise KeyboardInterrupt
         return {"square": 0}
 
-    study = Study("", toy().units, runner(stop))
+    study = Study("", toy().units, Runner(stop))
     assert main(["run", "toy", "--results", str(tmp_path)], {"toy": study}) == 130
     assert "goes on from there" in capsys.readouterr().out
     assert stored(tmp_path) == {0}

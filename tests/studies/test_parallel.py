@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from xai_book.__main__ import main
 from xai_book.studies import geex, parallel, pertmap
-from xai_book.studies.engine import Study, runner
+from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
@@ -165,7 +165,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
 
 
 def test_the_command_line_measures_on_a_cluster(tmp_path, two_workers):
-    toy = Study("", lambda: units(6), runner(threads))
+    toy = Study("", lambda: units(6), Runner(threads))
     options = ["run", "toy", "--results", str(tmp_path)]
     options += ["--scheduler", two_workers.scheduler_address]
     assert main(options, {"toy": toy}) == 0

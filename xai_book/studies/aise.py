@@ -43,7 +43,7 @@ from torch import Tensor
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import hardware
 from xai_book.studies.beds import floor
-from xai_book.studies.engine import Cases, Study, kept_maps, runner, units_of
+from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
 from xai_book.studies.results import (
     Case,
     NotMeasured,
@@ -353,7 +353,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     return about | {name: [one[name] for one in by_budget] for name in by_budget[0]}
 
 
-run = runner(measure)
+run = Runner(measure)
 
 
 class Picture(NamedTuple):

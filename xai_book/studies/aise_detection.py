@@ -25,7 +25,7 @@ from torch import Tensor
 
 from xai_book.studies import hardware, map_files
 from xai_book.studies.aise import centred
-from xai_book.studies.engine import Cases, Study, runner, units_of
+from xai_book.studies.engine import Cases, Runner, Study, units_of
 from xai_book.studies.results import Case, Results, Unit, rounded
 from xai_lib.aise.density import saliency
 from xai_lib.aise.detection import AISEDetection
@@ -141,7 +141,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     return result
 
 
-run = runner(measure)
+run = Runner(measure)
 
 
 def keep_and_remove(

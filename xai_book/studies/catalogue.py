@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from xai_book.studies import aise, aise_detection, geex, pertmap, showdown, trials
-from xai_book.studies.engine import Study, runner
+from xai_book.studies.engine import Runner, Study
 
 MODULES = (pertmap, geex, aise, aise_detection, showdown)
 """Each has STUDIES."""
@@ -19,6 +19,6 @@ STUDIES: Mapping[str, Study] = {
     "trials": Study(
         "statements that no study decides, tried on instances; chapters 02 to 07",
         trials.units,
-        runner(trials.measure),
+        Runner(trials.measure),
     ),
 }

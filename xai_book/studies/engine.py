@@ -3,7 +3,7 @@
 - A *bed* (`beds`) is a kind of images with the model that is explained on them.
 - A *case* is a method (`xai_book.methods`) with all of its settings.
 - A *measure* is a pure function from a `Unit`, a case on an image of a bed, to what a
-  row holds of it; `runner` makes a study's `run` of it.
+  row holds of it; a `Runner` measures many.
 
 A study has a module: its cases by label, `settings` of a row, `units`, the measure,
 and `read`, which gives rows back as tensors; and `STUDIES`, what of it has a name on
@@ -16,20 +16,32 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from xai_book.studies import map_files
-from xai_book.studies.results import Case, Results, Spread, Unit, Work
+from xai_book.studies.results import Case, Results, Spread, Unit
 from xai_lib.core.paths import data_path
 
 Cases = Mapping[Any, Case]
 """By label; labels are not stored."""
 
 
-class Run(Protocol):
-    """Measures what a store lacks, and returns how many rows that was."""
+@dataclass(frozen=True)
+class Runner:
+    """The `run` of a study: measures and stores units.
+
+    Attributes:
+        work, size: the measure, see `Results.run`; importable by its name, as it
+            travels to workers.
+        keep: from the store's folder, a unit and its measurements to the row; it saves
+            what is no row, such as a map.
+    """
+
+    work: Callable[[Any], Any]
+    size: int | None = None
+    keep: Callable[[Path, Unit, dict[str, Any]], dict[str, Any]] | None = None
 
     def __call__(
         self,
@@ -38,31 +50,8 @@ class Run(Protocol):
         *,
         show_progress: bool = False,
         spread: Spread = map,
-    ) -> int: ...
-
-
-def runner(
-    work: Work | Callable[[Unit], dict[str, Any]],
-    size: int | None = None,
-    keep: Callable[[Path, Unit, dict[str, Any]], dict[str, Any]] | None = None,
-) -> Run:
-    """The `run` of a study.
-
-    Args:
-        work, size: the measure, see `Results.run`; importable by its name, as it
-            travels to workers.
-        keep: from the store's folder, a unit and its measurements to the row; it saves
-            what is no row, such as a map.
-    """
-
-    def run(
-        units: Iterable[Unit],
-        results: Results,
-        *,
-        show_progress: bool = False,
-        spread: Spread = map,
     ) -> int:
-        """Measure and store the units; rows that are there are not repeated.
+        """Measure and store units; rows that are there are not repeated.
 
         Args:
             units: from the study's `units`.
@@ -73,18 +62,15 @@ def runner(
         Returns:
             How many rows were measured now.
         """
+        keep = partial(self.keep, results.path.parent) if self.keep else None
         count = results.run(
-            units,
-            work,
-            size,
+            *(units, self.work, self.size),
             show_progress=show_progress,
             spread=spread,
-            keep=partial(keep, results.path.parent) if keep else None,
+            keep=keep,
         )
         results.fold()
         return count
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -94,13 +80,12 @@ class Study:
     Attributes:
         reproduces: what the rows are for: paper, figures or tables, chapter.
         units: all that the complete store holds.
-        run: from `runner`.
         needs: what is downloaded first, or "".
     """
 
     reproduces: str
     units: Callable[[], Sequence[Unit]]
-    run: Run
+    run: Runner
     needs: str = ""
 
 

@@ -36,7 +36,7 @@ from torch import Tensor
 from xai_book import methods
 from xai_book.studies import hardware, map_files
 from xai_book.studies.beds import BEDS, LITE, PHOTOS, floor, load, photo_names
-from xai_book.studies.engine import Cases, Study, kept_maps, runner, units_of
+from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
 from xai_book.studies.hardware import channels, is_small, size
 from xai_book.studies.results import Case, Results, Unit, published
 from xai_lib.core.arguments import check_choice, check_count
@@ -340,7 +340,7 @@ def keep(folder: Path, unit: Unit, found: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "map"}
 
 
-run = runner(measure, TOGETHER, keep)
+run = Runner(measure, TOGETHER, keep)
 """Maps of photographs in SHOWN are saved beside the store."""
 
 

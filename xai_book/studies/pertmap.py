@@ -20,7 +20,7 @@ from torch import Tensor
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import beds, hardware, map_files
 from xai_book.studies.beds import floor
-from xai_book.studies.engine import Study, runner, units_of
+from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
 from xai_lib.core.paths import data_path
@@ -189,7 +189,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     return found
 
 
-run = runner(measure)
+run = Runner(measure)
 
 
 class Curves(NamedTuple):

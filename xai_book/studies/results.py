@@ -144,7 +144,7 @@ class Results:
         while True:
             table = _stamp(self.path)
             if table != self._table:  # then the lines have moved there
-                for row in tables.read(self.path) if table else ():
+                for row in _rows_of(self.path, table) if table else ():
                     self._rows.setdefault(_key(row), row)
                 self._table, self._count, self._intact = table, 0, 0
             self._read_lines()
@@ -231,7 +231,7 @@ class Results:
     def run(
         self,
         units: Iterable[Unit],
-        work: Work | Callable[[Unit], dict[str, Any]],
+        work: Callable[[Any], Any],
         size: int | None = None,
         *,
         show_progress: bool = False,
@@ -418,6 +418,12 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A chapter opens the same stores again and again."""
+    return tables.read(path)
 
 
 def _key(row: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, geex, hardware, pertmap
 from xai_book.studies.beds import floor
-from xai_book.studies.engine import Study, runner, units_of
+from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.geex_claims import FEWEST
 from xai_book.studies.results import Case, NotMeasured, Results, Unit, well_measured
 from xai_lib.aise.classification import PRESETS
@@ -307,7 +307,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     return found
 
 
-run = runner(measure)
+run = Runner(measure)
 
 
 def _on_place(reading: Tensor, place: Tensor, tolerance: float) -> dict[str, float]:
