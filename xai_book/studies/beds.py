@@ -1,6 +1,7 @@
 """The beds of the studies: kinds of images, and the model that is explained on them.
 
-To add a data set, add a bed here; a study measures it by its name.
+To add a data set, add a bed here: the studies measure it by its name, and with budgets
+it is on the bench of chapter 10, as `showdown_NAME`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Bed(NamedTuple):
     """A name of `models.load`."""
     images: Callable[[int], Tensor]
     """From the side in pixels to all images, float `[N, C, side, side]` in [0, 1]."""
+    budgets: tuple[int, ...] = ()
+    """Of queries, on the bench of chapter 10; without any the bed is not on it."""
+    n_images: int = 0
+    """How many the bench's store holds."""
 
 
 def _photos(data: str, size: int) -> Tensor:
@@ -37,13 +42,18 @@ def _photos(data: str, size: int) -> Tensor:
 
 
 LITE = "efficientnet_lite0"
+BUDGETS = (100, 500, 2000)
 BEDS = {
-    "mnist": Bed("MNIST", "cnn_mnist", lambda size: digits.mnist().images),
+    "mnist": Bed("MNIST", "cnn_mnist", lambda size: digits.mnist().images, BUDGETS, 40),
     "fashion_mnist": Bed(
         *("Fashion-MNIST", "cnn_fashion_mnist"),
-        lambda size: digits.fashion_mnist().images,
+        *(lambda size: digits.fashion_mnist().images, BUDGETS, 40),
     ),
-    "photos": Bed("photographs", LITE, lambda size: _photos("photos", size)),
+    # A query costs a hundred times as much.
+    "photos": Bed(
+        *("photographs", LITE),
+        *(lambda size: _photos("photos", size), (100, 1000), 20),
+    ),
     "unlabelled_photos": Bed(
         *("photographs without a class", LITE),
         lambda size: _photos("unlabelled_photos", size),

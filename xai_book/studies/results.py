@@ -32,7 +32,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from xai_book.methods import fingerprint
-from xai_book.studies import tables
+from xai_book.studies import parquet
 from xai_book.studies.hardware import device
 from xai_lib.core.arguments import check_count
 from xai_lib.core.attribution import progress
@@ -274,7 +274,7 @@ class Results:
         with self._lock():
             self._read()
             if self.lines.exists() and not self._damaged:
-                tables.write(self.path, list(self._rows.values()))
+                parquet.write(self.path, list(self._rows.values()))
                 self.lines.unlink()
                 self._table, self._count, self._intact = _stamp(self.path), 0, 0
 
@@ -423,7 +423,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 @lru_cache(maxsize=8)
 def _rows_of(path: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
     """A chapter opens the same stores again and again."""
-    return tables.read(path)
+    return parquet.read(path)
 
 
 def _key(row: dict[str, Any]) -> str:

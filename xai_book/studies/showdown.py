@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, geex, hardware, pertmap
-from xai_book.studies.beds import floor
+from xai_book.studies.beds import BUDGETS, floor
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.geex_claims import FEWEST
 from xai_book.studies.results import Case, NotMeasured, Results, Unit, well_measured
@@ -90,17 +90,13 @@ class Bench(NamedTuple):
     pixels show the class, and PLACE is not measured."""
 
 
-def _without_place(data: str, budgets: tuple[int, ...], n_images: int) -> Bench:
-    measures = tuple(m for m in MEASURES if m not in PLACE)
-    return Bench(*beds.BEDS[data][:2], budgets, n_images, measures)
-
-
-BUDGETS = (100, 500, 2000)
+_EVERYWHERE = tuple(m for m in MEASURES if m not in PLACE)
 DATA: dict[str, Bench] = {
-    "mnist": _without_place("mnist", BUDGETS, 40),
-    "fashion_mnist": _without_place("fashion_mnist", BUDGETS, 40),
-    # A query costs a hundred times as much.
-    "photos": _without_place("photos", (100, 1000), 20),
+    **{
+        name: Bench(bed.title, bed.model, bed.budgets, bed.n_images, _EVERYWHERE)
+        for name, bed in beds.BEDS.items()
+        if bed.budgets
+    },
     # Those of `aise` with a single article, as "the class" must be one.
     "scenes": Bench("scenes", "scenes_classifier", BUDGETS, 20, MEASURES, aise.SCALED),
     # Four photographs, of which the network names one; where is it? Its belief is too

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xai_book.studies import tables
+from xai_book.studies import parquet
 from xai_book.studies.results import Results, Unit
 
 ROWS = [
@@ -20,8 +20,8 @@ ROWS = [
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    tables.write(path, ROWS)
-    found = tables.read(path)
+    parquet.write(path, ROWS)
+    found = parquet.read(path)
     assert found == ROWS
     # 1 and 1.0 name different rows.
     assert isinstance(found[3]["settings"]["arguments"]["s"], int)
@@ -46,13 +46,13 @@ def test_the_books_rows_are_small() -> None:
 def test_what_would_change_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(ValueError, match="would change these rows"):
-        tables.write(path, [{"settings": {"n": None}}, {"settings": {"n": 1}}])
+        parquet.write(path, [{"settings": {"n": None}}, {"settings": {"n": 1}}])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
-    tables.write(path, ROWS)
+    parquet.write(path, ROWS)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(OSError, match=r"s\.parquet is no table of rows"):
         Results("s", tmp_path)
