@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from xai_lib.core.extras import extra
 from xai_lib.core.files import replacing
+
+with extra("book"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _AS_JSON = {b"json": b"1"}
 
