@@ -568,8 +568,8 @@ def test_of_two_settings_the_published_one_counts(tmp_path):
 
 
 def test_a_method_with_few_scenes_does_not_cost_the_others_theirs(tmp_path):
-    stored = Results("aise_scenes").path.read_text().splitlines()
-    rows = [json.loads(line) for line in stored]
+    rows = Results("aise_scenes").rows()
+    stored = [json.dumps(row) for row in rows]
     names = {"Gradient": 30, "GradCAM": 30, "Extremal": 5}
     kept = [
         line
