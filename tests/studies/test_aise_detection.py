@@ -9,6 +9,7 @@ from torchvision.ops import box_iou
 
 from xai_book.studies import aise_detection as study
 from xai_book.studies import hardware
+from xai_book.studies.engine import Runner
 from xai_book.studies.results import Results, Unit
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines import DRISE
@@ -183,7 +184,7 @@ def test_right_and_wrong_are_kept_apart(tmp_path, monkeypatch) -> None:
         values |= {name: [[0.0] * 4] * k for name in ("kept", "removed")}
         return values | {"score": [0.9] * k, "right": rows[one.image], "queries": 0}
 
-    monkeypatch.setattr(study, "measure", measured)
+    monkeypatch.setattr(study, "run", Runner(measured))
     results = Results("d", tmp_path)
     study.run(study.units(SMALL, range(3)), results)
     right = study.read(SMALL, results)["AISE"]
