@@ -7,7 +7,7 @@ it is on the bench of chapter 10, as `showdown_NAME`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,23 +44,22 @@ def _photos(data: str, size: int) -> Tensor:
 LITE = "efficientnet_lite0"
 BUDGETS = (100, 500, 2000)
 BEDS = {
-    "mnist": Bed("MNIST", "cnn_mnist", lambda size: digits.mnist().images, BUDGETS, 40),
+    "mnist": Bed("MNIST", "cnn_mnist", lambda _: digits.mnist().images, BUDGETS, 40),
     "fashion_mnist": Bed(
-        *("Fashion-MNIST", "cnn_fashion_mnist"),
-        *(lambda size: digits.fashion_mnist().images, BUDGETS, 40),
+        "Fashion-MNIST",
+        "cnn_fashion_mnist",
+        lambda _: digits.fashion_mnist().images,
+        BUDGETS,
+        n_images=40,
     ),
     # A query costs a hundred times as much.
     "photos": Bed(
-        *("photographs", LITE),
-        *(lambda size: _photos("photos", size), (100, 1000), 20),
+        "photographs", LITE, partial(_photos, "photos"), (100, 1000), n_images=20
     ),
     "unlabelled_photos": Bed(
-        *("photographs without a class", LITE),
-        lambda size: _photos("unlabelled_photos", size),
+        "photographs without a class", LITE, partial(_photos, "unlabelled_photos")
     ),
-    "coco_animals": Bed(
-        "COCO-animals", "vgg16", lambda size: coco_animals.load().images
-    ),
+    "coco_animals": Bed("COCO-animals", "vgg16", lambda _: coco_animals.load().images),
 }
 
 
