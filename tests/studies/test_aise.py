@@ -547,7 +547,7 @@ def test_the_stored_rows_are_those_of_this_code() -> None:
             for row in results.rows(**one.settings)
             if row["image"] == 1 and row["settings"] == one.settings
         )
-        now = study.measure(one)
+        now = {k: v for k, v in study.measure(one).items() if v is not None}
         assert stored["result"].keys() == now.keys()
         for name in ("target", "probability", "energy_box", "distance_mask"):
             assert now[name] == pytest.approx(stored["result"][name], abs=1e-3)
