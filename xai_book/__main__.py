@@ -15,12 +15,16 @@ import json
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
+from xai_book.methods import fingerprint
 from xai_book.studies import claims
-from xai_book.studies.catalogue import STUDIES, Study
+from xai_book.studies.catalogue import STUDIES
+from xai_book.studies.engine import Study
 from xai_book.studies.parallel import cluster, processes
 from xai_book.studies.results import Results
 from xai_book.studies.rows import Rows
@@ -75,10 +79,17 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
 
 
 def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
-    """A line for each study: rows stored of all, hours they took, what they are for."""
+    """A line for each study: rows stored of all, hours they took, what they are for;
+    then the rows that are older than the code of their method, or may be."""
     lines = [("study", "rows", "hours", "reproduces")]
+    older: list[str] = []
+    unknown = 0
     for name, study in studies.items():
         results = Results(name, folder)
+        ages = Counter(age(row) for row in results.rows())
+        unknown += ages.pop("unknown", 0)
+        ages.pop("", None)
+        older += [f"{name}: {n:,} of {method}" for method, n in ages.items()]
         if study.needs:
             stored, total = len(results.rows()), "?"
         else:
@@ -91,10 +102,24 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
             (name, f"{stored:,} of {total}", f"{hours:.1f}", study.reproduces + needs)
         )
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
-    return "\n".join(
+    found = [
         f"{name:{widths[0]}}  {rows:>{widths[1]}}  {hours:>{widths[2]}}  {what}"
         for name, rows, hours, what in lines
-    )
+    ]
+    if older:
+        found += ["", "rows older than the code of their method:", *older]
+    if unknown:
+        found += ["", f"rows made before they knew their code: {unknown:,}"]
+    return "\n".join(found)
+
+
+def age(row: Mapping[str, Any]) -> str:
+    """The method of a row that is older than its code; "unknown" for a row without a
+    fingerprint; "" for one of today's code, or without a method of the library."""
+    now = fingerprint(row["settings"])
+    if now is None or row.get("code") == now:
+        return ""
+    return row["settings"]["method"] if "code" in row else "unknown"
 
 
 def figures(notebooks: Path, out: Path) -> list[Path]:
@@ -146,7 +171,8 @@ def run(options: argparse.Namespace, studies: Mapping[str, Study]) -> int:
     for name in options.studies:
         results = Results(name, options.results)
         try:
-            count = studies[name].run(results, spread=spread, show_progress=True)
+            units = studies[name].units()
+            count = studies[name].run(units, results, spread=spread, show_progress=True)
         except KeyboardInterrupt:
             print("stopped; what is finished is stored, and `run` goes on from there")
             return 130

@@ -8,23 +8,24 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from xai_book.studies import aise_detection as study
+from xai_book.studies import hardware
+from xai_book.studies.engine import Runner
 from xai_book.studies.results import Results, Unit
-from xai_book.studies.stored_names import renamed
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines import DRISE
 from xai_lib.core.detection import Detection
 from xai_lib.zoo import detectors, scenes
 
 SMALL = {
-    "AISE": study.Case("AISE", {"sampler": "direct", "n_samples": 8}),
-    "shuffled": study.Case("shuffled", {"sampler": "direct", "n_samples": 8}),
+    "AISE": study.Case("AISE", {"sampler": "direct", "n_kernels": 8}),
+    "shuffled": study.Case("shuffled", {"sampler": "direct", "n_kernels": 8}),
     "D-RISE": study.Case("D-RISE", {"n_samples": 40}),
     "blob": study.Case("blob", {}),
 }
 
 
 def unit(label: str, image: int) -> Unit:
-    return study._unit(SMALL[label], image)
+    return Unit(study._settings(SMALL[label]), image)
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +150,16 @@ def test_a_scene_without_a_detection(monkeypatch, tmp_path) -> None:
         assert row.pop("queries") == 0
         assert all(values == [] for values in row.values())
     results = Results("d", tmp_path)
-    study.run(SMALL, [0], results)
+    study.run(study.units(SMALL, [0]), results)
     with pytest.raises(ValueError, match="has no row of AISE"):
         study.read(SMALL, results)
 
 
 def test_rows_are_stored_once_and_read_as_means_over_a_scene(tmp_path) -> None:
     results = Results("d", tmp_path)
-    assert study.run(SMALL, [1, 0], results) == 8
-    assert study.run(SMALL, range(2), Results("d", tmp_path)) == 0
-    study.run({"blob": SMALL["blob"]}, [2], results)  # not common to all
+    assert study.run(study.units(SMALL, [1, 0]), results) == 8
+    assert study.run(study.units(SMALL, range(2)), Results("d", tmp_path)) == 0
+    study.run(study.units({"blob": SMALL["blob"]}, [2]), results)  # not common to all
     found = study.read(SMALL, Results("d", tmp_path))
     assert list(found) == list(SMALL)
     right = [study.measure(unit("AISE", i)) for i in (0, 1)]
@@ -183,9 +184,9 @@ def test_right_and_wrong_are_kept_apart(tmp_path, monkeypatch) -> None:
         values |= {name: [[0.0] * 4] * k for name in ("kept", "removed")}
         return values | {"score": [0.9] * k, "right": rows[one.image], "queries": 0}
 
-    monkeypatch.setattr(study, "measure", measured)
+    monkeypatch.setattr(study, "run", Runner(measured))
     results = Results("d", tmp_path)
-    study.run(SMALL, range(3), results)
+    study.run(study.units(SMALL, range(3)), results)
     right = study.read(SMALL, results)["AISE"]
     wrong = study.read(SMALL, results, right=False)["AISE"]
     assert right["image"].tolist() == [0, 1]
@@ -197,7 +198,7 @@ def test_right_and_wrong_are_kept_apart(tmp_path, monkeypatch) -> None:
 def test_cases_are_the_papers() -> None:
     cases = study.cases()
     budgets = {
-        label: one.arguments["n_samples"] * (1 if one.method == "D-RISE" else 3)
+        label: one.arguments.get("n_samples", 3 * one.arguments.get("n_kernels", 0))
         for label, one in cases.items()
         if one.arguments
     }
@@ -208,21 +209,21 @@ def test_cases_are_the_papers() -> None:
     assert {one.method for one in cases.values()} == set(study.METHODS)
     for one in cases.values():  # the explainers take these arguments
         if one.method == "AISE":
-            settings = renamed(AISEDetection, one.arguments)
-            AISEDetection(study._detector(), **settings)
-        study._unit(one, 0)
+            settings = one.arguments
+            AISEDetection(hardware.detector(study.DETECTOR), **settings)
+        study._settings(one)
 
 
 def test_wrong_arguments(tmp_path) -> None:
     results = Results("d", tmp_path)
     with pytest.raises(ValueError, match="images must be below 200, got 200"):
-        study.run(SMALL, [0, 200], results)
+        study.run(study.units(SMALL, [0, 200]), results)
     with pytest.raises(ValueError, match="images must be at least 0"):
-        study.run(SMALL, [-1], results)
+        study.run(study.units(SMALL, [-1]), results)
     with pytest.raises(ValueError, match="method must be one of AISE"):
-        study.run({"x": study.Case("RISE", {})}, [0], results)
-    study.run({"blob": SMALL["blob"]}, [0], results)
-    study.run({"AISE": SMALL["AISE"]}, [1], results)
+        study.run(study.units({"x": study.Case("RISE", {})}, [0]), results)
+    study.run(study.units({"blob": SMALL["blob"]}, [0]), results)
+    study.run(study.units({"AISE": SMALL["AISE"]}, [1]), results)
     with pytest.raises(ValueError, match="no scene has rows of all of AISE, blob"):
         study.read({k: SMALL[k] for k in ("AISE", "blob")}, results)
     assert len(results.rows()) == 2
@@ -231,7 +232,7 @@ def test_wrong_arguments(tmp_path) -> None:
 def test_the_stored_rows_are_those_of_this_code() -> None:
     results = Results("aise_detection")
     for label in ("AISE-99", "blob"):
-        one = study._unit(study.cases()[label], 0)
+        one = Unit(study._settings(study.cases()[label]), 0)
         (stored,) = (
             row for row in results.rows(**one.settings) if row["image"] == one.image
         )

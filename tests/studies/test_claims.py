@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -389,10 +388,9 @@ def test_every_statement_names_who_decides_it():
 
 
 def test_a_ruling_on_the_books_rows_against_the_file_itself():
-    """GEEX against RISE on MNIST, by a paired normal interval from the JSON lines."""
+    """GEEX against RISE on MNIST, by a paired normal interval from the rows."""
     aopc: dict[str, dict[int, float]] = {"GEEX": {}, "RISE": {}}
-    for line in Results("geex_mnist").path.open():
-        row = json.loads(line)
+    for row in Results("geex_mnist").rows():
         if row["settings"]["method"] in aopc:
             aopc[row["settings"]["method"]][row["image"]] = row["result"]["aopc"]
     gaps = [aopc["GEEX"][i] - aopc["RISE"][i] for i in aopc["RISE"]]

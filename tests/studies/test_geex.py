@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from scipy.fft import dctn
 
+from xai_book.methods import METHODS
 from xai_book.studies import geex as study
+from xai_book.studies import hardware
 from xai_book.studies.results import Results, Unit
-from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.geex import GEEX, IGEEX
 from xai_lib.zoo import models, photos
@@ -46,9 +47,12 @@ def quick_references(monkeypatch):
 def test_all_methods_give_rows_that_are_read_back(tmp_path, quick_references):
     cases = {m: small(m) for m in study.METHODS}
     results = Results("g", tmp_path)
-    assert study.run(cases, CNN, "mnist", [3, 1], results) == 2 * 8
-    assert study.run(cases, CNN, "mnist", range(4), results) == 2 * 8
-    assert study.run(cases, CNN, "mnist", range(4), Results("g", tmp_path)) == 0
+    assert study.run(study.units(cases, CNN, "mnist", [3, 1]), results) == 2 * 8
+    assert study.run(study.units(cases, CNN, "mnist", range(4)), results) == 2 * 8
+    assert (
+        study.run(study.units(cases, CNN, "mnist", range(4)), Results("g", tmp_path))
+        == 0
+    )
     found = study.read(cases, CNN, "mnist", Results("g", tmp_path))
     assert list(found) == list(study.METHODS)
     everywhere = {"image", "fractions", "target", "probability", "aopc", "curve"}
@@ -80,9 +84,9 @@ def test_all_methods_give_rows_that_are_read_back(tmp_path, quick_references):
 def test_rows_do_not_depend_on_the_images_beside(tmp_path, quick_references):
     cases = {m: small(m) for m in ("GERS", "iGEEX", "random")}
     together, alone = Results("a", tmp_path), Results("b", tmp_path)
-    study.run(cases, CNN, "mnist", range(3), together)
+    study.run(study.units(cases, CNN, "mnist", range(3)), together)
     for image in (2, 0, 1):
-        study.run(cases, CNN, "mnist", [image], alone)
+        study.run(study.units(cases, CNN, "mnist", [image]), alone)
     first, second = (study.read(cases, CNN, "mnist", r) for r in (together, alone))
     for label in cases:
         for name in first[label]:
@@ -120,7 +124,7 @@ def test_scores_against_a_loop_over_pixels(explains, quick_references):
         image=7,
     )
     (found,) = study.measure([unit])
-    model, image = models.load(CNN), study.load_images("mnist", [7], 28)
+    model, image = models.load(CNN), study.load("mnist", [7], CNN)
     scorer = models.probabilities(model) if explains == "probability" else model
     target = int(model(image).argmax())
     assert found["target"] == target
@@ -150,11 +154,13 @@ def test_scores_against_a_loop_over_pixels(explains, quick_references):
 def test_noise_of_an_integral_lies_where_the_image_is_bright(quick_references):
     # The median of a digit is 0, and (x - 0) times anything is 0 where x is.
     one = small("iGEEX")
-    unit = study._unit(one, CNN, "mnist", 0, "probability")
+    unit = Unit(study._settings(one, CNN, "mnist", "probability"), 0)
     assert study.measure([unit])[0]["bright"] == 1
-    pixels = study.measure([study._unit(small("GEEX"), CNN, "mnist", 0, "logit")])[0]
+    pixels = study.measure(
+        [Unit(study._settings(small("GEEX"), CNN, "mnist", "logit"), 0)]
+    )[0]
     assert 0 < pixels["bright"] < 0.5
-    image = study.load_images("mnist", [0], 28)
+    image = study.load("mnist", [0], CNN)
     scorer = models.probabilities(models.load(CNN))
     found = IGEEX(scorer, **one.arguments).estimate(image)
     assert study.measure([unit])[0]["noise"] == pytest.approx(
@@ -164,7 +170,9 @@ def test_noise_of_an_integral_lies_where_the_image_is_bright(quick_references):
 
 
 def test_random_orders_differ_between_images_not_between_runs():
-    units = [study._unit(small("random"), CNN, "mnist", i, "logit") for i in (4, 5)]
+    units = [
+        Unit(study._settings(small("random"), CNN, "mnist", "logit"), i) for i in (4, 5)
+    ]
     both = study.measure(units)
     assert both[0]["aopc"] != both[1]["aopc"]
     assert study.measure(units[1:]) == both[1:]
@@ -176,7 +184,10 @@ def test_a_floor_is_one_search_direction_of_what_it_is_a_floor_for():
     images = torch.zeros(2, 1, 28, 28)
     lumps, waves = (
         study._explain(
-            [study._unit(floors[name], CNN, "mnist", i, "logit") for i in (0, 1)],
+            [
+                Unit(study._settings(floors[name], CNN, "mnist", "logit"), i)
+                for i in (0, 1)
+            ],
             images,
             torch.zeros(2, dtype=torch.long),
         )[0]
@@ -205,14 +216,14 @@ def test_large_images_go_image_by_image(tmp_path, quick_references, monkeypatch)
         "LIME": study.case("LIME", LITE, n_samples=4, n_segments=5),
     }
     results = Results("g", tmp_path)
-    study.run(cases, LITE, "photos", range(2), results)
+    study.run(study.units(cases, LITE, "photos", range(2)), results)
     order = [(row["image"], row["settings"]["method"]) for row in results.rows()]
     assert order == [(i, m) for i in (0, 1) for m in ("random", "GERS", "LIME")]
     # Row-sized portions where the steps are not replaced.
     monkeypatch.undo()
-    assert study._unit(cases["GERS"], LITE, "photos", 0, "logit").settings["steps"] == (
-        224
-    )
+    assert Unit(study._settings(cases["GERS"], LITE, "photos", "logit"), 0).settings[
+        "steps"
+    ] == (224)
 
 
 WORKER = """
@@ -222,7 +233,8 @@ from xai_book.studies.results import Results
 
 one = {"method": "SmoothGrad", "model": "cnn_mnist", "n_samples": 1}
 cases = {n: study.case(**one, seed=n) for n in range(400)}
-study.run(cases, "cnn_mnist", "mnist", range(2), Results("killed", sys.argv[1]))
+units = study.units(cases, "cnn_mnist", "mnist", range(2))
+study.run(units, Results("killed", sys.argv[1]))
 """
 
 
@@ -238,11 +250,11 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     one = {"method": "SmoothGrad", "model": CNN, "n_samples": 1}
     cases = {n: study.case(**one, seed=n) for n in range(done // 2 + 2)}
     missing = 2 * len(cases) - done
-    assert study.run(cases, CNN, "mnist", range(2), Results("killed", tmp_path)) == (
-        missing
-    )
+    assert study.run(
+        study.units(cases, CNN, "mnist", range(2)), Results("killed", tmp_path)
+    ) == (missing)
     whole, other = Results("killed", tmp_path), Results("whole", tmp_path)
-    study.run({0: cases[0]}, CNN, "mnist", range(2), other)
+    study.run(study.units({0: cases[0]}, CNN, "mnist", range(2)), other)
     first, second = (
         study.read({0: cases[0]}, CNN, "mnist", results)[0]
         for results in (whole, other)
@@ -253,16 +265,16 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
 def test_read_takes_the_images_that_all_cases_have(tmp_path, quick_references):
     results = Results("g", tmp_path)
     cases = {"a": small("random"), "b": small("GERS")}
-    study.run({"a": cases["a"]}, CNN, "mnist", range(4), results)
+    study.run(study.units({"a": cases["a"]}, CNN, "mnist", range(4)), results)
     with pytest.raises(ValueError, match="no row of b"):
         study.read(cases, CNN, "mnist", results)
-    study.run({"b": cases["b"]}, CNN, "mnist", [5, 2, 0], results)
+    study.run(study.units({"b": cases["b"]}, CNN, "mnist", [5, 2, 0]), results)
     found = study.read(cases, CNN, "mnist", results)
     assert found["a"]["image"].tolist() == found["b"]["image"].tolist() == [0, 2]
     assert study.default_score(CNN) == "logit"
     with pytest.raises(ValueError, match="no row of a"):
         study.read(cases, CNN, "mnist", results, explains="probability")
-    study.run({"c": small("IG")}, CNN, "mnist", [9], results)
+    study.run(study.units({"c": small("IG")}, CNN, "mnist", [9]), results)
     with pytest.raises(ValueError, match="no image of mnist"):
         study.read({**cases, "c": small("IG")}, CNN, "mnist", results)
 
@@ -283,7 +295,6 @@ def test_cases_of_the_figures():
     assert study.mask_sizes(CNN)[14] == table["GERS"]
     sizes = study.mask_sizes(LITE)
     assert sizes[masks[0]] == study.samplers(LITE)["resized", 1000]
-    assert study.figure4(LITE) == {m: large[m] for m in ("GERS", "iGEEX")}
     assert study.samplers(CNN)["mirrored", 5000] == table["GEEX"]
     assert study.samplers(CNN)["resized", 5000] == table["GERS"]
     assert study.samplers(LITE)["resized", 5000] == large["GERS"]
@@ -302,8 +313,8 @@ def test_cases_of_the_figures():
     every = {**study.samplers(CNN), **study.samples(CNN), **study.mask_sizes(CNN)}
     for one in every.values():  # the explainers take these arguments
         if one.method != study.FLOOR:
-            kind = study.EXPLAINERS[one.method]
-            kind(models.load(CNN), **renamed(kind, one.arguments))
+            kind = METHODS[one.method].explainer
+            kind(models.load(CNN), **one.arguments)
 
 
 @pytest.mark.parametrize(
@@ -323,16 +334,16 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="unknown model"):
         study.table1("cnn_mnits")
     with pytest.raises(ValueError, match="explains must be one of"):
-        study.run(cases, CNN, "mnist", [0], results, explains="margin")
+        study.run(study.units(cases, CNN, "mnist", [0], explains="margin"), results)
     with pytest.raises(FileNotFoundError, match="data must be one of mnist"):
-        study.run(cases, CNN, "mnits", [0], results)
+        study.run(study.units(cases, CNN, "mnits", [0]), results)
     with pytest.raises(ValueError, match="mnist has 1000 images, got index 1000"):
-        study.run(cases, CNN, "mnist", [1000], results)
+        study.run(study.units(cases, CNN, "mnist", [1000]), results)
     with pytest.raises(ValueError, match="n_samples must be at least 6"):
         study.subspace(5, 3)
     with pytest.raises(ValueError, match="ranking must be one of"):
         study.score({}, "both")
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references):
@@ -343,9 +354,9 @@ def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references
         image = Image.fromarray(pixels.astype(np.uint8))
         image.save(tmp_path / "val" / name / f"{index}.png")
     inception = models.load("inception_v3", pretrained=False)
-    monkeypatch.setattr(study, "_model", lambda name: inception)
+    monkeypatch.setattr(hardware, "model", lambda name: inception)
     monkeypatch.setattr(study, "_steps", lambda model: 2)
-    for cached in (study._scorer, study._blackbox):
+    for cached in (hardware.scorer, hardware.blackbox):
         cached.cache_clear()
     data, few = str(tmp_path / "val"), {"n_samples": 4}
     cases = {
@@ -354,14 +365,14 @@ def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references
     }
     try:
         results = Results("g", tmp_path)
-        study.run(cases, "inception_v3", data, range(2), results)
+        study.run(study.units(cases, "inception_v3", data, range(2)), results)
         found = study.read(cases, "inception_v3", data, results)
     finally:
-        for cached in (study._scorer, study._blackbox):
+        for cached in (hardware.scorer, hardware.blackbox):
             cached.cache_clear()
     assert found["GERS"]["image"].tolist() == [0, 1]
     assert found["GERS"]["queries"].tolist() == [4, 4]
-    images = study.load_images(data, [1, 0], 299)
+    images = study.load(data, [1, 0], "inception_v3")
     assert images.shape == (2, 3, 299, 299)
     expected = photos.read(tmp_path / "val" / "n02123045" / "1.png", 299)
     assert torch.equal(images[:1], expected)
@@ -371,7 +382,7 @@ def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references
         found["GERS"]["probability"], probability, rtol=0, atol=2e-5
     )
     with pytest.raises(ValueError, match="has 2 images, got index 2"):
-        study.load_images(data, [2], 299)
+        study.load(data, [2], "inception_v3")
 
 
 def test_maps_of_photographs_are_saved_once(tmp_path, monkeypatch, quick_references):
@@ -381,7 +392,7 @@ def test_maps_of_photographs_are_saved_once(tmp_path, monkeypatch, quick_referen
     )
     cases = {"GERS": study.case("GERS", LITE, n_samples=4, mask_size=4)}
     results = Results("g", tmp_path)
-    study.run(cases, LITE, "photos", [chelsea, camera], results)
+    study.run(study.units(cases, LITE, "photos", [chelsea, camera]), results)
     (path,) = (tmp_path / "geex_maps").glob("*.npz")
     assert path.name.startswith("chelsea_gers_")
     exact = study.GERS(study._blackbox(LITE, "probability"), **cases["GERS"].arguments)
@@ -401,7 +412,7 @@ def test_maps_of_photographs_are_saved_once(tmp_path, monkeypatch, quick_referen
 def test_maps_of_digits_are_computed(tmp_path):
     cases = {"iGEEX": small("iGEEX"), "random": small("random")}
     found = study.maps(cases, CNN, "mnist", 3, tmp_path)
-    image = study.load_images("mnist", [3], 28)
+    image = study.load("mnist", [3], CNN)
     explainer = IGEEX(models.load(CNN), **cases["iGEEX"].arguments)
     expected = explainer.attribute(image)
     torch.testing.assert_close(found["iGEEX"], expected, rtol=1e-3, atol=1e-5)
@@ -412,7 +423,7 @@ def test_maps_of_digits_are_computed(tmp_path):
 def test_published_table():
     table = study.published_table1()
     assert set(table) == {"MNIST", "Fashion-MNIST", "ImageNet"}
-    assert all(set(table[data]) >= set(study.EXPLAINERS) for data in table)
+    assert all(set(table[data]) >= set(study.TABLE) for data in table)
     assert table["ImageNet"]["random"] == 0.8381
     # As the paper says: LIME is last, and iGEEX first on MNIST.
     assert all(min(t, key=t.get) in ("LIME", "random") for t in table.values())

@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from xai_book.__main__ import main
 from xai_book.studies import geex, parallel, pertmap
-from xai_book.studies.catalogue import Study
+from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
@@ -69,7 +69,7 @@ def digits(folder: Path, name: str, spread) -> Results:
     """Both studies of digits, a few rows each, in groups of three."""
     results = Results(name, folder)
     todo = geex.units(cases(), CNN, "mnist", range(7))
-    results.run_together(todo, geex.measure, 3, spread=spread)
+    results.run(todo, geex.measure, 3, spread=spread)
     todo = pertmap.units(CNN, "mnist", 2, ("Gradient", "Occlusion", "random"))
     results.run(todo, pertmap.measure, spread=spread)
     return results
@@ -89,7 +89,7 @@ def test_rows_hardly_depend_on_the_number_of_threads(tmp_path, one_thread):
     for n in (1, 2):
         results = Results(f"threads{n}", tmp_path)
         todo = geex.units(cases(), CNN, "mnist", range(4))
-        results.run_together(todo, geex.measure, 4, spread=parallel.processes(1, n))
+        results.run(todo, geex.measure, 4, spread=parallel.processes(1, n))
         assert torch.get_num_threads() == n
         found[n] = geex.read(cases(), CNN, "mnist", results)
     for label in cases():
@@ -138,7 +138,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
     """The rows of a serial run, to the bit, and each of them once."""
     serial, spread = Results("serial", tmp_path), Results("spread", tmp_path)
     todo = geex.units(cases(), CNN, "mnist", range(5))
-    serial.run_together(todo, geex.measure, 1)
+    serial.run(todo, geex.measure, 1)
     with Client(two_workers, set_as_default=False) as client:
         before = set(client.run(os.getpid).values())
         assert len(before) == 2
@@ -150,7 +150,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
                 os.kill(min(before), signal.SIGKILL)
             return found
 
-        count = spread.run_together(
+        count = spread.run(
             todo,
             geex.measure,
             1,
@@ -165,7 +165,7 @@ def test_a_cluster_of_which_a_worker_is_killed(tmp_path, one_thread, two_workers
 
 
 def test_the_command_line_measures_on_a_cluster(tmp_path, two_workers):
-    toy = Study("", lambda: units(6), partial(one_by_one, threads))
+    toy = Study("", lambda: units(6), Runner(threads))
     options = ["run", "toy", "--results", str(tmp_path)]
     options += ["--scheduler", two_workers.scheduler_address]
     assert main(options, {"toy": toy}) == 0
@@ -181,7 +181,7 @@ def test_a_unit_that_kills_its_workers_is_reported(tmp_path, two_workers):
         results.run(
             units(1), die, spread=parallel.cluster(two_workers.scheduler_address)
         )
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_a_cluster_must_have_workers_of_one_thread(tmp_path):
@@ -202,12 +202,12 @@ def test_a_cluster_must_have_workers_of_one_thread(tmp_path):
 def test_a_row_is_never_overwritten_by_another_setting(tmp_path):
     results = Results("s", tmp_path)
     results.run(units(3), threads)
-    before = results.path.read_bytes()
+    before = results.lines.read_bytes()
     other = [
         Unit({"method": "toy", "n": 5}, i, seed) for i in range(3) for seed in (0, 1)
     ]
     results.run(other, threads, spread=parallel.processes(2))
-    assert results.path.read_bytes().startswith(before)
+    assert results.lines.read_bytes().startswith(before)
     assert len(results.rows(method="toy")) == 9
     assert len(results.rows(n=5)) == 6
 
@@ -223,9 +223,7 @@ def test_bad_arguments():
 
 def test_groups_travel_to_workers_whole(tmp_path):
     results = Results("s", tmp_path)
-    results.run_together(
-        units(5), partial(one_by_one, threads), 2, spread=parallel.processes(2)
-    )
+    results.run(units(5), partial(one_by_one, threads), 2, spread=parallel.processes(2))
     rows = results.rows()
     by_image = {row["image"]: row for row in rows}
     assert sorted(by_image) == list(range(5))

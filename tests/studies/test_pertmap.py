@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from xai_book.studies import beds
 from xai_book.studies import pertmap as study
 from xai_book.studies.results import Results, Unit
 from xai_lib import baselines
 from xai_lib.pertmap import StochasticPertMap
 from xai_lib.zoo import models
 
-FAST = {"Stochastic": {"n_samples": 4, "n_iterations": 20}, "LP": {"patch": 4}}
+FAST = {"Stochastic": {"n_perturbations": 4, "n_iterations": 20}, "LP": {"patch": 4}}
 
 
 def run(results: Results, methods: tuple[str, ...], n: int = 2) -> int:
-    return study.figure1("cnn_mnist", "mnist", n, results, methods, FAST, n_points=50)
+    return study.run(
+        study.units("cnn_mnist", "mnist", n, methods, FAST, n_points=50), results
+    )
 
 
 def test_all_methods_give_rows_and_curves(tmp_path):
@@ -42,7 +45,7 @@ def test_all_methods_give_rows_and_curves(tmp_path):
     queries = {
         r["settings"]["method"]: r["result"].get("queries") for r in results.rows()
     }
-    assert queries["Stochastic"] == 80
+    assert queries["PertMap"] == 80
     # 28 pixels, squares of 12, one every 4: 5 per side, and the image itself.
     assert queries["Occlusion"] == 26
     assert queries["Gradient"] is None
@@ -60,7 +63,7 @@ def test_flips_against_a_loop():
         image=5,
     )
     found = study.measure(unit)
-    model, image = models.load("cnn_mnist"), study.load_image("mnist", 5)
+    model, image = models.load("cnn_mnist"), beds.load("mnist", [5], "cnn_mnist")
     scores = baselines.Gradient(model).attribute(image).flatten()
     order = scores.argsort(stable=True)
     with torch.no_grad():
@@ -98,7 +101,7 @@ def fake(results: Results, flips: dict[str, list[str]]) -> None:
                     {
                         "model": "cnn_mnist",
                         "data": "mnist",
-                        "method": method,
+                        "method": study.LABELS.get(method, method),
                         "arguments": study.arguments(method, "cnn_mnist"),
                     },
                     i,
@@ -152,10 +155,10 @@ def test_curves_take_the_images_that_all_methods_have(tmp_path):
 def test_settings_of_the_paper_and_of_small_images():
     assert study.arguments("Occlusion", "efficientnet_lite0")["window"] == 12
     large = study.arguments("Stochastic", "efficientnet_lite0")
-    assert large["n_samples"] == 32
+    assert large["n_perturbations"] == 32
     assert large["lr"] == 0.01
     assert study.arguments("LP", "cnn_mnist") == {
-        "delta": 0.1,
+        "bound": 0.1,
         "patch": 2,
         "penalty": 16.0,
     }
@@ -166,22 +169,24 @@ def test_settings_of_the_paper_and_of_small_images():
 def test_bad_arguments(tmp_path):
     results = Results("f", tmp_path)
     with pytest.raises(ValueError, match="methods must be one of Gradient"):
-        study.figure1("cnn_mnist", "mnist", 1, results, ["gradient"])
+        study.run(study.units("cnn_mnist", "mnist", 1, ["gradient"]), results)
     with pytest.raises(ValueError, match="data must be one of mnist"):
-        study.figure1("cnn_mnist", "imagenet", 1, results, ["Gradient"])
+        study.run(study.units("cnn_mnist", "imagenet", 1, ["Gradient"]), results)
     with pytest.raises(ValueError, match="mnist has 1000 images, got index 1000"):
-        study.figure1("cnn_mnist", "mnist", 1, results, ["Gradient"], first=1000)
+        study.run(
+            study.units("cnn_mnist", "mnist", 1, ["Gradient"], first=1000), results
+        )
     with pytest.raises(ValueError, match="unknown model"):
-        study.figure1("vgg61", "mnist", 1, results, ["Gradient"])
+        study.run(study.units("vgg61", "mnist", 1, ["Gradient"]), results)
     with pytest.raises(ValueError, match="n_images must be at least 1"):
-        study.figure1("cnn_mnist", "mnist", 0, results)
+        study.run(study.units("cnn_mnist", "mnist", 0), results)
     with pytest.raises(ValueError, match="method must be one of LP"):
         study.box_map("efficientnet_lite0", "chelsea", "LRP")
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_box_maps_are_computed_once(tmp_path, monkeypatch):
-    settings = {"Stochastic": {"n_samples": 1, "n_iterations": 2, "lr": 0.25}}
+    settings = {"Stochastic": {"n_perturbations": 1, "n_iterations": 2, "lr": 0.25}}
     ask = ("efficientnet_lite0", "chelsea", "Stochastic", settings, tmp_path)
     first = study.box_map(*ask)
     assert first.shape == (1, 3, 224, 224)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import scipy
@@ -38,7 +37,7 @@ def units(count: int, **settings: object) -> list[Unit]:
 def test_rows_survive_and_are_not_measured_again(tmp_path):
     first = Results("s", tmp_path)
     assert first.run(units(3), square) == 3
-    text = first.path.read_text()
+    text = first.lines.read_text()
     again = Results("s", tmp_path)
 
     def refuse(unit: Unit) -> dict:
@@ -46,7 +45,7 @@ def test_rows_survive_and_are_not_measured_again(tmp_path):
 
     assert again.run(units(3), refuse) == 0
     assert again.run(units(5), square) == 2
-    assert again.path.read_text().startswith(text)
+    assert again.lines.read_text().startswith(text)
     rows = Results("s", tmp_path).rows()
     assert [row["result"]["square"] for row in rows] == [0, 1, 4, 9, 16]
     for row in rows:
@@ -106,22 +105,22 @@ def test_units_are_measured_together(tmp_path):
 
     other = [Unit({"method": "squares"}, 9, seed=1)]
     wanted = units(5) + units(2, n=7) + other
-    assert results.run_together(wanted, work, 3) == 7
+    assert results.run(wanted, work, 3) == 7
     # Image 2 is there; settings and seeds are not mixed.
     alone = [[(None, 4)], [(7, 0), (7, 1)], [(None, 9)]]
     assert seen == [[(None, 0), (None, 1), (None, 3)], *alone]
     stored = {(r["image"], r["seed"]): r["result"] for r in results.rows()}
     assert all(r == {"square": image**2} for (image, _), r in stored.items())
-    assert Results("s", tmp_path).run_together(wanted, work, 3) == 0
+    assert Results("s", tmp_path).run(wanted, work, 3) == 0
 
 
 def test_a_group_gives_one_result_for_each_unit(tmp_path):
     results = Results("s", tmp_path)
     with pytest.raises(ValueError, match="one result per unit, got 1 for 3"):
-        results.run_together(units(3), lambda group: [{"square": 0}], 3)
-    assert not results.path.exists()
+        results.run(units(3), lambda group: [{"square": 0}], 3)
+    assert not results.lines.exists()
     with pytest.raises(ValueError, match="size must be at least 1"):
-        results.run_together(units(3), lambda group: [], 0)
+        results.run(units(3), lambda group: [], 0)
 
 
 def test_a_failing_unit_leaves_the_others(tmp_path):
@@ -136,25 +135,25 @@ def test_a_failing_unit_leaves_the_others(tmp_path):
 def test_a_torn_last_line_is_measured_again(tmp_path):
     results = Results("s", tmp_path)
     results.run(units(3), square)
-    whole = results.path.read_bytes()
+    whole = results.lines.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
     for cut in (2, last // 2, last - 1):
-        results.path.write_bytes(whole[:-cut])
+        results.lines.write_bytes(whole[:-cut])
         torn = Results("s", tmp_path)
         assert len(torn.rows()) == 2
         assert torn.run(units(3), square) == 1
-        assert [json.loads(r)["image"] for r in results.path.open()] == [0, 1, 2]
+        assert [json.loads(r)["image"] for r in results.lines.open()] == [0, 1, 2]
 
 
 def test_a_last_row_without_an_end_is_kept(tmp_path):
     """An editor may have taken the newline away."""
     results = Results("s", tmp_path)
     results.run(units(3), square)
-    results.path.write_bytes(results.path.read_bytes()[:-1])
+    results.lines.write_bytes(results.lines.read_bytes()[:-1])
     again = Results("s", tmp_path)
     assert again.run(units(3), square) == 0
     assert again.run(units(5), square) == 2
-    assert [json.loads(r)["image"] for r in results.path.open()] == list(range(5))
+    assert [json.loads(r)["image"] for r in results.lines.open()] == list(range(5))
 
 
 GOOD = '{"settings":{},"image":9,"seed":0,"result":{"square":81},"seconds":0.1}'
@@ -174,13 +173,13 @@ GOOD = '{"settings":{},"image":9,"seed":0,"result":{"square":81},"seconds":0.1}'
 def test_damage_is_named_and_the_rest_works(tmp_path, line):
     results = Results("s", tmp_path)
     results.run(units(3), square)
-    first, *others = results.path.read_bytes().splitlines(keepends=True)
+    first, *others = results.lines.read_bytes().splitlines(keepends=True)
     damage = line.encode(errors="surrogateescape") + b"\n"
-    results.path.write_bytes(first + damage + b"".join(others))
+    results.lines.write_bytes(first + damage + b"".join(others))
     with pytest.warns(UserWarning, match=r"s\.jsonl, line 2, is no row"):
         damaged = Results("s", tmp_path)
     assert damaged.run(units(4), square) == 1
-    assert len(results.path.read_bytes().splitlines()) == 5
+    assert len(results.lines.read_bytes().splitlines()) == 5
     with pytest.warns(UserWarning, match="line 2"):
         assert len(Results("s", tmp_path).rows()) == 4
 
@@ -188,7 +187,7 @@ def test_damage_is_named_and_the_rest_works(tmp_path, line):
 def test_a_repeated_row_is_reported_and_counts_once(tmp_path):
     results = Results("s", tmp_path)
     results.run(units(1), square)
-    results.path.write_text(results.path.read_text() * 2)
+    results.lines.write_text(results.lines.read_text() * 2)
     with pytest.warns(UserWarning, match="line 2, repeats a row"):
         assert len(Results("s", tmp_path).rows()) == 1
 
@@ -258,7 +257,7 @@ def test_what_is_no_row_is_kept_elsewhere(tmp_path):
 
     results = Results("s", tmp_path)
     work = lambda group: [{"square": 1, "map": object()} for _ in group]  # noqa: E731
-    assert results.run_together(units(3), work, 2, keep=keep) == 3
+    assert results.run(units(3), work, 2, keep=keep) == 3
     assert sorted(seen) == [0, 1, 2]
     assert [row["result"] for row in results.rows()] == [{"square": 1}] * 3
 
@@ -271,7 +270,7 @@ def test_what_json_would_change_is_refused(tmp_path):
         results.run(units(1), lambda unit: {"square": float("nan")})
     with pytest.raises(ValueError, match="result is empty"):
         results.run(units(1), lambda unit: {})
-    assert not results.path.exists()
+    assert not results.lines.exists()
 
 
 def test_published_facts_are_readable():
@@ -283,8 +282,8 @@ def test_published_facts_are_readable():
 
 
 def test_the_books_own_rows_are_intact():
-    folder = Path(Results("any").path).parent
-    for path in folder.glob("*.jsonl"):
+    folder = Results("any").path.parent
+    for path in folder.glob("*.parquet"):
         rows = Results(path.stem).rows()
         assert rows
         assert all(row["result"] and row["settings"] for row in rows)

@@ -13,7 +13,6 @@ from scipy.stats import kendalltau, rankdata
 from xai_book.studies import aise, geex, pertmap, showdown
 from xai_book.studies.results import Results
 from xai_book.studies.showdown import Case, Label
-from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.core.image_range import stepping_outside
 from xai_lib.geex import search_noise
@@ -37,8 +36,11 @@ def unit(label: Label, image: int, case: Case | None = None, data: str = "mnist"
 def test_rows_are_read_back_and_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(showdown, "N_SENSITIVE", 2)
     results = Results("s", tmp_path)
-    assert showdown.run(CHEAP, "mnist", [1, 20], results) == 10
-    assert showdown.run(CHEAP, "mnist", [20, 21], Results("s", tmp_path)) == 5
+    assert showdown.run(showdown.units(CHEAP, "mnist", [1, 20]), results) == 10
+    assert (
+        showdown.run(showdown.units(CHEAP, "mnist", [20, 21]), Results("s", tmp_path))
+        == 5
+    )
     results = Results("s", tmp_path)
     assert [row["image"] for row in results.rows()] == [1] * 5 + [20] * 5 + [21] * 5
     found = showdown.read(CHEAP, "mnist", results, "aopc")
@@ -62,7 +64,7 @@ def test_rows_are_read_back_and_not_repeated(tmp_path, monkeypatch):
 
 def test_measures_are_those_of_loops():
     label = Label("Gradient", None)
-    image = geex.load_images("mnist", [3], 28)
+    image = geex.load("mnist", [3], CNN)
     model = models.load(CNN)
     with torch.no_grad():
         target = int(model(image).argmax())
@@ -120,7 +122,8 @@ def test_the_image_itself_is_explained_once(monkeypatch):
             explained.append(inputs)
             return super().attribute(inputs, target, **settings)
 
-    monkeypatch.setitem(showdown.EXPLAINERS, "RISE", Counted)
+    counted = showdown.METHODS["RISE"]._replace(explainer=Counted)
+    monkeypatch.setitem(showdown.METHODS, "RISE", counted)
     label = Label("RISE", 100)
     found = showdown.measure(unit(label, 3))
     image, _ = showdown.load("mnist", 3)
@@ -128,7 +131,7 @@ def test_the_image_itself_is_explained_once(monkeypatch):
     assert alike == [True, *[False] * showdown.N_NEAR]
     # The same number as when the metric explains all of them.
     model = models.probabilities(models.load(CNN))
-    rise = baselines.RISE(model, **renamed(baselines.RISE, BENCH[label].arguments))
+    rise = baselines.RISE(model, **BENCH[label].arguments)
     change = max_sensitivity(
         rise.attribute, image, found["target"], n_samples=showdown.N_NEAR
     )
@@ -142,7 +145,7 @@ def test_no_case_asks_more_than_its_budget(label):
 
 
 def test_passes_are_counted():
-    fixed = {"n_samples": 7, "stdev": 0.5, "seed": 1}
+    fixed = {"n_samples": 7, "stdevs": 0.5, "seed": 1}
     few = {
         "Gradient": ({}, 1),
         "SmoothGrad": (fixed, 7),
@@ -150,7 +153,7 @@ def test_passes_are_counted():
         # One more each finds out whether the model has gradients, for PertMap another
         # one whether it keeps its class.
         "Extremal": ({"n_iterations": 3, "areas": [0.1, 0.2]}, 6 + 1),
-        "PertMap": ({"n_samples": 2, "n_iterations": 5}, 10 + 2),
+        "PertMap": ({"n_perturbations": 2, "n_iterations": 5}, 10 + 2),
         # A copy of the image for each other class.
         "Linear PertMap": (BENCH[Label("Linear PertMap", None)].arguments, 9 + 2),
     }
@@ -177,7 +180,7 @@ def test_measuring_again_changes_only_the_cost():
 def test_the_cases_follow_the_other_studies():
     full = showdown.bench()
     assert {label.method for label in full} == {
-        *showdown.EXPLAINERS,
+        *showdown.METHODS,
         *showdown.FLOORS,
     }
     assert Label("AISE-LIPO", 2000) not in full
@@ -200,7 +203,7 @@ def test_large_images_have_the_settings_of_large_images():
     model = "efficientnet_lite0"
     full = showdown.bench("photos")
     assert {label.method for label in full} == {
-        *showdown.EXPLAINERS,
+        *showdown.METHODS,
         *showdown.FLOORS,
         *showdown.SMOOTH_FLOORS,
     }
@@ -515,7 +518,7 @@ def test_tables_of_all_studies():
         unknown = {
             label.method
             for label in table.scores
-            if label.method not in (*showdown.EXPLAINERS, *showdown.KNOWS_NOTHING)
+            if label.method not in (*showdown.METHODS, *showdown.KNOWS_NOTHING)
         }
         assert unknown <= {"D-RISE", "AISE-lattice"}
         assert all(
@@ -536,7 +539,7 @@ def test_tables_of_all_studies():
     assert all(bool(((v >= 0) & (v <= 1)).all()) for v in hits.values())
     for data in ("MNIST", "Fashion-MNIST", "photographs", "scenes"):
         benched = {label.method for label in found[data, "insertion"].scores}
-        assert benched >= set(showdown.EXPLAINERS), data
+        assert benched >= set(showdown.METHODS), data
         assert found[data, "insertion"].decides
         if (data, "stability") in found:
             assert found[data, "stability"].decides
@@ -565,8 +568,8 @@ def test_of_two_settings_the_published_one_counts(tmp_path):
 
 
 def test_a_method_with_few_scenes_does_not_cost_the_others_theirs(tmp_path):
-    stored = Results("aise_scenes").path.read_text().splitlines()
-    rows = [json.loads(line) for line in stored]
+    rows = Results("aise_scenes").rows()
+    stored = [json.dumps(row) for row in rows]
     names = {"Gradient": 30, "GradCAM": 30, "Extremal": 5}
     kept = [
         line

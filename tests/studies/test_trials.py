@@ -61,7 +61,7 @@ def test_purposes_do_not_share_their_numbers():
 
 
 def test_without_rows(tmp_path):
-    with pytest.raises(NotMeasured, match=r"trials.jsonl has no row of any_model"):
+    with pytest.raises(NotMeasured, match=r"trials.parquet has no row of any_model"):
         trials.read("any_model", Results("trials", tmp_path))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from xai_book.studies import claims, pertmap, showdown
+from xai_book.studies.results import Results
 from xai_book.studies.rows import Rows
 from xai_lib.core.paths import data_path
 
@@ -44,15 +45,16 @@ def changed(value: Any, rng: np.random.Generator, absolute: float) -> Any:
 
 def write_changed(folder: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    for path in sorted(data_path("results").glob("*.jsonl")):
+    for path in sorted(data_path("results").glob("*.parquet")):
         # Margins of trials have units of their own, of which 1e-6 may be a lot.
         absolute = 0 if path.stem == "trials" else ABSOLUTE
-        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        rows = Results(path.stem).rows()
         lines = [
             json.dumps({**row, "result": changed(row["result"], rng, absolute)}) + "\n"
             for row in rows
         ]
-        (folder / path.name).write_text("".join(lines), encoding="utf-8")
+        store = folder / f"{path.stem}.jsonl"
+        store.write_text("".join(lines), encoding="utf-8")
 
 
 def statements(folder: Path | None) -> list[str]:

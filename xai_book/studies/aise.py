@@ -6,7 +6,7 @@ whose objects are known to the pixel, stand in for VOC, and grids of photographs
 large network. A set of cases gives a label to each method with its settings; one row
 holds what a case found for all classes of one scene:
 
-    run(table(), "scenes", range(300), Results("aise_scenes"))
+    run(units(table(), "scenes", range(300)), Results("aise_scenes"))
     found = read(table(), "scenes", Results("aise_scenes"))
     game(found["AISE-DIRECT-300"]).accuracy
 
@@ -18,7 +18,7 @@ holds what a case found for all classes of one scene:
 | `variants` | what each choice of AISE-DIRECT-300 is worth |
 | `convergence` | quality by queries: adaptive, random and regular sampling, and RISE |
 
-The published table itself is `run(table(data), data, range(LIMITS["voc07"]), …)` with
+The published table itself is `units(table(data), data, range(LIMITS["voc07"]))` with
 "voc07 vgg16" and so on as `data`, for those who have the photographs.
 
 The published tolerance of 15 pixels is generous on a scene of 112: a circle of that
@@ -38,21 +38,21 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor, nn
+from torch import Tensor
 
-from xai_book.studies import hardware, map_files
+from xai_book.methods import METHODS as EVERY
+from xai_book.studies import hardware
+from xai_book.studies.beds import floor
+from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
 from xai_book.studies.results import (
     Case,
     NotMeasured,
     Results,
-    Spread,
     Unit,
     published,
     rounded,
     well_measured,
 )
-from xai_book.studies.stored_names import renamed
-from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler
 from xai_lib.aise.classification import PRESETS
 from xai_lib.aise.density import saliency, weighted_density
@@ -60,7 +60,7 @@ from xai_lib.aise.samplers import UNIT_SQUARE, Bounds, Sampler
 from xai_lib.baselines.extremal import blurred
 from xai_lib.core.arguments import check_choice, check_count, check_number
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.core.paths import cache_path, data_path
+from xai_lib.core.paths import cache_path
 from xai_lib.metrics import (
     PointingGame,
     box_masks,
@@ -69,7 +69,7 @@ from xai_lib.metrics import (
     max_sensitivity,
 )
 from xai_lib.metrics.intervals import bootstrap_mean, image_mean
-from xai_lib.zoo import coco, models, photos, scenes, torchray, voc
+from xai_lib.zoo import coco, photos, scenes, torchray, voc
 from xai_lib.zoo.annotated import Annotated
 
 DATA: dict[str, dict[str, Any]] = {
@@ -114,17 +114,10 @@ SMOOTH = 0.02
 maximum."""
 BATCH = 64
 MEASURES = ("pointing", "sensitivity")
-WHITE_BOX: dict[str, Callable[..., Any]] = {
-    "Gradient": baselines.Gradient,
-    "GuidedBackprop": baselines.GuidedBackprop,
-    "GradCAM": baselines.GradCAM,
-    "Extremal": baselines.ExtremalPerturbation,
-}
-QUERYING: dict[str, Callable[..., Any]] = {
-    "RISE": baselines.RISE,
-    "SHAP": baselines.KernelSHAP,
-}
-METHODS = (*WHITE_BOX, *QUERYING, "AISE", "coarse to fine", "flat", "centre")
+WHITE_BOX = ("Gradient", "GuidedBackprop", "GradCAM", "Extremal")
+QUERYING = ("RISE", "KernelSHAP")
+FLOORS = ("flat", "centre")
+METHODS = (*WHITE_BOX, *QUERYING, "AISE", "coarse to fine", *FLOORS)
 SAMPLERS: dict[str, Callable[[Bounds, int, int], Sampler]] = {
     "locally biased": lambda bounds, n, seed: DirectSampler(bounds, 0.1, True),
     "convex hull": lambda bounds, n, seed: DirectSampler(bounds, 0.1, convex_hull=True),
@@ -139,9 +132,6 @@ distance in kernel widths. Each has the Gaussian's integral, so that they cover 
 area. The map is a sum of Gaussians for all of them: only the question changes."""
 FORMS = ("covariance", "normalised", "plain sum")
 """How the scores of the centres become a map; see `aise.density`."""
-
-
-Cases = Mapping[Any, Case]
 
 
 class Score(NamedTuple):
@@ -182,8 +172,8 @@ def table(data: str = "scenes") -> dict[str, Case]:
         "GuidedBackprop": Case("GuidedBackprop", {"smooth": SMOOTH}),
         "GradCAM": Case("GradCAM", layer),
         "Extremal": _extremal(areas, 800),
-        "RISE-8000": Case("RISE", {"n_samples": 8000, "grid": 7, "p": 0.5}),
-        "SHAP-8000": Case("SHAP", {"n_samples": 8000, "n_segments": 50}),
+        "RISE-8000": Case("RISE", {"n_samples": 8000, "mask_size": 7, "p": 0.5}),
+        "SHAP-8000": Case("KernelSHAP", {"n_samples": 8000, "n_segments": 50}),
     }
     for budget in ("300", "700"):
         for sampler in ("lipo", "direct"):
@@ -204,7 +194,7 @@ def grid_table() -> dict[str, Case]:
             found["Extremal-200"] = _extremal([0.1], 200)
         elif one.method in QUERYING:
             fewer = one.arguments | {"n_samples": 2000}
-            found[f"{one.method}-2000"] = Case(one.method, fewer)
+            found[label.replace("8000", "2000")] = Case(one.method, fewer)
     return found
 
 
@@ -220,7 +210,7 @@ def grid_samplers() -> dict[tuple[str, int], Case]:
     found: dict[tuple[str, int], Case] = {}
     for queries in (102, 300):
         for sampler in ("direct", "random", "lattice"):
-            changed = {"n_samples": queries // 6, "sampler": sampler}
+            changed = {"n_kernels": queries // 6, "sampler": sampler}
             arguments = _preset("300", "direct").arguments | changed
             found[sampler, queries] = Case("AISE", arguments)
     return found
@@ -243,7 +233,7 @@ def variants() -> dict[str, Case]:
             for name in ("lattice", "random", "locally biased", "convex hull")
         },
         "eps 0.0001": {"eps": 1e-4},
-        "one width": {"kernel_widths": [0.175], "n_samples": 150},
+        "one width": {"kernel_widths": [0.175], "n_kernels": 150},
         "normalised": {"form": "normalised"},
         "plain sum": {"form": "plain sum"},
         **{f"{kernel} kernel": {"kernel": kernel} for kernel in KERNELS},
@@ -271,7 +261,7 @@ def convergence() -> dict[tuple[str, str], Case]:
     few = {"kernel_widths": list(WIDTHS["default"]), "queries": list(QUERIES[:-2])}
     found["coarse to fine", "default"] = Case("coarse to fine", few)
     found["RISE", "default"] = Case(
-        "RISE", {"grid": 7, "p": 0.5, "queries": list(QUERIES)}
+        "RISE", {"mask_size": 7, "p": 0.5, "queries": list(QUERIES)}
     )
     return found
 
@@ -286,12 +276,8 @@ _BY_QUERIES = {
 
 def _preset(budget: str, sampler: str) -> Case:
     preset = PRESETS[budget]
-    arguments = {
-        "n_samples": preset["n_kernels"],
-        "kernel_widths": list(preset["kernel_widths"]),
-        "sampler": sampler,
-    }
-    return Case("AISE", arguments)
+    widths = list(preset["kernel_widths"])
+    return Case("AISE", {**preset, "kernel_widths": widths, "sampler": sampler})
 
 
 def _extremal(areas: list[float], n_iterations: int) -> Case:
@@ -301,7 +287,14 @@ def _extremal(areas: list[float], n_iterations: int) -> Case:
 def units(
     cases: Cases, data: str, images: Iterable[int], measures: str = "pointing"
 ) -> list[Unit]:
-    """What `run` measures, in its order: all cases of an image before the next image.
+    """What `run` measures.
+
+    Args:
+        cases: what to measure, by label.
+        data: of DATA.
+        images: numbers below LIMIT, or below LIMITS for VOC and COCO.
+        measures: "pointing" for what `read` returns, "sensitivity" for
+            `read_sensitivity`.
 
     Raises:
         ValueError: unknown data or measures, or an image that there is not.
@@ -313,39 +306,7 @@ def units(
     for number in numbers:
         if number >= limit:
             raise ValueError(f"images must be below {limit}, got {number}")
-    return [_unit(one, data, i, measures) for i in numbers for one in cases.values()]
-
-
-def run(
-    cases: Cases,
-    data: str,
-    images: Iterable[int],
-    results: Results,
-    *,
-    measures: str = "pointing",
-    show_progress: bool = False,
-    spread: Spread = map,
-) -> int:
-    """Measure and store the cases on images; rows that are there are not repeated.
-
-    Args:
-        cases: what to measure, by label; labels are not stored.
-        data: of DATA.
-        images: numbers below LIMIT, or below LIMITS for VOC and COCO.
-        results: the store.
-        measures: "pointing" for what `read` returns, "sensitivity" for
-            `read_sensitivity`.
-        show_progress: draw a bar.
-        spread: who measures, see `Results.run`.
-
-    Returns:
-        How many rows were measured now.
-
-    Raises:
-        ValueError: as `units`.
-    """
-    todo = units(cases, data, images, measures)
-    return results.run(todo, measure, show_progress=show_progress, spread=spread)
+    return units_of(_settings(cases, data, measures).values(), numbers)
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -392,6 +353,9 @@ def measure(unit: Unit) -> dict[str, Any]:
     return about | {name: [one[name] for one in by_budget] for name in by_budget[0]}
 
 
+run = Runner(measure)
+
+
 class Picture(NamedTuple):
     """An image, the k classes that are explained in it, and where they are."""
 
@@ -419,8 +383,8 @@ def explain(case: Case, picture: Picture, seed: int) -> tuple[Tensor, int | None
     k, size = len(picture.target), picture.image.shape[2:]
     if k == 0:
         return torch.zeros(0, 1, *size), 0
-    if case.method in ("flat", "centre"):
-        return _floor(case.method, *size).expand(k, -1, -1, -1), 0
+    if case.method in FLOORS:
+        return floor(case.method, picture.image[:, :1]).expand(k, -1, -1, -1), 0
     blackbox = _blackbox(picture.model)
     before = blackbox.queries
     maps = _attribute(case, picture.model, picture.image, picture.target, seed)
@@ -450,18 +414,21 @@ def maps(
     Returns:
         For each label `[1, 1, H, W]`, in steps of 1/127 of its largest value.
     """
-    folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
-    found: dict[Hashable, Tensor] = {}
-    for label, case in cases.items():
-        about = {"model": model, "target": target, **case._asdict()}
-        key = Unit({"image": name, **about}, 0).key
-        path = map_files.map_path(folder, f"{name}_{case.method.lower()}", key)
+    units = {
+        label: Unit(
+            {"image": name, "model": model, "target": target, **case._asdict()}, 0
+        )
+        for label, case in cases.items()
+    }
 
-        def make(case: Case = case) -> Tensor:
-            return _attribute(case, model, image, torch.tensor([target]), 0)
+    def make(unit: Unit) -> Tensor:
+        case = Case(unit.settings["method"], unit.settings["arguments"])
+        return _attribute(case, model, image, torch.tensor([target]), 0)
 
-        found[label] = map_files.kept({path: key}, make)
-    return found
+    def named(unit: Unit) -> str:
+        return f"{name}_{unit.settings['method'].lower()}"
+
+    return kept_maps(units, make, named, folder, "aise_maps")
 
 
 def centred(maps: Tensor) -> Tensor:
@@ -477,17 +444,15 @@ def _attribute(
     settings = dict(case.arguments)
     if case.method in QUERYING:
         # Other draws for each image: the interval over images then covers them too.
-        kind = QUERYING[case.method]
-        explainer = kind(_blackbox(model), seed=seed, **renamed(kind, settings))
+        kind = EVERY[case.method].explainer
+        explainer = kind(_blackbox(model), seed=seed, **settings)
         maps = explainer.attribute_all(image)[0, target, None]
-        if case.method == "SHAP":
+        if case.method == "KernelSHAP":
             return maps
         return centred(maps)
     if case.method == "coarse to fine":
         parts = [
-            coarse_to_fine(
-                _blackbox(model), image, int(t), seed=seed, **renamed(AISE, settings)
-            )
+            coarse_to_fine(_blackbox(model), image, int(t), seed=seed, **settings)
             for t in target
         ]
         return torch.cat(parts)
@@ -497,7 +462,8 @@ def _attribute(
         samples = _aise(model, settings, seed).sample(images, target)
         return _density(samples.centres, samples.scores, samples.widths, image, form)
     smooth = settings.pop("smooth", None)
-    maps = WHITE_BOX[case.method](_model(model), **settings).attribute(images, target)
+    explainer = EVERY[case.method].explainer(hardware.model(model), **settings)
+    maps = explainer.attribute(images, target)
     if smooth is None:
         return maps
     strength = maps.abs().amax(dim=1, keepdim=True)
@@ -509,7 +475,7 @@ def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
     known = settings | {"sampler": SAMPLERS.get(sampler, sampler), "seed": seed}
     if "kernel" in known:
         known["kernel"] = KERNELS[known["kernel"]]
-    return AISE(_blackbox(model), **renamed(AISE, known))
+    return AISE(_blackbox(model), **known)
 
 
 def _density(
@@ -586,9 +552,9 @@ def _by_queries(
     each = 2 * len(settings["kernel_widths"])
     counts = [n // each for n in budgets]
     if case.method == "coarse to fine" or settings["sampler"] == "lattice" or k == 0:
-        cases = [Case(case.method, settings | {"n_samples": n}) for n in counts]
+        cases = [Case(case.method, settings | {"n_kernels": n}) for n in counts]
         return [explain(one, picture, seed) for one in cases]
-    longest = settings | {"n_samples": max(counts)}
+    longest = settings | {"n_kernels": max(counts)}
     images = picture.image.expand(k, -1, -1, -1)
     found = _aise(picture.model, longest, seed).sample(images, picture.target)
     return [
@@ -608,10 +574,10 @@ def _by_queries(
 
 def _sensitivity(case: Case, picture: Picture, seed: int) -> dict[str, Any]:
     """Max-sensitivity of the map of the class that the model is surest of."""
-    if case.method in ("flat", "centre"):
+    if case.method in FLOORS:
         raise ValueError(f"{case.method} does not look at the image")
     if not len(picture.target):
-        return {"target": None, "sensitivity": None}
+        return {"target": []}
     target = picture.target[picture.probability.argmax()][None]
 
     def attribute(images: Tensor, target: Tensor) -> Tensor:
@@ -661,13 +627,6 @@ def _hits(maxima: Sequence[Sequence[float]], tolerance: float) -> float:
     # In hundredths of a pixel, as rows hold them; on the object is always a hit.
     limit = max(1, round(100 * tolerance))
     return sum(share for away, share in maxima if round(100 * away) < limit)
-
-
-def _floor(method: str, height: int, width: int) -> Tensor:
-    if method == "flat":
-        return torch.ones(1, 1, height, width)
-    y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    return -torch.hypot(y[:, None] - height / 2, x - width / 2)[None, None]
 
 
 @lru_cache(maxsize=8)
@@ -739,7 +698,7 @@ def cell_mask(cell: int, side: int, size: int) -> Tensor:
 def sure_photos() -> tuple[Tensor, Tensor]:
     """The photographs that may be part of a grid, and their classes."""
     name = _network("grids")
-    known = photos.labelled(size=_model(name).input_size)
+    known = photos.labelled(size=hardware.size(name))
     scorer = _probabilities(name)
     sure = grids.confident(scorer, known.images, known.labels, CONFIDENT)
     return known.images[sure], known.labels[sure]
@@ -770,38 +729,25 @@ def scenes_of(data: str) -> scenes.Scenes:
     )
 
 
-@lru_cache
-def _model(name: str) -> models.Classifier:
-    return hardware.model(name)
-
-
-@lru_cache
-def _scorer(name: str) -> nn.Module:
-    return models.probabilities(_model(name))
-
-
-@lru_cache
 def _blackbox(name: str) -> BlackBox:
-    """The one that counts. A fixed batch: on a busy machine "auto" may end at 4."""
-    return hardware.blackbox(_scorer(name), BATCH)
+    """The one that counts."""
+    return hardware.blackbox(name, batch_size=BATCH)
 
 
-@lru_cache
 def _probabilities(name: str) -> BlackBox:
     """One that does not count, for what is known before a method starts."""
-    return BlackBox(_scorer(name), BATCH, backend="torch")
+    return hardware.blackbox(name, batch_size=BATCH, backend="torch")
 
 
-def _unit(one: Case, data: str, image: int, measures: str) -> Unit:
+def _settings(cases: Cases, data: str, measures: str) -> dict[Any, dict[str, Any]]:
+    """What rows hold of each case, by its label."""
     settings = {
         "data": data,
         **{name: value for name, value in DATA[data].items() if name != "network"},
         "model": _network(data),
         "measures": measures,
-        "method": one.method,
-        "arguments": one.arguments,
     }
-    return Unit(settings, image)
+    return {label: settings | one._asdict() for label, one in cases.items()}
 
 
 def read(
@@ -810,7 +756,7 @@ def read(
     """The rows of cases that are measured once, for the images that every case has.
 
     Args:
-        cases, data, results: as for `run`.
+        cases, data, results: as for `units`.
 
     Returns:
         For each label, one entry per pair of an image and a class in it, in the same
@@ -836,14 +782,15 @@ def most_measured(
     see `well_measured`.
 
     Args:
-        cases, data, results, measures: as for `run`.
+        cases, data, results, measures: as for `units`.
 
     Raises:
         NotMeasured: no case has a row.
     """
-    counts = {}
-    for label, unit in zip(cases, units(cases, data, [0], measures), strict=True):
-        counts[label] = len(results.rows(**unit.settings))
+    counts = {
+        label: len(results.rows(**settings))
+        for label, settings in _settings(cases, data, measures).items()
+    }
     if not any(counts.values()):
         raise NotMeasured(f"{results.path.name} has no rows of {data}")
     return {label: cases[label] for label in well_measured(counts)}
@@ -897,12 +844,11 @@ def _common(
 ) -> tuple[dict[Any, dict[int, dict[str, Any]]], list[int]]:
     """The results by label and image, and the images that all labels have, of those
     in which a class is explained."""
-    firsts = zip(cases, units(cases, data, [0], measures), strict=True)
-    wanted = {label: unit.settings for label, unit in firsts}
 
     def explained(result: dict[str, Any]) -> bool:
-        return result["target"] not in ([], None)
+        return result["target"] != []
 
+    wanted = _settings(cases, data, measures)
     return results.shared(wanted, f"image of {data}", explained)
 
 
@@ -914,7 +860,7 @@ def _pairs(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Tensor]:
     """The pairs of all images in one list."""
     lengths = torch.tensor([len(row["target"]) for _, row in rows])
     images = torch.tensor([image for image, _ in rows])
-    asked = [-1 if row["queries"] is None else row["queries"] for _, row in rows]
+    asked = [row.get("queries", -1) for _, row in rows]
     found = {
         "image": images.repeat_interleave(lengths),
         "queries": torch.tensor(asked).repeat_interleave(lengths),
@@ -1012,26 +958,6 @@ def image_means(values: Tensor, image: Tensor) -> Tensor:
     return total.index_add(0, of, values.double()) / of.bincount()
 
 
-def where(
-    found: Mapping[Any, Mapping[str, Tensor]],
-    keep: Callable[[Mapping[str, Tensor]], Tensor],
-) -> dict[Any, dict[str, Tensor]]:
-    """Some of the pairs of `read`: those for which `keep` of a label's rows is true.
-
-    For example `where(found, lambda rows: rows["objects"] == 1)`.
-
-    Raises:
-        NotMeasured: no pair is left.
-    """
-    chosen = {}
-    for label, rows in found.items():
-        kept = keep(rows)
-        if not bool(kept.any()):
-            raise NotMeasured(f"no pair of {label} is left")
-        chosen[label] = {name: values[kept] for name, values in rows.items()}
-    return chosen
-
-
 def published_table() -> dict[str, dict[str, float]]:
     """The paper's table, in percent: for "VOC07 VGG16", "VOC07 ResNet50", "COCO14
     VGG16" and "COCO14 ResNet50" the accuracy of each method."""
@@ -1041,3 +967,46 @@ def published_table() -> dict[str, dict[str, float]]:
             data, _, method = row["quantity"].partition(": ")
             found.setdefault(data, {})[method] = float(row["value"])
     return found
+
+
+def _scenes() -> list[Unit]:
+    every, floors = table(), ("random point", "centre")
+    ours = {label: every[label] for label in ("AISE-DIRECT-300", "random point")}
+    felt = {label: one for label, one in every.items() if label not in floors}
+    return [
+        *units(every, "scenes", range(325)),
+        *units(variants(), "scenes", range(100)),
+        *units(ours, "unsure", range(325)),
+        *units(felt, "scenes", range(24), "sensitivity"),
+    ]
+
+
+def _convergence() -> list[Unit]:
+    places, cases = ("scenes", "small", "large"), convergence()
+    return [unit for data in places for unit in units(cases, data, range(40))]
+
+
+def _grids() -> list[Unit]:
+    cases = grid_table()
+    return [
+        *units(cases, "grids 2x2", range(20)),
+        *units(grid_samplers(), "grids 2x2", range(20)),
+        *units(cases, "grids 3x3", range(5)),
+    ]
+
+
+_PAPER = "Tsykunov et al."
+STUDIES = {
+    "aise_scenes": Study(
+        f"{_PAPER}: the table, section 9's choices, predictions below 0.5, "
+        "max-sensitivity; chapter 08",
+        _scenes,
+        run,
+    ),
+    "aise_convergence": Study(
+        f"{_PAPER}: adaptive against random samples; chapter 08", _convergence, run
+    ),
+    "aise_grids": Study(
+        f"{_PAPER}: the table, on grids of photographs; chapter 08", _grids, run
+    ),
+}

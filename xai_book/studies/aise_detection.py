@@ -5,7 +5,7 @@ has: each confident detection of the scenes' detector is explained by each case,
 its map is judged by where it lies and by what happens to the detection.
 
     results = Results("aise_detection")
-    run(cases(), range(100), results)
+    run(units(cases(), range(100)), results)
     read(cases(), results)["AISE-99"]["energy_box"]
 
 Two cases ask nothing about the detection and are the floor for the others: a "blob" in
@@ -15,7 +15,7 @@ AISE looks, but not what it saw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from xai_book.studies import hardware, map_files
 from xai_book.studies.aise import centred
-from xai_book.studies.results import Case, Results, Spread, Unit, rounded
-from xai_book.studies.stored_names import renamed
+from xai_book.studies.engine import Cases, Runner, Study, units_of
+from xai_book.studies.results import Case, Results, Unit, rounded
 from xai_lib.aise.density import saliency
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines.drise import DRISE
@@ -43,6 +43,7 @@ from xai_lib.zoo import scenes
 with extra("book"):
     from torchvision.ops import box_iou
 
+DETECTOR = "scenes_detector"
 METHODS = ("AISE", "shuffled", "D-RISE", "blob")
 CONFIDENT = 0.5
 """Detections below are left out, as in the paper (section 9)."""
@@ -63,14 +64,11 @@ LIMIT = 200
 """How many scenes there are to choose from."""
 
 
-Cases = Mapping[str, Case]
-
-
 def cases() -> dict[str, Case]:
     """The paper's budgets, what they are compared with, and two floors."""
 
-    def aise(n_samples: int, sampler: str = "direct", method: str = "AISE") -> Case:
-        return Case(method, {"sampler": sampler, "n_samples": n_samples})
+    def aise(n_kernels: int, sampler: str = "direct", method: str = "AISE") -> Case:
+        return Case(method, {"sampler": sampler, "n_kernels": n_kernels})
 
     found = {
         "AISE-99": aise(33),
@@ -86,8 +84,11 @@ def cases() -> dict[str, Case]:
 
 
 def units(cases: Cases, images: Iterable[int]) -> list[Unit]:
-    """What `run` measures: all cases of a scene before the next scene, so that a part
-    is of use.
+    """What `run` measures.
+
+    Args:
+        cases: what to measure, by label.
+        images: numbers of scenes, below LIMIT.
 
     Raises:
         ValueError: a scene that there is not.
@@ -96,34 +97,7 @@ def units(cases: Cases, images: Iterable[int]) -> list[Unit]:
     for number in numbers:
         if number >= LIMIT:
             raise ValueError(f"images must be below {LIMIT}, got {number}")
-    return [_unit(one, i) for i in numbers for one in cases.values()]
-
-
-def run(
-    cases: Cases,
-    images: Iterable[int],
-    results: Results,
-    *,
-    show_progress: bool = False,
-    spread: Spread = map,
-) -> int:
-    """Measure and store the cases on scenes; rows that are there are not repeated.
-
-    Args:
-        cases: what to measure, by label; labels are not stored.
-        images: numbers of scenes, below LIMIT.
-        results: the store.
-        show_progress: draw a bar.
-        spread: who measures, see `Results.run`.
-
-    Returns:
-        How many rows were measured now.
-
-    Raises:
-        ValueError: as `units`.
-    """
-    todo = units(cases, images)
-    return results.run(todo, measure, show_progress=show_progress, spread=spread)
+    return units_of(map(_settings, cases.values()), numbers)
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -167,6 +141,9 @@ def measure(unit: Unit) -> dict[str, Any]:
     return result
 
 
+run = Runner(measure)
+
+
 def keep_and_remove(
     image: Tensor, attribution: Tensor, box: Tensor, label: int
 ) -> tuple[Tensor, Tensor]:
@@ -179,8 +156,9 @@ def keep_and_remove(
     Returns:
         Two tensors `[len(FRACTIONS)]`. Hidden pixels are black.
     """
+    detector = hardware.detector(DETECTOR)
     blackbox = BlackBox(
-        lambda images: detection_score(_detector()(images), box, label)[:, None],
+        lambda images: detection_score(detector(images), box, label)[:, None],
         batch_size=2 * len(FRACTIONS),
         backend="torch",
     )
@@ -197,7 +175,7 @@ def confident(image: Tensor) -> Detection:
     """What the detector finds in one scene `[1, 1, S, S]` with a score of at least
     CONFIDENT."""
     with torch.inference_mode():
-        (found,) = _detector()(image)
+        (found,) = hardware.detector(DETECTOR)(image)
     sure = found.scores >= CONFIDENT
     return Detection(found.boxes[sure], found.scores[sure], found.labels[sure])
 
@@ -274,7 +252,7 @@ def read(
     Raises:
         NotMeasured: a case has no row, or no scene is common to all.
     """
-    wanted = {label: _unit(one, 0).settings for label, one in cases.items()}
+    wanted = {label: _settings(one) for label, one in cases.items()}
     rows, common = results.shared(
         wanted, "scene", lambda result: int(right) in result["right"]
     )
@@ -311,10 +289,10 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
     # Other draws for each scene: the interval over scenes then covers them too.
     settings = arguments | {"seed": unit.image}
     if method == "D-RISE":
-        drise = DRISE(_detector(), **settings)
+        drise = DRISE(hardware.detector(DETECTOR), **settings)
         maps = drise.attribute_all(image, found)[0, :, None]
         return centred(maps), drise.queries
-    aise = AISEDetection(_detector(), **renamed(AISEDetection, settings))
+    aise = AISEDetection(hardware.detector(DETECTOR), **settings)
     parts = []
     for box, label in zip(found.boxes, found.labels.tolist(), strict=True):
         if method == "AISE":
@@ -348,16 +326,14 @@ def _scenes() -> scenes.Scenes:
     return scenes.make(LIMIT, SEED)
 
 
-@lru_cache
-def _detector() -> Callable[[Tensor], list[Detection]]:
-    return hardware.detector("scenes_detector")
+def _settings(one: Case) -> dict[str, Any]:
+    return {"detector": DETECTOR, "scenes_seed": SEED, **one._asdict()}
 
 
-def _unit(one: Case, image: int) -> Unit:
-    settings = {
-        "detector": "scenes_detector",
-        "scenes_seed": SEED,
-        "method": one.method,
-        "arguments": one.arguments,
-    }
-    return Unit(settings, image)
+STUDIES = {
+    "aise_detection": Study(
+        "Tsykunov et al.: Figures 10 and 11, in numbers; chapter 09",
+        lambda: units(cases(), range(100)),
+        run,
+    )
+}

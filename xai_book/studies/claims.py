@@ -90,7 +90,7 @@ def _best(scores: Mapping[_T, Tensor]) -> _T:
 # Ikeno and Hara, on the rows of `pertmap.figure1`.
 
 _FIGURE1 = ("mnist", "fashion_mnist", "photos", "coco_animals")
-_RIVALS = tuple(name for name in pertmap.EXPLAINERS if name != "Stochastic")
+_RIVALS = tuple(name for name in pertmap.LABELS if name != "Stochastic")
 
 
 def _share(found: Mapping[str, pertmap.Curves], method: str, colour: str) -> Tensor:
@@ -414,7 +414,7 @@ def white_box_leads(rows: Rows) -> Decided:
 
 
 def lime_last(rows: Rows) -> Decided:
-    others = [m for m in geex.EXPLAINERS if m != "LIME"]
+    others = [m for m in geex.TABLE if m != "LIME"]
     return _differences(rows, (*SMALL, *LARGE), [(m, "LIME") for m in others])
 
 

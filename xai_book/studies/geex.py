@@ -1,20 +1,19 @@
 """Cai and Wunder (GEEX, first arXiv version): Table 1, Figures 2 to 4, S1 to S6.
 
 A figure or table is a set of cases: a label for each method with its settings. `run`
-measures the cases on images and stores a row for each, `read` gives the rows back as
+measures them on images and stores a row for each, `read` gives the rows back as
 tensors, and `maps` the maps themselves:
 
-    cases = table1("cnn_mnist")
-    run(cases, "cnn_mnist", "mnist", range(200), Results("geex_mnist"))
-    read(cases, "cnn_mnist", "mnist", Results("geex_mnist"))["GEEX"]["aopc"]
+    where = (table1("cnn_mnist"), "cnn_mnist", "mnist")
+    run(units(*where, range(200)), Results("geex_mnist"))
+    read(*where, Results("geex_mnist"))["GEEX"]["aopc"]
 
 | cases | what they reproduce |
 | --- | --- |
-| `table1` | Table 1; Figure 3; the curves in Figures 2, S1, S2 and S3, and their maps |
+| `table1` | Table 1; Figures 3, 4; curves and maps of Figures 2, S1 to S3 |
 | `samples`, `stdevs` | Figure S4 |
 | `floors` | the lowest scores that mean something: random pixels, lumps and waves |
 | `mask_sizes` | Figure S5; with the two above, the maps of Figure S6 |
-| `figure4` | Figure 4: what integration does to the noise of an estimate |
 | `samplers` | the paper's open question: the same map from fewer queries |
 
 The published setting on ImageNet is `table1("inception_v3")` with the path of a
@@ -26,7 +25,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,46 +33,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xai_book import methods
 from xai_book.studies import hardware, map_files
-from xai_book.studies.results import (
-    Case,
-    Results,
-    Spread,
-    Unit,
-    published,
-)
-from xai_book.studies.stored_names import renamed
-from xai_lib import baselines
+from xai_book.studies.beds import BEDS, LITE, PHOTOS, floor, load, photo_names
+from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
+from xai_book.studies.hardware import channels, is_small, size
+from xai_book.studies.results import Case, Results, Unit, published
 from xai_lib.core.arguments import check_choice, check_count
-from xai_lib.core.attribution import Attribution, generator
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.core.paths import data_path
-from xai_lib.geex import GEEX, GERS, IGEEX, search_noise
+from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.metrics import deletion, map_distance
-from xai_lib.zoo import digits, models, photos
 
-EXPLAINERS: dict[str, type[Attribution]] = {
-    "SmoothGrad": baselines.SmoothGrad,
-    "IG": baselines.IntegratedGradients,
-    "RISE": baselines.RISE,
-    "LIME": baselines.LIME,
-    "GEEX": GEEX,
-    "GERS": GERS,
-    "iGEEX": IGEEX,
-}
-FLOOR = "random"
-METHODS = (*EXPLAINERS, FLOOR)
 WHITE_BOX = ("SmoothGrad", "IG")
 FAMILY = ("GEEX", "GERS", "iGEEX")
-GRADIENT_LIKE = ("SmoothGrad", "GEEX", "GERS")
+TABLE = (*WHITE_BOX, "RISE", "LIME", *FAMILY)
+FLOOR = "random"
+METHODS = (*TABLE, FLOOR)
+GRADIENT_LIKE = tuple(name for name in TABLE if name in methods.GRADIENT_LIKE)
 """Maps of derivatives; the others are in units of the score, as map × input is."""
-DATA = ("mnist", "fashion_mnist", "photos", "unlabelled_photos")
 
 SMALL: dict[str, dict[str, Any]] = {
     # Another seed than GEEX's: the same draws would make the two alike by chance.
-    "SmoothGrad": {"n_samples": 2000, "stdev": 0.5, "seed": 1},
+    "SmoothGrad": {"n_samples": 2000, "stdevs": 0.5, "seed": 1},
     "IG": {"n_steps": 100},
-    "RISE": {"n_samples": 5000, "grid": 7, "p": 0.5},
+    "RISE": {"n_samples": 5000, "mask_size": 7, "p": 0.5},
     "LIME": {"n_samples": 1000, "n_segments": 50},
     "GEEX": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored"},
     "GERS": {"n_samples": 5000, "stdevs": 0.5, "noise": "mirrored", "mask_size": 14},
@@ -84,9 +67,9 @@ with both signs, for images that were divided by 0.31. Here n counts queries, an
 is half in units of the pixels. GERS's masks have half the image's size. LIME fits 50
 weights, for which 1,000 samples are its authors' default."""
 LARGE: dict[str, dict[str, Any]] = {
-    "SmoothGrad": {"n_samples": 50, "stdev": 0.15, "seed": 1},
+    "SmoothGrad": {"n_samples": 50, "stdevs": 0.15, "seed": 1},
     "IG": {"n_steps": 25},
-    "RISE": {"n_samples": 2000, "grid": 7, "p": 0.5},
+    "RISE": {"n_samples": 2000, "mask_size": 7, "p": 0.5},
     "LIME": {"n_samples": 1000, "n_segments": 50},
     "GEEX": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored"},
     "GERS": {"n_samples": 5000, "stdevs": 0.15, "noise": "mirrored", "mask_size": 28},
@@ -107,9 +90,6 @@ POINTS = 57
 SIZES = (98, 200, 392, 500, 784, 1568, 5000)
 """Numbers of queries for `samplers` on small images. 1,568 are a forward and a backward
 one for each of 784 pixels, and less than a third of 5,000."""
-
-
-Cases = Mapping[Hashable, Case]
 
 
 def case(method: str, model: str, **changes: Any) -> Case:
@@ -153,11 +133,11 @@ def floors(model: str) -> dict[Hashable, Case]:
     the lumps are. So GERS is to be held against a single direction of its own noise
     ("lumps"), and low frequencies against one of theirs ("waves").
     """
-    size = case("GERS", model).arguments["mask_size"]
-    low = min(_size(model), subspace(1000, _channels(model)))
+    cells = case("GERS", model).arguments["mask_size"]
+    low = min(size(model), subspace(1000, channels(model)))
     return {
         FLOOR: case(FLOOR, model),
-        "lumps": case(FLOOR, model, noise="mirrored", mask_size=size),
+        "lumps": case(FLOOR, model, noise="mirrored", mask_size=cells),
         "waves": case(FLOOR, model, noise="low-frequency", mask_size=low),
     }
 
@@ -198,16 +178,6 @@ def mask_sizes(
     )
 
 
-def figure4(model: str) -> dict[Hashable, Case]:
-    """Figure 4: an estimate and its integral along the path, from as many queries.
-
-    Both with the masks that iGEEX has in Table 1; `noise` and `bright` in their rows
-    say how much of a map is noise, and how much of the noise lies on bright pixels.
-    """
-    estimate = "GEEX" if is_small(model) else "GERS"
-    return {method: case(method, model) for method in (estimate, "iGEEX")}
-
-
 def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
     """Search noise by the number of queries, labelled (noise, n).
 
@@ -221,7 +191,7 @@ def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
     which have as many cells as there are frequencies.
     """
     if not is_small(model):
-        low = subspace(1000, _channels(model))
+        low = subspace(1000, channels(model))
         few = {"n_samples": 1000, "mask_size": low}
         return {
             ("low-frequency", 1000): case("GERS", model, noise="low-frequency", **few),
@@ -236,10 +206,10 @@ def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
             if noise != "independent" or n in (500, 1568, 5000):
                 found[noise, n] = case("GEEX", model, n_samples=n, noise=noise)
         found["resized", n] = case("GERS", model, n_samples=n)
-        by_rule = min(_size(model), subspace(n, _channels(model)))
-        for label, size in (("low-frequency", by_rule), ("low-frequency 14", 14)):
+        by_rule = min(size(model), subspace(n, channels(model)))
+        for label, low in (("low-frequency", by_rule), ("low-frequency 14", 14)):
             found[label, n] = case(
-                "GERS", model, n_samples=n, noise="low-frequency", mask_size=size
+                "GERS", model, n_samples=n, noise="low-frequency", mask_size=low
             )
     return found
 
@@ -272,56 +242,21 @@ def units(
     *,
     explains: str | None = None,
 ) -> list[Unit]:
-    """What `run` measures, in its order; `measure` does some of them together.
+    """What `run` measures, in its order.
 
-    Small images go together, as one noise set serves them all; of large ones, all
-    cases of an image come before the next image, so that a part is of use.
-    """
-    explains = _score_of(model, explains)
-    indices = list(images)
-    by_case = [
-        [_unit(one, model, data, i, explains) for i in indices]
-        for one in cases.values()
-    ]
-    groups = by_case if is_small(model) else zip(*by_case, strict=True)
-    return [unit for group in groups for unit in group]
-
-
-def run(
-    cases: Cases,
-    model: str,
-    data: str,
-    images: Iterable[int],
-    results: Results,
-    *,
-    explains: str | None = None,
-    show_progress: bool = False,
-    spread: Spread = map,
-) -> int:
-    """Measure and store the cases on images; rows that are there are not repeated.
+    Small images go together, as one noise set serves them all.
 
     Args:
-        cases: what to measure, by label; labels are not stored.
+        cases: what to measure, by label.
         model: a name of `models.load`.
-        data: of DATA, or the path of an ImageNet validation folder.
+        data: of `beds.BEDS`, or the path of an ImageNet validation folder.
         images: indices in the data.
-        results: the store. Maps of photographs in SHOWN are saved beside it.
         explains: "probability" or "logit" of the predicted class, None for
             `default_score`; curves are always of its probability.
-        show_progress: draw a bar.
-        spread: who measures, see `Results.run`.
-
-    Returns:
-        How many rows were measured now.
     """
-    return results.run_together(
-        units(cases, model, data, images, explains=explains),
-        measure,
-        TOGETHER if is_small(model) else 1,
-        show_progress=show_progress,
-        spread=spread,
-        keep=partial(keep, results.path.parent / MAPS),
-    )
+    explains = _score_of(model, explains)
+    every = [_settings(one, model, data, explains) for one in cases.values()]
+    return units_of(every, images, together=is_small(model))
 
 
 def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
@@ -346,7 +281,7 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
     settings = units[0].settings
     model, data, method = settings["model"], settings["data"], settings["method"]
     indices = tuple(unit.image for unit in units)
-    images = load_images(data, indices, _size(model))
+    images = load(data, indices, model)
     blackbox = _blackbox(model, "probability")
     probabilities = blackbox(images)
     target = probabilities.argmax(dim=1)
@@ -369,7 +304,7 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
             theirs = _white_box(case(reference, model), *explained)
             found["to_" + reference.lower()] = map_distance(attribution, theirs)
     if method in ("GEEX", "GERS"):
-        same_width = case("SmoothGrad", model, stdev=settings["arguments"]["stdevs"])
+        same_width = case("SmoothGrad", model, stdevs=settings["arguments"]["stdevs"])
         found["cosine"] = torch.cosine_similarity(
             attribution.flatten(1), _white_box(same_width, *explained).flatten(1)
         )
@@ -397,10 +332,16 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
 
 
 def keep(folder: Path, unit: Unit, found: dict[str, Any]) -> dict[str, Any]:
-    """Save the map that `measure` found, if there is one; return the rest."""
+    """Save the map that `measure` found beside the store, if there is one; return the
+    rest."""
     if "map" in found:
-        map_files.write(_map_path(unit, folder), unit.key, found["map"])
+        path = map_files.map_path(folder / MAPS, _map_name(unit), unit.key)
+        map_files.write(path, unit.key, found["map"])
     return {name: value for name, value in found.items() if name != "map"}
+
+
+run = Runner(measure, TOGETHER, keep)
+"""Maps of photographs in SHOWN are saved beside the store."""
 
 
 def _explain(
@@ -410,17 +351,19 @@ def _explain(
     settings = units[0].settings
     model, method, explains = (settings[k] for k in ("model", "method", "explains"))
     if method == FLOOR:
-        shape = (1, *images.shape[2:])
-        orders = [random_map(shape, u.image, u.settings["arguments"]) for u in units]
-        return torch.stack(orders), None, None
+        orders = [
+            floor(method, images[:1, :1], u.image, u.settings["arguments"])
+            for u in units
+        ]
+        return torch.cat(orders), None, None
     if method in WHITE_BOX:
         indices = tuple(unit.image for unit in units)
         this = Case(method, settings["arguments"])
         return _white_box(this, model, settings["data"], indices, explains), None, None
     blackbox = _blackbox(model, explains)
     before = blackbox.queries
-    arguments = renamed(EXPLAINERS[method], settings["arguments"])
-    explainer = EXPLAINERS[method](blackbox, **arguments | {"seed": units[0].seed})
+    arguments = {**settings["arguments"], "seed": units[0].seed}
+    explainer = methods.METHODS[method].explainer(blackbox, **arguments)
     if isinstance(explainer, GEEX | GERS | IGEEX):
         attribution, error = explainer.estimate(images, target)
     else:
@@ -428,14 +371,6 @@ def _explain(
     queries, rest = divmod(blackbox.queries - before, len(units))
     assert rest == 0, f"{method} asked images unequally"
     return attribution, error, queries
-
-
-def random_map(shape: tuple[int, ...], seed: int, masks: dict[str, Any]) -> Tensor:
-    """A map that knows nothing: single pixels, or one search direction with `masks`."""
-    if not masks:
-        return torch.rand(shape, generator=generator(seed))
-    forward, _ = next(search_noise(shape=shape, n_samples=2, seed=seed, **masks))
-    return forward
 
 
 def _white_box(
@@ -455,97 +390,25 @@ def _white_box_once(
     indices: tuple[int, ...],
     explains: str,
 ) -> Tensor:
-    images = load_images(data, indices, _size(model))
+    images = load(data, indices, model)
     target = _blackbox(model, "probability")(images).argmax(dim=1)
-    settings = renamed(EXPLAINERS[method], json.loads(arguments))
-    explainer = EXPLAINERS[method](_scorer(model, explains), **settings)
+    kind = methods.METHODS[method].explainer
+    explainer = kind(hardware.scorer(model, explains), **json.loads(arguments))
     return explainer.attribute(images, target)
 
 
-def load_images(data: str, indices: Sequence[int], size: int) -> Tensor:
-    """Images of a dataset of the study, float `[N, C, size, size]` in [0, 1].
-
-    Args:
-        data: of DATA, or the path of an ImageNet validation folder.
-        indices: into the data.
-        size: in pixels; grey digits have 28.
-
-    Raises:
-        ValueError: an index that the dataset does not have.
-        FileNotFoundError: neither a name nor a folder.
-    """
-    images = _images(data, size)
-    beyond = [i for i in indices if i >= len(images)]
-    if beyond:
-        raise ValueError(f"{data} has {len(images)} images, got index {beyond[0]}")
-    if isinstance(images, Tensor):
-        return images[list(indices)]
-    return torch.stack([images[i][0] for i in indices])
-
-
-@lru_cache
-def _images(data: str, size: int) -> Any:
-    if data == "mnist":
-        return digits.mnist().images
-    if data == "fashion_mnist":
-        return digits.fashion_mnist().images
-    if data in ("photos", "unlabelled_photos"):
-        return torch.cat([photos.load(name, size).image for name in photo_names(data)])
-    if not Path(data).is_dir():
-        raise FileNotFoundError(
-            f"data must be one of {', '.join(DATA)} or the path of an ImageNet "
-            f"validation folder, got {data!r}"
-        )
-    return photos.folder(data, size)
-
-
-@lru_cache
-def photo_names(data: str) -> tuple[str, ...]:
-    """The names of "photos" (those with an ImageNet class) or "unlabelled_photos"."""
-    known = photos.labelled(size=1).names
-    return known if data == "photos" else tuple(sorted({*photos.names()} - {*known}))
-
-
-@lru_cache
-def _model(name: str) -> models.Classifier:
-    return hardware.model(name)
-
-
-@lru_cache
-def _scorer(model: str, explains: str) -> torch.nn.Module:
-    known = _model(model)
-    return models.probabilities(known) if explains == "probability" else known
-
-
-@lru_cache
 def _blackbox(model: str, explains: str) -> BlackBox:
-    # Small networks: fixed, as on a busy machine the timing of "auto" may end at 4.
-    return hardware.blackbox(
-        _scorer(model, explains), 256 if is_small(model) else "auto"
-    )
-
-
-def _size(model: str) -> int:
-    return _model(model).input_size
-
-
-def _channels(model: str) -> int:
-    return _model(model).normalize.num_features
-
-
-def is_small(model: str) -> bool:
-    """Whether a model's images have the settings of SMALL."""
-    return _size(model) < 64
+    return hardware.blackbox(model, explains, 256 if is_small(model) else "auto")
 
 
 def _steps(model: str) -> int:
     """Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
     50,176 queries a map, so as many pixels go at once as a row has."""
-    return _size(model) ** 2 if is_small(model) else _size(model)
+    return size(model) ** 2 if is_small(model) else size(model)
 
 
-def _unit(one: Case, model: str, data: str, image: int, explains: str) -> Unit:
-    settings = {
+def _settings(one: Case, model: str, data: str, explains: str) -> dict[str, Any]:
+    return {
         "model": model,
         "data": data,
         "explains": explains,
@@ -553,7 +416,6 @@ def _unit(one: Case, model: str, data: str, image: int, explains: str) -> Unit:
         "arguments": one.arguments,
         "steps": _steps(model),
     }
-    return Unit(settings, image)
 
 
 def _points(steps: int) -> Tensor:
@@ -578,7 +440,7 @@ def read(
 ) -> dict[Hashable, dict[str, Tensor]]:
     """The rows of the cases, for the images that every case has.
 
-    Arguments as in `run`.
+    Arguments as in `units`.
 
     Returns:
         For each label what `measure` lists, as tensors with one row per image, in the
@@ -590,8 +452,7 @@ def read(
     """
     explains = _score_of(model, explains)
     wanted = {
-        label: _unit(one, model, data, 0, explains).settings
-        for label, one in cases.items()
+        label: _settings(one, model, data, explains) for label, one in cases.items()
     }
     rows, common = results.shared(wanted, f"image of {data}")
     steps = _steps(model)
@@ -642,7 +503,7 @@ def maps(
     when `run` measures them, or else here; other maps are computed at every call.
 
     Args:
-        cases, model, data, explains: as in `run`.
+        cases, model, data, explains: as in `units`.
         image: its index in the data.
         folder: where maps are saved; None is the book's `data/results/geex_maps`.
 
@@ -650,22 +511,22 @@ def maps(
         For each label `[1, 1, H, W]`, summed over the channels.
     """
     explains = _score_of(model, explains)
-    folder = data_path("results") / MAPS if folder is None else Path(folder)
-    found: dict[Hashable, Tensor] = {}
-    for label, one in cases.items():
-        unit = _unit(one, model, data, image, explains)
-        if _is_shown(unit):
-            files = {_map_path(unit, folder): unit.key}
-            found[label] = map_files.kept(files, partial(_map_of, unit))
-        else:
-            found[label] = _map_of(unit)
-    return found
+    units = {
+        label: Unit(_settings(one, model, data, explains), image)
+        for label, one in cases.items()
+    }
+    shown = {label: unit for label, unit in units.items() if _is_shown(unit)}
+    found = kept_maps(shown, _map_of, _map_name, folder, MAPS)
+    return {
+        label: found[label] if label in found else _map_of(unit)
+        for label, unit in units.items()
+    }
 
 
 def _map_of(unit: Unit) -> Tensor:
     """The map `[1, 1, H, W]` of the class that is predicted."""
     model = unit.settings["model"]
-    images = load_images(unit.settings["data"], [unit.image], _size(model))
+    images = load(unit.settings["data"], [unit.image], model)
     target = _blackbox(model, "probability")(images).argmax(dim=1)
     attribution, _, _ = _explain([unit], images, target)
     return attribution.sum(dim=1, keepdim=True)
@@ -677,10 +538,9 @@ def _is_shown(unit: Unit) -> bool:
     return of_photo and photo_names("photos")[unit.image] in SHOWN
 
 
-def _map_path(unit: Unit, folder: Path) -> Path:
-    """The file of a map that is shown."""
-    name = f"{photo_names('photos')[unit.image]}_{unit.settings['method'].lower()}"
-    return map_files.map_path(folder, name, unit.key)
+def _map_name(unit: Unit) -> str:
+    """Of the file of a map that is shown."""
+    return f"{photo_names('photos')[unit.image]}_{unit.settings['method'].lower()}"
 
 
 def published_table1() -> dict[str, dict[str, float]]:
@@ -692,3 +552,79 @@ def published_table1() -> dict[str, dict[str, float]]:
         if row["item"] == "Table 1" and colon:
             found.setdefault(data, {})[method] = float(row["value"])
     return found
+
+
+def _table1(data: str, explains: str) -> list[Unit]:
+    model = BEDS[data].model
+    return units(table1(model), model, data, range(200), explains=explains)
+
+
+def _effects(data: str, n: int) -> list[Unit]:
+    model = BEDS[data].model
+    every = (mask_sizes(model), samples(model), stdevs(model))
+    return [unit for cases in every for unit in units(cases, model, data, range(n))]
+
+
+def _photos() -> list[Unit]:
+    """Cheap cases first, for all photographs; then the dear ones, one by one."""
+    table = table1(LITE)
+    dear = {name: table.pop(name) for name in ("RISE", "GEEX", "iGEEX", "LIME")}
+    cheap = {**table, **samplers(LITE), **floors(LITE)}
+    return [
+        unit
+        for cases in (cheap, dear)
+        for unit in units(cases, LITE, "photos", range(PHOTOS))
+    ]
+
+
+def _choices() -> list[Unit]:
+    """On images that no other study uses."""
+    found: list[Unit] = []
+    cases: Cases
+    for data in ("mnist", "fashion_mnist"):
+        model = BEDS[data].model
+        where = (model, data, range(800, 860))
+        for explains in SCORES:
+            found += units(table1(model), *where, explains=explains)
+        for change in ({"loss": "non-informative"}, {"stdevs": 0.15}):
+            cases = {m: case(m, model, **change) for m in FAMILY}
+            found += units(cases, *where, explains="logit")
+    for stdev in (0.15, 0.3):
+        few = {"n_samples": 1000, "mask_size": 28, "stdevs": stdev}
+        cases = {"GERS": case("GERS", LITE, **few)}
+        found += units(cases, LITE, "unlabelled_photos", range(2))
+    return found
+
+
+def _study(reproduces: str, units: Callable[[], Sequence[Unit]]) -> Study:
+    return Study(f"Cai & Wunder: {reproduces}", units, run)
+
+
+STUDIES: dict[str, Study] = {}
+for _data in ("mnist", "fashion_mnist"):
+    STUDIES |= {
+        f"geex_{_data}": _study(
+            "Table 1, Figure 3, curves of Figures 2, S1 and S2; chapter 06",
+            partial(_table1, _data, "logit"),
+        ),
+        f"geex_{_data}_probability": _study(
+            "Table 1, the probability explained; chapter 06",
+            partial(_table1, _data, "probability"),
+        ),
+        f"geex_{_data}_effects": _study(
+            "Figures S4 and S5; chapter 05", partial(_effects, _data, 60)
+        ),
+    }
+STUDIES |= {
+    "geex_mnist_samplers": _study(
+        "section 3, mirrored noise, fewer queries; chapters 04 and 05",
+        lambda: units(samplers("cnn_mnist"), "cnn_mnist", "mnist", range(60)),
+    ),
+    "geex_photos": _study(
+        "Table 1, Figures 3, 4 and S3, fewer queries; chapters 05 and 06", _photos
+    ),
+    "geex_photos_effects": _study(
+        "Figures S4 and S5 on photographs", partial(_effects, "photos", PHOTOS)
+    ),
+    "geex_choices": _study("no figure: how settings were chosen", _choices),
+}

@@ -1,8 +1,9 @@
-"""Where studies run, and a black box whose answers depend on nothing else."""
+"""The models of the studies, each loaded once, and where they run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -18,11 +19,60 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@lru_cache
 def model(name: str) -> models.Classifier:
     """A classifier of the zoo on `device`."""
     return models.load(name).to(device())
 
 
+def size(name: str) -> int:
+    """The side of a model's images in pixels."""
+    return model(name).input_size
+
+
+def channels(name: str) -> int:
+    """The channels of a model's images."""
+    return model(name).normalize.num_features
+
+
+def is_small(name: str) -> bool:
+    """Whether a model's images are digits and not photographs."""
+    return size(name) < 64
+
+
+@lru_cache
+def scorer(name: str, explains: str = "probability") -> nn.Module:
+    """What is explained of a model: "probability" or "logit" of its classes."""
+    known = model(name)
+    return models.probabilities(known) if explains == "probability" else known
+
+
+@lru_cache
+def blackbox(
+    name: str,
+    explains: str = "probability",
+    batch_size: int | Literal["auto"] = "auto",
+    backend: str | None = None,
+) -> BlackBox:
+    """A black box that has the same backend from its first query on.
+
+    "auto" changes to OpenVINO after some queries, so that the last digits of a row
+    would depend on what the process had measured before. A fixed batch is for small
+    networks, whose timing may end at 4 on a busy machine.
+
+    Args:
+        backend: None is OpenVINO on a CPU, or torch, where that cannot be had.
+    """
+    known = scorer(name, explains)
+    if backend is not None:
+        return BlackBox(known, batch_size=batch_size, backend=backend)
+    found = BlackBox(known, batch_size=batch_size)
+    if found.device is None or found.device.type == "cpu":
+        found.backend = "openvino"
+    return found
+
+
+@lru_cache
 def detector(name: str) -> Callable[[Tensor], list[Detection]]:
     """A detector of the zoo on `device`, for images on the CPU."""
     known = detectors.load(name)
@@ -30,15 +80,3 @@ def detector(name: str) -> Callable[[Tensor], list[Detection]]:
         known.to(device())
 
     return lambda images: known(images.to(device()))
-
-
-def blackbox(scorer: nn.Module, batch_size: int | Literal["auto"] = "auto") -> BlackBox:
-    """A black box that has the same backend from its first query on.
-
-    "auto" changes to OpenVINO after some queries, so that the last digits of a row
-    would depend on what the process had measured before.
-    """
-    found = BlackBox(scorer, batch_size=batch_size)
-    if found.device is None or found.device.type == "cpu":
-        found.backend = "openvino"  # or torch, where that cannot be had
-    return found

@@ -1,71 +1,68 @@
 """Ikeno and Hara (2018): Figure 1 and footnote 6, Figures 2 to 4, and violations.
 
 https://arxiv.org/abs/1807.05077, section 4. The published setting is VGG16 on 200
-COCO-animals validation images: `figure1("vgg16", "coco_animals", 200, …)`.
+COCO-animals validation images: `units("vgg16", "coco_animals", 200)`. Cases are
+labelled as in the paper, see LABELS.
+
+    run(units("cnn_mnist", "mnist", 200), Results("pertmap_figure1_mnist"))
+    curves(Results("pertmap_figure1_mnist"), "cnn_mnist", "mnist")
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from xai_book.studies import hardware, map_files
-from xai_book.studies.results import NotMeasured, Results, Spread, Unit
-from xai_book.studies.stored_names import renamed
-from xai_lib import baselines
+from xai_book.methods import METHODS as EVERY
+from xai_book.studies import beds, hardware, map_files
+from xai_book.studies.beds import floor
+from xai_book.studies.engine import Runner, Study, units_of
+from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
-from xai_lib.core.attribution import Attribution, generator
-from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
 from xai_lib.metrics.intervals import bootstrap_mean, sign
 from xai_lib.metrics.sweep import ranks
-from xai_lib.pertmap import (
-    Box,
-    LinearPertMap,
-    StochasticPertMap,
-    violation_rates,
-    worst_point,
-)
-from xai_lib.zoo import coco_animals, digits, models, photos
+from xai_lib.pertmap import Box, StochasticPertMap, violation_rates, worst_point
+from xai_lib.zoo import photos
 
-EXPLAINERS: dict[str, type[Attribution]] = {
-    "Gradient": baselines.Gradient,
-    "GuidedBP": baselines.GuidedBackprop,
-    "SmoothGrad": baselines.SmoothGrad,
-    "IntGrad": baselines.IntegratedGradients,
-    "LRP": baselines.LRP,
-    "DeepLIFT": baselines.DeepLift,
-    "Occlusion": baselines.Occlusion,
-    "LP": LinearPertMap,
-    "LP (Smooth)": LinearPertMap,
-    "Stochastic": StochasticPertMap,
+LABELS = {
+    "Gradient": "Gradient",
+    "GuidedBP": "GuidedBackprop",
+    "SmoothGrad": "SmoothGrad",
+    "IntGrad": "IG",
+    "LRP": "LRP",
+    "DeepLIFT": "DeepLift",
+    "Occlusion": "Occlusion",
+    "LP": "Linear PertMap",
+    "LP (Smooth)": "Linear PertMap",
+    "Stochastic": "PertMap",
 }
+"""What the paper calls a method, and its name."""
 FLOORS = ("random", "centre")
-METHODS = (*EXPLAINERS, *FLOORS)
-SEEDED = ("SmoothGrad", "LP (Smooth)", "Stochastic")
+METHODS = (*LABELS, *FLOORS)
 BOXES = ("LP", "LP (Smooth)", "Stochastic")
-DATA = ("mnist", "fashion_mnist", "photos", "coco_animals")
+_BOXES = ("Linear PertMap", "PertMap")
+_SEEDED = ("SmoothGrad", *_BOXES)
 
 _STOCHASTIC = {"optimizer": "adam", "lr": 0.01, "bound": 1.0}
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "SmoothGrad": {"n_samples": 25, "stdev": 0.15},
+    "SmoothGrad": {"n_samples": 25, "stdevs": 0.15},
     "IntGrad": {"n_steps": 25},
     "Occlusion": {"window": 12, "stride": 6},
-    "LP": {"delta": 0.1, "patch": 8, "penalty": 16.0},
+    "LP": {"bound": 0.1, "patch": 8, "penalty": 16.0},
     "LP (Smooth)": {
-        "delta": 0.1,
+        "bound": 0.1,
         "patch": 8,
         "penalty": 16.0,
         "n_smooth": 10,
-        "noise": 0.05,
+        "stdevs": 0.05,
     },
-    "Stochastic": {**_STOCHASTIC, "n_samples": 32, "n_iterations": 500},
+    "Stochastic": {**_STOCHASTIC, "n_perturbations": 32, "n_iterations": 500},
 }
 """The settings of section 4.1 for 224 × 224 pixels; SmoothGrad and IntGrad as the
 `saliency` package sets them, whose squares in SmoothGrad are left out."""
@@ -79,7 +76,7 @@ SMALL = {
     "LP (Smooth)": {"patch": 2},
 }
 REDUCED: dict[str, dict[str, Any]] = {
-    "Stochastic": {**_STOCHASTIC, "n_samples": 4, "n_iterations": 150},
+    "Stochastic": {**_STOCHASTIC, "n_perturbations": 4, "n_iterations": 150},
     "LP (Smooth)": {"n_smooth": 2},
 }
 """For photographs on a CPU: 27 times fewer passes, and two noisy copies, not ten."""
@@ -99,58 +96,41 @@ def units(
     *,
     first: int = 0,
 ) -> list[Unit]:
-    """What `figure1` measures, image by image; `measure` does one of them."""
-    n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
-    return [
-        Unit(
-            {
-                "model": model,
-                "data": data,
-                "method": check_choice("methods", method, METHODS),
-                "arguments": arguments(method, model, settings),
-                "n_points": n_points if method in BOXES else 0,
-            },
-            image,
-        )
-        for image in range(first, first + n_images)
-        for method in methods
-    ]
-
-
-def figure1(
-    model: str,
-    data: str,
-    n_images: int,
-    results: Results,
-    methods: Sequence[str] = METHODS,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    n_points: int = 1000,
-    *,
-    first: int = 0,
-    show_progress: bool = False,
-    spread: Spread = map,
-) -> int:
-    """Figure 1 and footnote 6: flip low scores, ask whether the class has changed.
-
-    The rows are read back by `curves`.
+    """What Figure 1 and footnote 6 need: flip low scores, has the class changed?
 
     Args:
         model: a name of `models.load`; its logits are explained.
-        data: "mnist", "fashion_mnist", "photos" or "coco_animals".
+        data: of `beds.BEDS`.
         n_images: how many.
-        results: the store; rows that are there are not measured again.
         methods: of METHODS.
         settings: per method, arguments that replace those of `arguments`.
         n_points: random points, and random corners, that test each box.
         first: index of the first image.
-        show_progress: draw a bar.
-        spread: who measures, see `Results.run`.
-
-    Returns:
-        How many rows were measured now.
     """
-    todo = units(model, data, n_images, methods, settings, n_points, first=first)
-    return results.run(todo, measure, show_progress=show_progress, spread=spread)
+    n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
+    check_choice("data", data, tuple(beds.BEDS))
+    images = range(first, first + n_images)
+    return units_of(_settings(model, data, methods, settings, n_points), images)
+
+
+def _settings(
+    model: str,
+    data: str,
+    methods: Iterable[str],
+    settings: Mapping[str, Mapping[str, Any]] | None,
+    n_points: int | None = None,
+) -> list[dict[str, Any]]:
+    """What rows hold for each method; without `n_points` for any number of them."""
+    return [
+        {
+            "model": model,
+            "data": data,
+            "method": LABELS.get(check_choice("methods", method, METHODS), method),
+            "arguments": arguments(method, model, settings),
+        }
+        | ({} if n_points is None else {"n_points": n_points * (method in BOXES)})
+        for method in methods
+    ]
 
 
 def arguments(
@@ -160,7 +140,7 @@ def arguments(
 
     `settings` holds, per method, what replaces them.
     """
-    small = SMALL if _model(model).input_size < 64 else {}
+    small = SMALL if hardware.is_small(model) else {}
     chosen = [PUBLISHED, small, settings or {}]
     return {k: v for part in chosen for k, v in part.get(method, {}).items()}
 
@@ -177,30 +157,31 @@ def measure(unit: Unit) -> dict[str, Any]:
     """
     settings, index = unit.settings, unit.image
     data, method, name = settings["data"], settings["method"], settings["model"]
-    image, blackbox = load_image(data, index), _blackbox(name)
+    model, blackbox = hardware.model(name), hardware.blackbox(name, "logit")
+    image = beds.load(data, [index], name)
     target = int(blackbox(image).argmax())
     found: dict[str, Any] = {"target": target}
     if method in FLOORS:
         attribution = floor(method, image, index)
     else:
         before = blackbox.queries
-        explainer = EXPLAINERS[method](
-            blackbox if method == "Occlusion" else _model(name),
-            **renamed(EXPLAINERS[method], settings["arguments"]),
-            **({"seed": unit.seed} if method in SEEDED else {}),
+        explainer = EVERY[method].explainer(
+            blackbox if EVERY[method].asks else model,
+            **settings["arguments"],
+            **({"seed": unit.seed} if method in _SEEDED else {}),
         )
         attribution = explainer.attribute(image, target)
-        if method == "Occlusion":
+        if EVERY[method].asks:
             found["queries"] = blackbox.queries - before
         if isinstance(explainer, StochasticPertMap):
             found["queries"] = explainer.n_perturbations * explainer.n_iterations
     for colour, value in COLOURS.items():
         changed = flipping(blackbox, image, attribution, QUANTILES, value).changed[0]
         found[colour] = "".join(str(int(c)) for c in changed)
-    if method in BOXES:
+    if method in _BOXES:
         box = Box(-attribution, -attribution)
         rates = violation_rates(blackbox, image, box, target, settings["n_points"])
-        worst = worst_point(_model(name), image, box, target)
+        worst = worst_point(model, image, box, target)
         found["size"] = round(float(box.w.mean()), 5)
         found["uniform"] = round(float(rates.uniform), 5)
         found["corners"] = round(float(rates.corners), 5)
@@ -208,45 +189,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     return found
 
 
-def floor(method: str, image: Tensor, index: int) -> Tensor:
-    """A map that knows nothing about the model: "random", or "centre", minus the
-    distance from the centre in pixels; `[1, C, H, W]` and `[1, 1, H, W]`."""
-    if method == "random":
-        return torch.rand(image.shape, generator=generator(index))
-    down, across = (torch.arange(n) - (n - 1) / 2 for n in image.shape[2:])
-    return -torch.hypot(down[:, None], across[None])[None, None]
-
-
-def load_image(data: str, index: int) -> Tensor:
-    """One image of a dataset of the study, float `[1, C, H, W]` in [0, 1].
-
-    Raises:
-        ValueError: an unknown dataset, or an index that it does not have.
-    """
-    check_choice("data", data, DATA)
-    images = _images(data)
-    if index >= len(images):
-        raise ValueError(f"{data} has {len(images)} images, got index {index}")
-    return images[index : index + 1]
-
-
-@lru_cache
-def _images(data: str) -> Tensor:
-    if data == "photos":
-        return photos.labelled().images
-    if data == "coco_animals":
-        return coco_animals.load().images
-    return (digits.mnist() if data == "mnist" else digits.fashion_mnist()).images
-
-
-@lru_cache
-def _model(name: str) -> models.Classifier:
-    return hardware.model(name)
-
-
-@lru_cache
-def _blackbox(name: str) -> BlackBox:
-    return hardware.blackbox(_model(name))
+run = Runner(measure)
 
 
 class Curves(NamedTuple):
@@ -268,25 +211,15 @@ def curves(
 ) -> dict[str, Curves]:
     """Read Figure 1 back: for each method, the images that every method has.
 
-    Arguments as in `figure1`.
+    Arguments as in `units`.
 
     Raises:
         NotMeasured: a method has no row, or no image is common to all.
         ValueError: an image has several rows.
     """
-    found = {}
-    for method in methods:
-        wanted = arguments(method, model, settings)
-        rows = results.rows(model=model, data=data, method=method, arguments=wanted)
-        found[method] = {row["image"]: row["result"] for row in rows}
-        if not rows or len(found[method]) < len(rows):
-            count = "several rows for an image" if rows else "no row"
-            raise (ValueError if rows else NotMeasured)(
-                f"{results.path.name} has {count} of {method} on {data} with {wanted}"
-            )
-    common = sorted(set.intersection(*(set(rows) for rows in found.values())))
-    if not common:
-        raise NotMeasured(f"no image of {data} has rows of all of {', '.join(methods)}")
+    of_each = _settings(model, data, methods, settings)
+    wanted = dict(zip(methods, of_each, strict=True))
+    found, common = results.shared(wanted, f"image of {data}")
     return {
         method: Curves(
             tuple(common),
@@ -363,7 +296,7 @@ def box_map(
         model: a name of `models.load`; its logits are explained.
         photo: a name of `photos.load`; its predicted class is the target.
         method: of BOXES.
-        settings: as in `figure1`.
+        settings: as in `units`.
         folder: None is the book's `data/results/pertmap_maps`.
         show_progress: draw a bar while it is computed.
 
@@ -376,10 +309,10 @@ def box_map(
     folder = data_path("results") / "pertmap_maps" if folder is None else Path(folder)
     name = "".join(c for c in method.lower() if c.isalpha())
     path = map_files.map_path(folder, f"{photo}_{name}", wanted)
-    bound = chosen["bound" if method == "Stochastic" else "delta"]
+    bound = chosen["bound"]
     if not path.exists():
-        kind = EXPLAINERS[method]
-        explainer = kind(_model(model), **renamed(kind, chosen))
+        kind = EVERY[LABELS[method]].explainer
+        explainer = kind(hardware.model(model), **chosen)
         image = photos.load(photo).image
         w = -explainer.attribute(image, show_progress=show_progress)
         steps = (w / bound * 255).round().to(torch.uint8).numpy()
@@ -399,3 +332,30 @@ def keep_top(image: Tensor, attribution: Tensor, quantile: float = 80) -> Tensor
     scores = attribution.sum(dim=0)
     hidden = ranks(scores[None], descending=False)[0] < quantile / 100 * scores.numel()
     return torch.where(hidden, torch.tensor([1.0, 0, 0])[:, None, None], image)
+
+
+def _study(
+    reproduces: str, data: str, n: int, needs: str = "", **changes: Any
+) -> Study:
+    return Study(
+        f"Ikeno & Hara: {reproduces}; chapter 03",
+        lambda: units(beds.BEDS[data].model, data, n, **changes),
+        run,
+        needs,
+    )
+
+
+_FIGURE1 = "Figure 1, footnote 6, violations"
+STUDIES = {
+    "pertmap_figure1_mnist": _study(_FIGURE1, "mnist", 200),
+    "pertmap_figure1_fashion_mnist": _study(_FIGURE1, "fashion_mnist", 200),
+    "pertmap_figure1_photos": _study(
+        _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
+    ),
+    "pertmap_figure1_coco_animals": _study(
+        f"{_FIGURE1}, as published",
+        "coco_animals",
+        200,
+        needs="VGG16 (528 MB) and COCO-animals",
+    ),
+}

@@ -2,10 +2,12 @@
 
 A study is a list of `Unit`s and a pure function from a unit to its measurements.
 `Results.run` does the units that have no row yet and appends each row as it is
-finished, so that a run that is killed goes on where it stopped. Rows are lines of JSON
-in `data/results/<study>.jsonl`; they are added, never changed. Several processes may
-write to one study: each adds a group of rows under a lock, after it has read what the
-others added meanwhile, so that no row is lost, torn or repeated.
+finished, so that a run that is killed goes on where it stopped. What is new is a line
+of JSON in `data/results/<study>.jsonl`; `Results.fold` moves the lines into the table
+`<study>.parquet` when a run is over, which one line of pandas opens. Rows are added,
+never changed. Several processes may write to one study: each adds a group of rows under
+a lock, after it has read what the others added meanwhile, so that no row is lost, torn
+or repeated.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from xai_book.methods import fingerprint
+from xai_book.studies import parquet
 from xai_book.studies.hardware import device
 from xai_lib.core.arguments import check_count
 from xai_lib.core.attribution import progress
@@ -72,7 +76,7 @@ class Unit:
 
     @property
     def key(self) -> str:
-        return _key(self.settings, self.image, self.seed)
+        return _json([self.settings, self.image, self.seed])
 
 
 class Case(NamedTuple):
@@ -93,6 +97,7 @@ class Measured(NamedTuple):
 
 
 Work = Callable[[list[Unit]], list[dict[str, Any]]]
+Keep = Callable[[Unit, dict[str, Any]], dict[str, Any]]
 Spread = Callable[
     [Callable[[list[Unit]], Measured], list[list[Unit]]], Iterable[Measured]
 ]
@@ -103,50 +108,77 @@ class Results:
     """The rows of one study.
 
     Each row is a dict with the unit's "settings", "image" and "seed", its measurements
-    as "result", and where they come from: "device", "versions", "date" (UTC) and
-    "seconds".
+    as "result", and where they come from: "device", "versions", "date" (UTC),
+    "seconds", and "code", the fingerprint of the method's source if it has one. What
+    is None is left out.
 
     Args:
-        study: the file's name, without its ending.
+        study: the files' name, without its ending.
         folder: None is the book's `data/results`.
+
+    Attributes:
+        path: the table of all rows of runs that are over.
+        lines: the rows of runs that are not.
 
     Warns:
         UserWarning: a line is no row, or repeats one, by file and line; the other rows
             are used. A last line that a crash cut short is measured again in silence.
+
+    Raises:
+        OSError: a damaged table.
     """
 
     def __init__(self, study: str, folder: str | Path | None = None) -> None:
         folder = data_path("results") if folder is None else Path(folder)
-        self.path = folder / f"{study}.jsonl"
+        self.path = folder / f"{study}.parquet"
+        self.lines = folder / f"{study}.jsonl"
         self._rows: dict[str, dict[str, Any]] = {}
-        self._lines = 0
-        self._intact = 0  # bytes, up to the end of the last whole line
+        self._table: tuple[int, ...] | None = None  # which table has been read
+        self._count = 0  # lines that have been read
+        self._intact = 0  # bytes of them, up to the end of the last whole line
+        self._damaged = False
         self._read()
 
     def _read(self) -> None:
-        """Take in the lines that have been added since the last look."""
-        if not self.path.exists():
+        """Take in what has been added since the last look."""
+        while True:
+            table = _stamp(self.path)
+            if table != self._table:  # then the lines have moved there
+                for row in _rows_of(self.path, table) if table else ():
+                    self._rows.setdefault(_key(row), row)
+                self._table, self._count, self._intact = table, 0, 0
+            self._read_lines()
+            if table == _stamp(self.path):
+                return
+
+    def _read_lines(self) -> None:
+        if not self.lines.exists():
             return
-        with self.path.open("rb") as file:
+        with self.lines.open("rb") as file:
             file.seek(self._intact)
             text = file.read()
+        of_lines = set()
         for line in text.splitlines(keepends=True):
             if not line.strip():  # or the end of a line that was read without it
                 self._intact += len(line)
                 continue
-            self._lines += 1
-            where = f"{self.path}, line {self._lines},"
+            self._count += 1
+            where = f"{self.lines}, line {self._count},"
             try:
-                row = _row(line)
+                row = _checked(json.loads(line, parse_constant=_refuse))
+                key = _key(row)
             except (ValueError, KeyError, TypeError) as error:
                 if not line.endswith(b"\n"):
+                    self._count -= 1
                     return  # a process died, or is still writing: not read yet
                 warnings.warn(f"{where} is no row: {error!r}; remove it", stacklevel=3)
+                self._damaged = True
             else:
-                key = _key(row["settings"], row["image"], row["seed"])
-                if key in self._rows:
+                # A row of the table is one that a kill has left in both.
+                if key in of_lines:
                     fault = "repeats a row; remove one of them"
                     warnings.warn(f"{where} {fault}", stacklevel=3)
+                of_lines.add(key)
                 self._rows.setdefault(key, row)
             self._intact += len(line)
 
@@ -173,20 +205,17 @@ class Results:
 
         Raises:
             NotMeasured: a label has no row, or no image is common to all.
+            ValueError: an image has several rows.
         """
-        found = {
-            label: {
-                row["image"]: row["result"]
-                for row in self.rows(**settings)
-                if counts(row["result"])
-            }
-            for label, settings in wanted.items()
-        }
-        for label, of_label in found.items():
-            if not of_label:
-                raise NotMeasured(
-                    f"{self.path.name} has no row of {label} with {wanted[label]}"
-                )
+        found: dict[_T, dict[int, dict[str, Any]]] = {}
+        for label, settings in wanted.items():
+            rows = [r for r in self.rows(**settings) if counts(r["result"])]
+            found[label] = {row["image"]: row["result"] for row in rows}
+            about = f"{label} with {settings}"
+            if not rows:
+                raise NotMeasured(f"{self.path.name} has no row of {about}")
+            if len(found[label]) < len(rows):
+                raise ValueError(f"{self.path.name}: several rows a {what} of {about}")
         common = sorted(set.intersection(*map(set, found.values())))
         if not common:
             raise NotMeasured(
@@ -202,56 +231,33 @@ class Results:
     def run(
         self,
         units: Iterable[Unit],
-        work: Callable[[Unit], dict[str, Any]],
+        work: Callable[[Any], Any],
+        size: int | None = None,
         *,
         show_progress: bool = False,
         spread: Spread = map,
+        keep: Keep | None = None,
     ) -> int:
         """Measure and store every unit that has no row yet; return how many had none.
 
         Args:
             units: with equal ones allowed.
-            work: a pure function from a unit to its measurements, in JSON's types.
+            work: a pure function from a unit to its measurements, in JSON's types;
+                with `size` from a list of units to a list, faster for some work. A
+                row's "seconds" are their mean.
+            size: how many units, which share settings and seed, are one list at most.
             show_progress: draw a bar with the time left.
             spread: who measures; `map` is this process, `parallel` has others.
-
-        Raises:
-            TypeError, ValueError: settings or measurements that JSON would change, or
-                that are NaN or infinite; no measurements.
-        """
-        return self.run_together(
-            units,
-            partial(one_by_one, work),
-            1,
-            show_progress=show_progress,
-            spread=spread,
-        )
-
-    def run_together(
-        self,
-        units: Iterable[Unit],
-        work: Work,
-        size: int,
-        *,
-        show_progress: bool = False,
-        spread: Spread = map,
-        keep: Callable[[Unit, dict[str, Any]], dict[str, Any]] | None = None,
-    ) -> int:
-        """`run` for work that is faster on several images at once.
-
-        Args:
-            units: with equal ones allowed.
-            work: a pure function from at most `size` units, which share settings and
-                seed, to the measurements of each; a row's "seconds" are their mean.
-            size: units per call.
-            show_progress: draw a bar with the time left.
-            spread: as in `run`.
             keep: called in this process with a unit and its measurements before they
                 are stored; it saves what is no row, such as a map, and returns the row.
 
         Raises:
-            TypeError, ValueError: as `run`; other than one result per unit.
+            TypeError, ValueError: settings or measurements that JSON would change, or
+                that are NaN or infinite; no measurements; other than one result per
+                unit.
         """
+        if size is None:
+            work, size = partial(one_by_one, work), 1
         check_count("size", size)
         todo = self.missing(units)
         found = spread(partial(_measure, work), _groups(todo, size))
@@ -261,23 +267,34 @@ class Results:
             pass
         return len(todo)
 
-    def _store(
-        self,
-        found: Iterable[Measured],
-        keep: Callable[[Unit, dict[str, Any]], dict[str, Any]] | None,
-    ) -> Iterator[Unit]:
+    def fold(self) -> None:
+        """Move the lines into the table; where a line is damaged, all stay."""
+        if not self.lines.exists():
+            return
+        with self._lock():
+            self._read()
+            if self.lines.exists() and not self._damaged:
+                parquet.write(self.path, list(self._rows.values()))
+                self.lines.unlink()
+                self._table, self._count, self._intact = _stamp(self.path), 0, 0
+
+    def _store(self, found: Iterable[Measured], keep: Keep | None) -> Iterator[Unit]:
         """Store each group as it comes, and yield its units."""
         for units, results, seconds, where in found:
+            kept = [
+                keep(unit, result) if keep else result
+                for unit, result in zip(units, results, strict=True)
+            ]
             rows = [
                 {
                     "settings": unit.settings,
                     "image": unit.image,
                     "seed": unit.seed,
-                    "result": keep(unit, result) if keep else result,
+                    "result": {k: v for k, v in result.items() if v is not None},
                     "seconds": round(seconds, 3),
                     **where,
                 }
-                for unit, result in zip(units, results, strict=True)
+                for unit, result in zip(units, kept, strict=True)
             ]
             self._append(units, rows)
             yield from units
@@ -287,30 +304,33 @@ class Results:
         a crash of the machine. What another process has added meanwhile stays."""
         texts = [_json(_checked(row)) for row in rows]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the file, so that machines that share the folder share the lock.
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with self._lock():
             self._read()
             new = [
                 (unit.key, row, text)
                 for unit, row, text in zip(units, rows, texts, strict=True)
                 if unit.key not in self._rows
             ]
-            lines = "".join(f"{text}\n" for _, _, text in new).encode()
-            with self.path.open("ab") as file:
+            added = "".join(f"{text}\n" for _, _, text in new).encode()
+            with self.lines.open("ab") as file:
                 # What follows the last whole line was cut short: nobody writes now.
                 file.truncate(self._intact)
                 if self._intact and not self._ends_its_line():
-                    lines = b"\n" + lines
-                file.write(lines)
+                    added = b"\n" + added
+                file.write(added)
                 file.flush()
                 os.fsync(file.fileno())
-            self._intact += len(lines)
-            self._lines += len(new)
+            self._intact += len(added)
+            self._count += len(new)
             self._rows |= {key: row for key, row, _ in new}
+
+    def _lock(self) -> FileLock:
+        """Beside the files, so that machines that share the folder share the lock."""
+        return FileLock(self.lines.with_name(f".{self.lines.name}.lock"))
 
     def _ends_its_line(self) -> bool:
         """An editor may have taken the last line's end away."""
-        with self.path.open("rb") as file:
+        with self.lines.open("rb") as file:
             file.seek(self._intact - 1)
             return file.read() == b"\n"
 
@@ -341,7 +361,9 @@ def _measure(work: Work, units: list[Unit]) -> Measured:
         raise ValueError(
             f"work must return one result per unit, got {len(results)} for {len(units)}"
         )
-    return Measured(units, results, seconds, provenance())
+    code = fingerprint(units[0].settings)
+    where = provenance() | ({"code": code} if code else {})
+    return Measured(units, results, seconds, where)
 
 
 def published(study: str) -> list[dict[str, str]]:
@@ -389,13 +411,23 @@ def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
     return groups
 
 
-def _key(settings: dict[str, Any], image: int, seed: int) -> str:
-    return _json([settings, image, seed])
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from the one that it replaces; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    """The row in a line, if it is one that is stored so."""
-    return _checked(json.loads(line, parse_constant=_refuse))
+@lru_cache(maxsize=8)
+def _rows_of(path: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A chapter opens the same stores again and again."""
+    return parquet.read(path)
+
+
+def _key(row: dict[str, Any]) -> str:
+    return Unit(row["settings"], row["image"], row["seed"]).key
 
 
 def _refuse(constant: str) -> None:

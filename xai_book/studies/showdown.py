@@ -5,9 +5,9 @@ queries (methods that only ask) or forward passes (methods that differentiate) t
 may spend on an image. `run` measures the cases on images and stores a row for each;
 `read` gives back one measure of all cases, for the images that all have:
 
-    cases = bench("mnist")
-    run(cases, "mnist", range(40), Results("showdown_mnist"))
-    read(cases, "mnist", Results("showdown_mnist"), "aopc")
+    where = (bench("mnist"), "mnist")
+    run(units(*where, range(40)), Results("showdown_mnist"))
+    read(*where, Results("showdown_mnist"), "aopc")
 
 The second half turns such scores into statements: `ranking` with its intervals, `told`
 for pairs, `agreement` between measures, `pareto`, and `decide`. They take any scores
@@ -30,23 +30,15 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from xai_book.studies import aise, aise_detection, geex, hardware, pertmap
+from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
+from xai_book.studies import aise, aise_detection, beds, geex, hardware, pertmap
+from xai_book.studies.beds import BUDGETS, floor
+from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.geex_claims import FEWEST
-from xai_book.studies.results import (
-    Case,
-    NotMeasured,
-    Results,
-    Spread,
-    Unit,
-    well_measured,
-)
-from xai_book.studies.stored_names import renamed
-from xai_lib import baselines
-from xai_lib.aise import AISE
+from xai_book.studies.results import Case, NotMeasured, Results, Unit, well_measured
+from xai_lib.aise.classification import PRESETS
 from xai_lib.core.arguments import check_choice, check_count
-from xai_lib.core.attribution import Attribution
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.metrics import (
     box_masks,
     deletion,
@@ -57,40 +49,8 @@ from xai_lib.metrics import (
     max_sensitivity,
     pointing_hits,
 )
-from xai_lib.metrics.intervals import (
-    bootstrap_mean,
-    places,
-    sign,
-    times_drawn,
-)
-from xai_lib.pertmap import LinearPertMap, StochasticPertMap
-from xai_lib.zoo import models
+from xai_lib.metrics.intervals import bootstrap_mean, places, sign, times_drawn
 
-EXPLAINERS: dict[str, type[Attribution]] = {
-    "Gradient": baselines.Gradient,
-    "SmoothGrad": baselines.SmoothGrad,
-    "GuidedBackprop": baselines.GuidedBackprop,
-    "IG": baselines.IntegratedGradients,
-    "DeepLift": baselines.DeepLift,
-    "LRP": baselines.LRP,
-    "GradCAM": baselines.GradCAM,
-    "Extremal": baselines.ExtremalPerturbation,
-    "PertMap": StochasticPertMap,
-    "Linear PertMap": LinearPertMap,
-    "GEEX": GEEX,
-    "GERS": GERS,
-    "GERS waves": GERS,
-    "iGEEX": IGEEX,
-    "AISE-DIRECT": AISE,
-    "AISE-LIPO": AISE,
-    "AISE-random": AISE,
-    "RISE": baselines.RISE,
-    "KernelSHAP": baselines.KernelSHAP,
-    "LIME": baselines.LIME,
-    "Occlusion": baselines.Occlusion,
-}
-WHITE_BOX = tuple(EXPLAINERS)[:10]
-ASKING = tuple(EXPLAINERS)[10:]
 FLOORS = ("random", "centre", "image")
 """Maps that know nothing about the model; "image" is the image itself."""
 SMOOTH_FLOORS = ("lumps", "waves")
@@ -98,19 +58,6 @@ SMOOTH_FLOORS = ("lumps", "waves")
 `geex.floors`."""
 KNOWS_NOTHING = (*FLOORS, *SMOOTH_FLOORS, "blob", "AISE-shuffled")
 """The floors of all studies."""
-GRADIENT_LIKE = ("Gradient", "SmoothGrad", "GEEX", "GERS", "GERS waves")
-"""Maps of derivatives; the others are in units of the score, as map × input is."""
-PROBABILITY = (
-    "AISE-DIRECT",
-    "AISE-LIPO",
-    "AISE-random",
-    "RISE",
-    "KernelSHAP",
-    "LIME",
-    "Occlusion",
-)
-"""Methods that explain the probability, as their authors do; the others, the logit."""
-
 
 MEASURES = (
     "aopc",
@@ -128,8 +75,8 @@ PLACE = ("energy", "pointing")
 """Those that ask whether the map lies on what the class is named after."""
 
 
-class Bed(NamedTuple):
-    """One kind of images on the bench."""
+class Bench(NamedTuple):
+    """A bed on the bench."""
 
     name: str
     model: str
@@ -143,20 +90,18 @@ class Bed(NamedTuple):
     pixels show the class, and PLACE is not measured."""
 
 
-BUDGETS = (100, 500, 2000)
-_WITHOUT_PLACE = tuple(m for m in MEASURES if m not in PLACE)
-DATA: dict[str, Bed] = {
-    "mnist": Bed("MNIST", "cnn_mnist", BUDGETS, 40, _WITHOUT_PLACE),
-    "fashion_mnist": Bed(
-        "Fashion-MNIST", "cnn_fashion_mnist", BUDGETS, 40, _WITHOUT_PLACE
-    ),
-    # A query costs a hundred times as much.
-    "photos": Bed("photographs", "efficientnet_lite0", (100, 1000), 20, _WITHOUT_PLACE),
+_EVERYWHERE = tuple(m for m in MEASURES if m not in PLACE)
+DATA: dict[str, Bench] = {
+    **{
+        name: Bench(bed.title, bed.model, bed.budgets, bed.n_images, _EVERYWHERE)
+        for name, bed in beds.BEDS.items()
+        if bed.budgets
+    },
     # Those of `aise` with a single article, as "the class" must be one.
-    "scenes": Bed("scenes", "scenes_classifier", BUDGETS, 20, MEASURES, aise.SCALED),
+    "scenes": Bench("scenes", "scenes_classifier", BUDGETS, 20, MEASURES, aise.SCALED),
     # Four photographs, of which the network names one; where is it? Its belief is too
     # low, .1 to .3, to be deleted.
-    "grids": Bed("grids", "efficientnet_lite0", (100,), 20, (*PLACE, "agreement"), 0),
+    "grids": Bench("grids", beds.LITE, (100,), 20, (*PLACE, "agreement"), 0),
 }
 N_SENSITIVE = 20
 """The images with the first indices are those whose maps are made again for
@@ -205,7 +150,7 @@ def bench(
     bed = _bed(data)
     fixed = _fixed(bed.model)
     found = {Label(m, None): Case(m, fixed.get(m, {})) for m in (*WHITE_BOX, *FLOORS)}
-    if not geex.is_small(bed.model):
+    if not hardware.is_small(bed.model):
         smooth = geex.floors(bed.model)
         for name in SMOOTH_FLOORS:
             found[Label(name, None)] = Case(name, smooth[name].arguments)
@@ -227,8 +172,8 @@ def _fixed(model: str) -> dict[str, dict[str, Any]]:
         "IG": geex.case("IG", model).arguments,
         "Linear PertMap": pertmap.arguments("LP", model),
     }
-    if geex.is_small(model):
-        ascent = {"n_samples": 8, "n_iterations": 200, "lr": 0.01}
+    if hardware.is_small(model):
+        ascent = {"n_perturbations": 8, "n_iterations": 200, "lr": 0.01}
         return found | {"Extremal": {"n_iterations": 250}, "PertMap": ascent}
     return found | {
         "Extremal": aise.grid_table()["Extremal-200"].arguments,
@@ -238,22 +183,19 @@ def _fixed(model: str) -> dict[str, dict[str, Any]]:
 
 def _asking(model: str, n: int) -> dict[str, dict[str, Any]]:
     """The methods that ask, with settings for at most n queries."""
-    side, channels = _model(model).input_size, _model(model).normalize.num_features
+    side, channels = hardware.size(model), hardware.channels(model)
     waves = min(side, geex.subspace(n, channels))
     waving = {"n_samples": n, "noise": "low-frequency", "mask_size": waves}
-    parts = {"n_samples": n, "n_segments": 50}
-    adaptive = {"n_samples": n // 6, "kernel_widths": [0.1, 0.175, 0.25]}
     found: dict[str, dict[str, Any]] = {
         **{m: geex.case(m, model, n_samples=n).arguments for m in geex.FAMILY},
         "GERS waves": geex.case("GERS", model, **waving).arguments,
-        "AISE-DIRECT": {**adaptive, "sampler": "direct"},
-        "AISE-random": {**adaptive, "sampler": "random"},
-        "RISE": {"n_samples": n, "grid": 7, "p": 0.5},
-        "KernelSHAP": parts,
-        "LIME": parts,
     }
+    last = ("AISE-LIPO", "Occlusion")
+    for name in ASKING:
+        if name not in (*found, *last):
+            found[name] = METHODS[name].settings(n)
     if n <= 1000:
-        found["AISE-LIPO"] = {**adaptive, "sampler": "lipo"}
+        found["AISE-LIPO"] = METHODS["AISE-LIPO"].settings(n)
     # The smallest stride that n queries pay for.
     window = round(_WINDOW * side)
     across = (math.ceil((side - window) / s) + 1 for s in range(1, window + 1))
@@ -263,36 +205,14 @@ def _asking(model: str, n: int) -> dict[str, dict[str, Any]]:
 
 
 def units(cases: Cases, data: str, images: Iterable[int]) -> list[Unit]:
-    """What `run` measures, image by image, so that a part is of use."""
-    return [
-        Unit(_settings(one, data), image) for image in images for one in cases.values()
-    ]
-
-
-def run(
-    cases: Cases,
-    data: str,
-    images: Iterable[int],
-    results: Results,
-    *,
-    show_progress: bool = False,
-    spread: Spread = map,
-) -> int:
-    """Measure and store the cases on images; rows that are there are not repeated.
+    """What `run` measures.
 
     Args:
-        cases: what to measure; labels are not stored.
+        cases: what to measure, by label.
         data: of DATA; it says which model is explained.
         images: indices in the data.
-        results: the store.
-        show_progress: draw a bar.
-        spread: who measures, see `Results.run`.
-
-    Returns:
-        How many rows were measured now.
     """
-    todo = units(cases, data, images)
-    return results.run(todo, measure, show_progress=show_progress, spread=spread)
+    return units_of([_settings(one, data) for one in cases.values()], images)
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -327,18 +247,18 @@ def measure(unit: Unit) -> dict[str, Any]:
     method, explains, data = (settings[k] for k in ("method", "explains", "data"))
     bed = _bed(data)
     image, place = load(data, unit.image)
-    model = _model(settings["model"])
+    model = hardware.model(settings["model"])
     asks = method in ASKING
     probability = _blackbox(settings["model"], "probability")
     target = int(probability(image).argmax())
     found: dict[str, Any] = {"target": target}
     if method in KNOWS_NOTHING:
-        attribution = floor(method, image, unit.image, settings["arguments"])
+        plain = image.mean(dim=1, keepdim=True)
+        attribution = floor(method, plain, unit.image, settings["arguments"])
     else:
         box = _blackbox(settings["model"], explains)
         arguments = settings["arguments"]
-        kind = EXPLAINERS[method]
-        explainer = kind(box if asks else model, **renamed(kind, arguments))
+        explainer = METHODS[method].explainer(box if asks else model, **arguments)
         bare = _bare(box, image)
         before = box.queries
         with _passes(model) as count:
@@ -383,6 +303,9 @@ def measure(unit: Unit) -> dict[str, Any]:
     return found
 
 
+run = Runner(measure)
+
+
 def _on_place(reading: Tensor, place: Tensor, tolerance: float) -> dict[str, float]:
     """PLACE for a map `[1, C, H, W]` and the bool `[1, H, W]` of where the class is."""
     flat = reading.detach().double().sum(dim=1, keepdim=True)
@@ -409,8 +332,7 @@ def load(data: str, index: int) -> Placed:
     """
     bed = _bed(data)
     if bed.tolerance is None:
-        size = _model(bed.model).input_size
-        return Placed(geex.load_images(data, [index], size), None)
+        return Placed(beds.load(data, [index], bed.model), None)
     pictures = _single_scenes() if data == "scenes" else _named_grids()
     if index >= len(pictures):
         raise ValueError(f"{data} has {len(pictures)} images, got index {index}")
@@ -442,24 +364,6 @@ def _named_grids() -> list[Placed]:
             place = aise.cell_mask(int((cells == c).nonzero()), side, size)
             found.append(Placed(image[None], place[None]))
     return found
-
-
-def floor(
-    name: str, image: Tensor, index: int, noise: Mapping[str, Any] | None = None
-) -> Tensor:
-    """A map that knows nothing about the model, `[1, 1, H, W]`.
-
-    Args:
-        name: of FLOORS or SMOOTH_FLOORS.
-        image: `[1, C, H, W]`.
-        index: of the image; it is the seed of random maps.
-        noise: of SMOOTH_FLOORS, see `geex.floors`.
-    """
-    if name in SMOOTH_FLOORS:
-        return geex.random_map((1, *image.shape[2:]), index, dict(noise or {}))[None]
-    if name == "image":
-        return image.mean(dim=1, keepdim=True)
-    return pertmap.floor(name, image[:, :1], index)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
@@ -520,38 +424,31 @@ def _passes(model: nn.Module) -> Any:
         hook.remove()
 
 
-@lru_cache
-def _model(name: str) -> models.Classifier:
-    return hardware.model(name)
-
-
-@lru_cache
 def _blackbox(name: str, explains: str) -> BlackBox:
     # One backend and one size for all: a change half-way would change the cost.
-    module = _model(name)
-    scorer = models.probabilities(module) if explains == "probability" else module
-    if geex.is_small(name):
-        return BlackBox(scorer, batch_size=256, backend="torch")
-    return hardware.blackbox(scorer, batch_size=16)
+    if hardware.is_small(name):
+        return hardware.blackbox(name, explains, 256, "torch")
+    return hardware.blackbox(name, explains, 16)
 
 
 @lru_cache(maxsize=64)
 def _integrated(data: str, index: int) -> Tensor:
     """The map of Integrated Gradients, summed over channels, `[1, H, W]`."""
     model = _bed(data).model
-    explainer = baselines.IntegratedGradients(_model(model), **_fixed(model)["IG"])
+    explainer = METHODS["IG"].explainer(hardware.model(model), **_fixed(model)["IG"])
     return explainer.attribute(load(data, index).image).sum(dim=1)
 
 
-def _bed(data: str) -> Bed:
+def _bed(data: str) -> Bench:
     return DATA[check_choice("data", data, tuple(DATA))]
 
 
 def _settings(one: Case, data: str) -> dict[str, Any]:
+    known = METHODS.get(one.method)
     return {
         "model": _bed(data).model,
         "data": data,
-        "explains": "probability" if one.method in PROBABILITY else "logit",
+        "explains": "probability" if known and known.probability else "logit",
         "method": one.method,
         "arguments": one.arguments,
         "steps": STEPS,
@@ -662,15 +559,11 @@ def _table_of(
         return []
 
 
-_NAMES = {"SHAP": "KernelSHAP", "random point": "random"}
-"""Names in `aise`, and here."""
-
-
 def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
     results = Results("aise_scenes", folder)
     cases = aise.most_measured(aise.table(), "scenes", results, "sensitivity")
     found = aise.read_sensitivity(cases, "scenes", results)
-    return {_label(str(name)): -values for name, values in found.items()}
+    return {_label(cases[name]): -values for name, values in found.items()}
 
 
 def _pointing(
@@ -690,33 +583,32 @@ def _pointing(
             numbers = numbers[:, tolerance]
         # The table's own row comes first: "Extremal" before "Extremal-200".
         means = aise.image_means(numbers, values["image"])
-        scores.setdefault(_label(str(name)), means)
+        scores.setdefault(_label(cases[name]), means)
     return scores
-
-
-def _label(name: str) -> Label:
-    """ "RISE-8000" is RISE with 8,000 queries; "Extremal-200" has no queries."""
-    method, _, number = name.rpartition("-")
-    if not number.isdigit():
-        return Label(_NAMES.get(name, name), None)
-    known = _NAMES.get(method, method)
-    return Label(known, None if known in WHITE_BOX else int(number))
 
 
 def _detections(folder: str | Path | None) -> dict[Label, Tensor]:
     cases = aise_detection.cases()
     found = aise_detection.read(cases, Results("aise_detection", folder))
     return {
-        _detection_label(name): values["energy_mask"] for name, values in found.items()
+        _label(cases[name]): values["energy_mask"] for name, values in found.items()
     }
 
 
-def _detection_label(name: str) -> Label:
-    """ "AISE-150, LIPO" is AISE with 150 queries and another sampler."""
-    base, comma, change = name.partition(", ")
-    label = _label(base)
-    sampler = change if comma else "DIRECT" if base.startswith("AISE") else ""
-    return label._replace(method="-".join(filter(None, (label.method, sampler))))
+def _label(one: Case) -> Label:
+    """What the bench calls a case of `aise` or `aise_detection`."""
+    arguments = one.arguments
+    if "n_kernels" not in arguments:
+        name = "random" if one.method == "flat" else one.method
+        return Label(name, arguments.get("n_samples"))
+    kernels = arguments["n_kernels"]
+    queries = 3 * kernels  # of a detection; the presets of the others have names
+    if "kernel_widths" in arguments:
+        presets = {known["n_kernels"]: int(name) for name, known in PRESETS.items()}
+        queries = presets[kernels]
+    names = {"direct": "DIRECT", "lipo": "LIPO"}
+    sampler = names.get(arguments["sampler"], arguments["sampler"])
+    return Label(f"AISE-{'shuffled' if one.method == 'shuffled' else sampler}", queries)
 
 
 # From here on: statements. `scores` are always a number per image, high is good, and
@@ -909,3 +801,15 @@ def _resampled(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Means over drawn images, `[names, n_resamples]`."""
     n = values.shape[1]
     return values @ times_drawn(n, n_resamples, seed).numpy().T / n
+
+
+def _units(data: str) -> list[Unit]:
+    return units(bench(data), data, range(DATA[data].n_images))
+
+
+STUDIES = {
+    f"showdown_{data}": Study(
+        "all explainers on one bench; chapter 10", partial(_units, data), run
+    )
+    for data in DATA
+}

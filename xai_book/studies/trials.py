@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from scipy.optimize import direct
 from torch import Tensor, nn
 
+from xai_book.methods import METHODS
 from xai_book.studies import geex, pertmap
 from xai_book.studies.results import NotMeasured, Results, Unit
-from xai_book.studies.stored_names import renamed
 from xai_lib.aise.density import weighted_density
 from xai_lib.aise.kernels import gaussian_masks
 from xai_lib.aise.samplers import DirectSampler, LipoSampler, search
@@ -289,8 +289,8 @@ def _photo_map(method: str, i: int) -> Tensor:
     """The map of a photograph's predicted class, `[1, 3, H, W]`."""
     model, _, images = _photographs()
     settings = pertmap.arguments(method, LITE, pertmap.REDUCED)
-    kind = pertmap.EXPLAINERS[method]
-    return kind(model, **renamed(kind, settings)).attribute(images[i : i + 1])
+    kind = METHODS[pertmap.LABELS[method]].explainer
+    return kind(model, **settings).attribute(images[i : i + 1])
 
 
 _NOISY = ("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT")
