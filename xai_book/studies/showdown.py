@@ -31,7 +31,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from xai_book.studies import aise, aise_detection, geex, hardware, pertmap
-from xai_book.studies.geex_claims import FEWEST
+from xai_book.studies.comparisons import FEWEST
 from xai_book.studies.results import (
     Case,
     NotMeasured,
