@@ -33,7 +33,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +66,16 @@ def _above(differences: Tensor) -> Tensor:
     return torch.from_numpy(sign(differences) > 0)
 
 
+def _changed(colour: str, found: pertmap.Curves) -> Tensor:
+    """How often an image's class has changed, over the quantiles."""
+    return found.changed[colour].double().mean(dim=1)
+
+
+def _changed_at(quantile: int, found: pertmap.Curves) -> Tensor:
+    """Whether it has changed when so many per cent are grey."""
+    return found.changed["grey"][:, pertmap.QUANTILES.index(quantile)].double()
+
+
 def _near(rows: Mapping[str, Tensor]) -> Tensor:
     """The share of an image's maxima that are in the box, or within SCALED pixels."""
     hits = rows["hits_box"][:, aise.TOLERANCES.index(aise.SCALED)]
@@ -71,34 +83,24 @@ def _near(rows: Mapping[str, Tensor]) -> Tensor:
 
 
 MEASURES: dict[str, Callable[[Any], Tensor]] = {
-    # Of `pertmap.Curves`: how often a class has changed, how often a box is broken.
-    **{
-        colour: lambda found, c=colour: found.changed[c].double().mean(dim=1)
-        for colour in pertmap.COLOURS
-    },
-    **{
-        f"grey at {q} %": lambda found, k=k: found.changed["grey"][:, k].double()
-        for k, q in enumerate(pertmap.QUANTILES)
-    },
+    # Of `pertmap.Curves`: changed classes, and broken boxes.
+    **{colour: partial(_changed, colour) for colour in pertmap.COLOURS},
+    **{f"grey at {q} %": partial(_changed_at, q) for q in pertmap.QUANTILES},
     "random points": lambda found: found.boxes["uniform"].double(),
     "random corners": lambda found: found.boxes["corners"].double(),
     "the worst point": lambda found: _above(found.boxes["worst"]).double(),
     # Of `geex.read`. "Either AOPC" is that of the maps, and then "AOPC × input".
-    "AOPC": lambda rows: geex.score(rows),
-    "either AOPC": lambda rows: geex.score(rows),
-    "AOPC × input": lambda rows: geex.score(rows, "input"),
-    "to SmoothGrad": lambda rows: rows["to_smoothgrad"],
-    "to IG": lambda rows: rows["to_ig"],
+    **dict.fromkeys(("AOPC", "either AOPC"), geex.score),
+    "AOPC × input": partial(geex.score, ranking="input"),
+    "to SmoothGrad": itemgetter("to_smoothgrad"),
+    "to IG": itemgetter("to_ig"),
     # Of `aise.read` and `aise.read_sensitivity`.
     "mass": lambda rows: aise.per_image(rows, "energy_box"),
     "distance": lambda rows: aise.per_image(rows, "distance_box"),
     "near": _near,
     "sensitivity": lambda values: values,
     # Of `aise_detection.read`, some `[N, shares of pixels]`; and of trials.
-    **{
-        said: lambda rows, n=name: rows[n]
-        for name, (said, _) in aise_detection.MEASURES.items()
-    },
+    **{said: itemgetter(n) for n, (said, _) in aise_detection.MEASURES.items()},
     "inside": lambda rows: ~_above(1 - rows["hit_box"]),
     "margin": lambda margins: margins > 0,
 }
@@ -141,7 +143,7 @@ def _compared(
     if measure.startswith("hits"):
         how = aise.CELL if bed.startswith("grids") else _GAMES[measure]
         return ahead(said, found[_label(better)], found[_label(worse)], margin, **how)
-    of = MEASURES.get(measure, lambda rows: rows[measure])
+    of = MEASURES.get(measure, itemgetter(measure))
     value = _value(better, found, of)
     if row["rule"] == "share":
         true = f"true of {int(value.sum())} in {len(value)}, share - {row['level']}"
@@ -177,26 +179,30 @@ def _options(cell: str) -> list[str]:
 
 def _label(text: str) -> Any:
     """A label as the studies have it: text, a number, or several of them."""
-    parts = [_number(part) for part in text.split(", ")]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    parts = tuple(map(_number, text.split(", ")))
+    return parts if len(parts) > 1 else parts[0]
 
 
 def _number(text: str) -> float | str:
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
+    with suppress(ValueError):
+        return float(text) if "." in text else int(text)
     return text
 
 
-def _labels(text: str) -> list[Any]:
+def _terms(text: str) -> list[Any]:
     """The labels in an expression such as "A - B" or "A / 2"."""
     return [_label(term.partition(" / ")[0]) for term in text.split(" - ") if term]
 
 
+def _labels(one: _Comparison) -> list[Any]:
+    """The labels that a comparison needs."""
+    return _terms(one.better) + _terms(one.worse)
+
+
 def _value(text: str, found: Found, of: Callable[[Any], Tensor]) -> Tensor:
-    """The value of such an expression for each image, `[N]`."""
+    """The value of an expression for each image, `[N]`."""
     whole, _, divisor = text.partition(" / ")
-    first, *rest = (of(found[label]) for label in _labels(whole))
+    first, *rest = (of(found[label]) for label in _terms(whole))
     for term in rest:
         first = first - term
     return first / float(divisor) if divisor else first
@@ -319,7 +325,7 @@ def comparisons(found: Found, bed: str, *ids: str, ranking: str = "map") -> list
         for row in (_ranked(row, ranking) for name in ids for row in every[name])
         if bed in _options(row["bed"])
         for one in _expanded(row)
-        if found.keys() >= set(_labels(one.better) + _labels(one.worse))
+        if found.keys() >= set(_labels(one))
     ]
 
 
@@ -389,24 +395,17 @@ def _on_bed(family: list[Row], bed: str, rows: Rows) -> list[Claim]:
         NotMeasured: there is none.
     """
     there = [row for row in family if bed in _options(row["bed"])]
-    labels = {
-        row["study"]: dict.fromkeys(
-            label
-            for row in there
-            for one in _expanded(row)
-            for label in _labels(one.better) + _labels(one.worse)
-        )
-        for row in there
-    }
-    found = {study: rows.read(study, bed, *of) for study, of in labels.items()}
+    comparisons = [one for row in there for one in _expanded(row)]
+    labels = [label for one in comparisons for label in _labels(one)]
+    read = partial(rows.read, family[0]["study"])
+    found = read(bed, *dict.fromkeys(labels))
     claims = []
     for row in there:
-        study = row["study"]
+        decide = DECIDE.get(row["by"], compare)
         for other in _options(row["other_bed"]):
-            elsewhere = [rows.read(study, other, *labels[study])] if other else []
+            elsewhere = [read(other, *dict.fromkeys(labels))] if other else []
             named = {**row, "other_bed": TITLES.get(other, other)}
-            decide = DECIDE.get(row["by"], compare)
-            claims += decide(named, found[study], bed, *elsewhere)
+            claims += decide(named, found, bed, *elsewhere)
     return claims
 
 

@@ -51,11 +51,11 @@ def larger(statement: str, difference: Tensor, margin: float = 0) -> Claim:
 def alike(statement: str, difference: Tensor, margin: float = MARGIN) -> Claim:
     """The claim that differences `[N]` have a mean within a margin of zero."""
     low, high = (float(end) for end in bootstrap_mean(difference))
-    inside = sign(low + margin) > 0 and sign(high - margin) < 0
-    outside = sign(low - margin) > 0 or sign(high + margin) < 0
-    verdict = "holds" if inside else "fails" if outside else "open"
-    mean, images = float(image_mean(difference)), len(difference)
-    return _claim(statement, mean, (low, high), images, verdict)
+    inside = bool(sign(low + margin) > 0 and sign(high - margin) < 0)
+    outside = bool(sign(low - margin) > 0 or sign(high + margin) < 0)
+    images = len(difference)
+    verdict = _verdict(inside, outside, images)
+    return Claim(statement, float(image_mean(difference)), low, high, verdict, images)
 
 
 def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
@@ -116,18 +116,12 @@ def positive(
     margin: float = 0,
 ) -> Claim:
     """The claim that a value with this 95 % interval is above -margin."""
-    low, high = (sign(end + margin) for end in interval)
-    verdict = "holds" if low > 0 else "fails" if high < 0 else "open"
-    return _claim(statement, value, interval, images, verdict)
-
-
-def _claim(
-    statement: str,
-    value: float,
-    interval: tuple[float, float],
-    images: int,
-    verdict: str,
-) -> Claim:
-    if images < FEWEST:
-        verdict = "open"
+    low, high = (float(sign(end + margin)) for end in interval)
+    verdict = _verdict(low > 0, high < 0, images)
     return Claim(statement, value, *interval, verdict, images)
+
+
+def _verdict(holds: bool, fails: bool, images: int) -> str:
+    if images < FEWEST:
+        return "open"
+    return "holds" if holds else "fails" if fails else "open"

@@ -54,18 +54,17 @@ SIGMA = 0.5
 LITE = "efficientnet_lite0"
 SMALL = {"MNIST": "mnist", "Fashion-MNIST": "fashion_mnist"}
 Margins = dict[str, float]
+Score = Callable[[Tensor], Tensor]
 
 
 def units(
     names: Iterable[str] | None = None, n_instances: int = N_INSTANCES
 ) -> list[Unit]:
     """One unit per trial and instance; those of photographs alone have fewer."""
-    chosen = TRIALS if names is None else names
-    counts = {name: FEWER.get(name, n_instances) for name in chosen}
     return [
         Unit({"trial": name}, i)
-        for name, n in counts.items()
-        for i in range(min(n, n_instances))
+        for name in (TRIALS if names is None else names)
+        for i in range(min(FEWER.get(name, n_instances), n_instances))
     ]
 
 
@@ -119,7 +118,7 @@ def lp_only_approximates(i: int) -> Margins:
     return {"curved scores": _miss(curved) - 0.01}
 
 
-def _miss(model: Callable[[Tensor], Tensor]) -> float:
+def _miss(model: Score) -> float:
     """By how much of the best sum the linear program misses it, at zero. The bound is
     half as long again as its longest side, so that the grid is fine enough."""
     at = torch.zeros(1, 2, dtype=torch.float64)
@@ -131,7 +130,7 @@ def _miss(model: Callable[[Tensor], Tensor]) -> float:
 
 
 def _largest_sum(
-    model: Callable[[Tensor], Tensor], at: Tensor, c: int, bound: float, n: int = 1000
+    model: Score, at: Tensor, c: int, bound: float, n: int = 1000
 ) -> float:
     """max w_1 + w_2 of Problem 2.1, from all points of a grid of n steps per side."""
     t = torch.linspace(0, bound, n + 1, dtype=torch.float64)
@@ -203,7 +202,9 @@ def high_scores_flipped(i: int) -> Margins:
         found[kind] = _kept(model, image, solver.solve(image, target).w)
     model, _, images = _photographs()
     if i < len(images):
-        found["photographs"] = _kept(model, images[i : i + 1], _photo_box(i))
+        found["photographs"] = _kept(
+            model, images[i : i + 1], -_photo_map("Stochastic", i)
+        )
     return found
 
 
@@ -213,13 +214,9 @@ def _kept(model: nn.Module, image: Tensor, w: Tensor) -> float:
 
 
 @lru_cache
-def _photo_box(i: int) -> Tensor:
-    """The stochastic box of a photograph, with the book's smaller budget."""
-    return _photo_map("Stochastic", i).neg()
-
-
 def _photo_map(method: str, i: int) -> Tensor:
-    """The map of a photograph's predicted class, `[1, 3, H, W]`."""
+    """The map of a photograph's predicted class, `[1, 3, H, W]`, with the book's
+    smaller budget. The stochastic one is minus the sides of the box."""
     model, _, images = _photographs()
     settings = pertmap.arguments(method, LITE, pertmap.REDUCED)
     return pertmap.EXPLAINERS[method](model, **settings).attribute(images[i : i + 1])
@@ -233,7 +230,7 @@ def higher_ratio(i: int) -> Margins:
     comes from gradients. Signal is what averaging over 8 × 8 pixels leaves, noise what
     it takes away. (Occlusion and the linear programs are constant on squares.)"""
     best = max(_ratio(_photo_map(method, i)) for method in _NOISY)
-    return {"photographs": _ratio(_photo_box(i)) / best - 1}
+    return {"photographs": _ratio(_photo_map("Stochastic", i)) / best - 1}
 
 
 def _ratio(attribution: Tensor) -> float:
@@ -264,21 +261,12 @@ def resizing_cures(i: int) -> Margins:
     if len(photo):
         c = int(box(photo).argmax())
         settings = geex.table1(LITE)["GERS"].arguments
-        width, cells = settings["stdevs"], settings["mask_size"]
-        found["photographs"] = _spread(
-            lambda z: box(z)[:, c], photo, width, cells, 60, i
-        )
+        noise = settings["stdevs"], settings["mask_size"]
+        found["photographs"] = _spread(lambda z: box(z)[:, c], photo, *noise, 60, i)
     return found
 
 
-def _spread(
-    score: Callable[[Tensor], Tensor],
-    x: Tensor,
-    sigma: float,
-    cells: int,
-    n: int,
-    i: int,
-) -> float:
+def _spread(score: Score, x: Tensor, sigma: float, cells: int, n: int, i: int) -> float:
     """The deviation of answers to resized noise over that to pixel noise, less 1."""
     deviations = []
     for size in (cells, None):
@@ -365,13 +353,11 @@ def narrow_optima(i: int) -> Margins:
     for kind, data in SMALL.items():
         model, image, target = _image(data, i)
         narrow, wide = (
-            float((at > at.max() / 2).double().mean())
-            for at in (
-                _landscape(model, image, int(target), _grid(28), width)
-                for width in (0.1, 0.25)
-            )
+            _landscape(model, image, int(target), _grid(28), width)
+            for width in (0.1, 0.25)
         )
-        found[kind] = wide - narrow
+        shares = [(s > s.max() / 2).double().mean() for s in (narrow, wide)]
+        found[kind] = float(shares[1]) - float(shares[0])
     return found
 
 
@@ -384,10 +370,8 @@ def slope_estimates_constant(i: int) -> Margins:
     search([lipo], 87, lambda _, points: score(points))
     random = _uniform(i, "places", 0, 1, 3000, 2).numpy()
     found = {}
-    for kind, places in (
-        ("LIPO's 87 places", lipo.points),
-        ("3,000 random places", random),
-    ):
+    kinds = {"LIPO's 87 places": lipo.points, "3,000 random places": random}
+    for kind, places in kinds.items():
         scores = score(places)
         apart = np.linalg.norm(places[:, None] - places, axis=2)
         slopes = np.abs(scores[:, None] - scores) / np.where(apart > 0, apart, np.inf)
