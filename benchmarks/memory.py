@@ -47,6 +47,7 @@ from xai_lib.pertmap import (
 )
 
 MIB = 2**20
+BOX_AND_LABEL = ([10, 10, 90, 90], 0)
 Run = Callable[[Tensor, int, int], Any]
 
 
@@ -145,17 +146,10 @@ CASES: dict[str, Run] = {
     "KernelSHAP": queried(KernelSHAP, n_segments=10),
     "Occlusion": occlusion,
     "RISE, all classes": lambda x, n, b: RISE(BlackBox(model, b), n).attribute_all(x),
-    "D-RISE": lambda x, n, b: torch.cat(
-        [DRISE(detector, n).attribute(i[None], [10, 10, 90, 90], 0) for i in x]
-    ),
-    "AISE, detection": lambda x, n, b: torch.cat(
-        [
-            AISEDetection(detector, n_samples=n // 3).attribute(
-                i[None], [10, 10, 90, 90], 0
-            )
-            for i in x
-        ]
-    ),
+    "D-RISE": lambda x, n, b: DRISE(detector, n).attribute(x, BOX_AND_LABEL),
+    "AISE, detection": lambda x, n, b: AISEDetection(
+        detector, n_kernels=n // 3
+    ).attribute(x, BOX_AND_LABEL),
     "Gradient": differentiated(Gradient),
     "SmoothGrad": differentiated(SmoothGrad, "n_samples"),
     "IntegratedGradients": differentiated(IntegratedGradients, "n_steps"),
@@ -164,7 +158,7 @@ CASES: dict[str, Run] = {
         net(), n_iterations=max(1, n // 16)
     ).attribute(x, 0),
     "PertMap, stochastic": lambda x, n, _: StochasticPertMap(
-        net(), n_iterations=2, n_samples=max(1, n // 2)
+        net(), n_iterations=2, n_perturbations=max(1, n // 2)
     ).attribute(x, 0),
     "PertMap, linear": lambda x, *_: LinearPertMap(net()).attribute(x, 0),
     "violation rates": lambda x, n, b: violation_rates(

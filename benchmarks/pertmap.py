@@ -68,11 +68,11 @@ def per_iteration(name: str, device: str, repeats: int) -> None:
     explainer = StochasticPertMap(model, n_iterations=(2 if lite else 20))
     target = model(x).argmax(dim=1)
     # The same numbers of rows go through the model at once on both sides.
-    rows = len(x) * explainer.n_samples
-    passes = math.ceil(explainer.n_samples / batch_rows(x, x.device))
+    rows = len(x) * explainer.n_perturbations
+    passes = math.ceil(explainer.n_perturbations / batch_rows(x, x.device))
     parts = [
         torch.rand(len(x) * len(part), *x.shape[1:], device=device)
-        for part in torch.arange(explainer.n_samples).chunk(passes)
+        for part in torch.arange(explainer.n_perturbations).chunk(passes)
     ]
 
     def bare() -> None:
@@ -153,12 +153,12 @@ def exact_program(device: str, n_classes: int) -> None:
         rows = np.hstack([falls, rises]) if two_sided else falls + rises
         gains = np.tile(counts / 2, 2) if two_sided else counts
         began = time.perf_counter()
-        w, slack, used = largest_box(rows, limits, gains, explainer.delta, penalty)
+        w, slack, used = largest_box(rows, limits, gains, explainer.bound, penalty)
         seconds = time.perf_counter() - began
         optimum = gains @ w - penalty * slack
         # A process of its own can be stopped.
         receive, send = multiprocessing.Pipe(duplex=False)
-        args = (send, rows, limits, gains, explainer.delta, penalty)
+        args = (send, rows, limits, gains, explainer.bound, penalty)
         process = multiprocessing.get_context("fork").Process(target=_whole, args=args)
         began = time.perf_counter()
         process.start()
@@ -187,14 +187,14 @@ def _whole(
     rows: np.ndarray,
     limits: np.ndarray,
     gains: np.ndarray,
-    delta: float,
+    bound: float,
     penalty: float,
 ) -> None:
     answer = linprog(
         np.append(-gains / gains.max(), penalty / gains.max()),
         A_ub=np.column_stack([rows, -np.ones(len(rows))]),
         b_ub=limits,
-        bounds=[(0, delta)] * len(gains) + [(0, None)],
+        bounds=[(0, bound)] * len(gains) + [(0, None)],
         method="highs",
     )
     send.send((answer.status, -answer.fun * gains.max()))

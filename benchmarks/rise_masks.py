@@ -17,7 +17,7 @@ SAMPLE = 200  # scikit-image makes these, and its time is multiplied
 
 
 def ours(n: int = MASKS) -> None:
-    for masks in RISE(print, n_samples=n, grid=GRID).masks(SIZE, SIZE):
+    for masks in RISE(print, n_samples=n, mask_size=GRID).masks(SIZE, SIZE):
         assert masks.shape[1:] == (SIZE, SIZE)
 
 

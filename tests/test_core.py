@@ -61,7 +61,7 @@ x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 """
 METHODS = """
 for explainer in (
-    RISE(f, n_samples=20), AISE(f, n_samples=5), geex.GEEX(f, 20), geex.IGEEX(f, 20),
+    RISE(f, n_samples=20), AISE(f, n_kernels=5), geex.GEEX(f, 20), geex.IGEEX(f, 20),
     geex.GERS(f, 20, mask_size=4), pertmap.StochasticPertMap(f, n_iterations=3),
     pertmap.LinearPertMap(f), baselines.Gradient(f), baselines.SmoothGrad(f, 3),
     baselines.ExtremalPerturbation(f, n_iterations=2),
@@ -78,8 +78,8 @@ def detector(images):
     )
     return [one] * len(images)
 
-for explainer in (aise.AISEDetection(detector, n_samples=4), baselines.DRISE(detector)):
-    assert explainer.attribute(x[:1], [1, 1, 6, 6], 0).shape == (1, 1, 8, 8)
+for explainer in (aise.AISEDetection(detector, n_kernels=4), baselines.DRISE(detector)):
+    assert explainer.attribute(x[:1], ([1, 1, 6, 6], 0)).shape == (1, 1, 8, 8)
 with tempfile.TemporaryDirectory() as folder:
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(folder + "/a.png")
     assert photos.read(folder + "/a.png").shape == (1, 3, 224, 224)

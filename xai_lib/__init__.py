@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xai_lib.geex import GEEX
     from xai_lib.pertmap import StochasticPertMap as PertMap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AISE", "GEEX", "RISE", "BlackBox", "PertMap"]
 
 # Nothing is sent home. Without the package openvino_telemetry OpenVINO, and what builds

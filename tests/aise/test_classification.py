@@ -47,7 +47,7 @@ def score(model: Model, x: Tensor, p: Any, sigma: float, target: int) -> float:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_scores_and_map_by_loops(planted, images, sampler: str) -> None:
     x = images.double()
-    explainer = AISE(planted, sampler, kernel_widths=(0.1, 0.3), n_samples=23)
+    explainer = AISE(planted, sampler, kernel_widths=(0.1, 0.3), n_kernels=23)
     samples = explainer.sample(x, torch.tensor([0, 2, 1]))
     assert samples.target.tolist() == [0, 2, 1]
     assert samples.widths.tolist() == [0.1, 0.3]
@@ -70,7 +70,7 @@ def test_scores_and_map_by_loops(planted, images, sampler: str) -> None:
 
 def test_direct_is_scipys_search_with_one_query_at_a_time(planted, images) -> None:
     x = images.double()
-    explainer = AISE(planted, kernel_widths=(0.1, 0.25), n_samples=60)
+    explainer = AISE(planted, kernel_widths=(0.1, 0.25), n_kernels=60)
     samples = explainer.sample(x, 2)
     for i in range(3):
         for w, sigma in enumerate([0.1, 0.25]):
@@ -113,8 +113,8 @@ def test_one_query_at_a_time_gives_the_same_map(planted, images) -> None:
         def _learn(self, scores: np.ndarray) -> None:
             self.inner.tell(self.points[-len(scores) :], scores)
 
-    batched = AISE(planted, n_samples=30).attribute(images.double(), 2)
-    single = AISE(BlackBox(planted, 1), OneByOne, n_samples=30)
+    batched = AISE(planted, n_kernels=30).attribute(images.double(), 2)
+    single = AISE(BlackBox(planted, 1), OneByOne, n_kernels=30)
     torch.testing.assert_close(single.attribute(images.double(), 2), batched)
 
 
@@ -165,7 +165,7 @@ def test_all_negative_scores_keep_the_sign(
         return planted(x) - 20
 
     settings = {"preserve": preserve, "delete": not preserve, "normalise": normalise}
-    settings |= {"eps": 0.0, "n_samples": 30}
+    settings |= {"eps": 0.0, "n_kernels": 30}
     x = images.double()
     maps = AISE(planted, sampler, **settings).attribute(x, 0)
     low = AISE(lowered, sampler, **settings).attribute(x, 0)
@@ -228,14 +228,14 @@ def test_presets_ask_exactly(
         assert blackbox.queries == 3 * queries + 3 * (queries + 1)
 
 
-@pytest.mark.parametrize("n_samples", [1, 4, 5, 6, 53])
-def test_exact_number_of_queries(planted, images, n_samples: int) -> None:
+@pytest.mark.parametrize("n_kernels", [1, 4, 5, 6, 53])
+def test_exact_number_of_queries(planted, images, n_kernels: int) -> None:
     for preserve, delete in [(True, True), (True, False), (False, True)]:
         blackbox = BlackBox(planted)
-        AISE(blackbox, "direct", (0.1, 0.2), n_samples, preserve, delete).attribute(
+        AISE(blackbox, "direct", (0.1, 0.2), n_kernels, preserve, delete).attribute(
             images, 1
         )
-        assert blackbox.queries == 3 * 2 * n_samples * (preserve + delete)
+        assert blackbox.queries == 3 * 2 * n_kernels * (preserve + delete)
 
 
 def test_the_budget_holds(planted, images) -> None:
@@ -246,10 +246,10 @@ def test_the_budget_holds(planted, images) -> None:
 
 
 def test_presets_are_the_papers() -> None:
-    assert PRESETS["300"] == {"n_samples": 50, "kernel_widths": (0.1, 0.175, 0.25)}
-    explainer = AISE.preset(print, "700", n_samples=3, seed=5)
+    assert PRESETS["300"] == {"n_kernels": 50, "kernel_widths": (0.1, 0.175, 0.25)}
+    explainer = AISE.preset(print, "700", n_kernels=3, seed=5)
     assert explainer.kernel_widths == (0.075, 0.13, 0.19, 0.25)
-    assert (explainer.n_samples, explainer.seed) == (3, 5)
+    assert (explainer.n_kernels, explainer.seed) == (3, 5)
     with pytest.raises(ValueError, match="name must be one of 150, 300, 700"):
         AISE.preset(print, "500")
 
@@ -262,15 +262,15 @@ def test_same_map_alone_in_a_batch_and_for_any_batch_size(
     planted, images, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
     x = images.double()
-    expected = AISE(planted, sampler, n_samples=26).attribute(x, 2)
-    alone = [AISE(planted, sampler, n_samples=26).attribute(one[None], 2) for one in x]
+    expected = AISE(planted, sampler, n_kernels=26).attribute(x, 2)
+    alone = [AISE(planted, sampler, n_kernels=26).attribute(one[None], 2) for one in x]
     torch.testing.assert_close(torch.cat(alone), expected)
     for batch_size in (1, 7, 1000):
-        explainer = AISE(BlackBox(planted, batch_size), sampler, n_samples=26)
+        explainer = AISE(BlackBox(planted, batch_size), sampler, n_kernels=26)
         torch.testing.assert_close(explainer.attribute(x, 2), expected)
     for numbers in (1, 5 * x[0].numel()):
         monkeypatch.setattr(blackbox_module, "BLOCK", numbers)
-        explainer = AISE(planted, sampler, n_samples=26)
+        explainer = AISE(planted, sampler, n_kernels=26)
         torch.testing.assert_close(explainer.attribute(x, 2), expected)
 
 
@@ -317,12 +317,12 @@ def test_memory_is_bounded(planted, images, monkeypatch: pytest.MonkeyPatch) -> 
         return planted(x)
 
     monkeypatch.setattr(blackbox_module, "BLOCK", 12 * images[0].numel())
-    AISE(BlackBox(model, 10_000), "random", n_samples=100).attribute(images, 0)
+    AISE(BlackBox(model, 10_000), "random", n_kernels=100).attribute(images, 0)
     assert max(seen) == 12 * images[0].numel()
 
 
 def test_progress_is_silent_unless_asked_for(planted, images, capfd) -> None:
-    explainer = AISE(planted, n_samples=7)
+    explainer = AISE(planted, n_kernels=7)
     explainer.attribute(images, 0)
     assert capfd.readouterr() == ("", "")
     explainer.attribute(images, 0, show_progress=True)
@@ -348,8 +348,8 @@ def test_a_sampler_of_ones_own(planted, images) -> None:
         made.append((bounds, n, seed))
         return RandomSampler(bounds, seed)
 
-    maps = AISE(planted, make, n_samples=20, seed=3).attribute(images, 0)
-    expected = AISE(planted, "random", n_samples=20, seed=3).attribute(images, 0)
+    maps = AISE(planted, make, n_kernels=20, seed=3).attribute(images, 0)
+    expected = AISE(planted, "random", n_kernels=20, seed=3).attribute(images, 0)
     assert torch.equal(maps, expected)
     assert {n for _, n, _ in made} == {20}
 
@@ -397,8 +397,8 @@ def test_captum_takes_it(planted, images) -> None:
         ({"kernel_widths": (0.1, 0)}, ValueError, "kernel_widths must be above 0"),
         ({"kernel_widths": (0.1, -1)}, ValueError, "kernel_widths must be finite"),
         ({"kernel_widths": ("a",)}, TypeError, "kernel_widths must be a number"),
-        ({"n_samples": 0}, ValueError, "n_samples must be at least 1, got 0"),
-        ({"n_samples": 5.0}, TypeError, "n_samples must be an integer"),
+        ({"n_kernels": 0}, ValueError, "n_kernels must be at least 1, got 0"),
+        ({"n_kernels": 5.0}, TypeError, "n_kernels must be an integer"),
         ({"preserve": False, "delete": False}, ValueError, "preserve and delete"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"eps": -0.1}, ValueError, "eps must be finite and at least 0"),

@@ -160,7 +160,7 @@ def test_what_is_no_detection(arguments: tuple, message: str, images) -> None:
     answer = dict(zip(keys, arguments, strict=True))  # torchvision's form
     for explainer in (AISEDetection, DRISE):
         with pytest.raises(ValueError, match=message):
-            explainer(lambda x: [answer] * len(x)).attribute(images[:1], BOX, 1)
+            explainer(lambda x: [answer] * len(x)).attribute(images[:1], (BOX, 1))
 
 
 def test_rounding_is_no_wrong_score() -> None:
@@ -192,7 +192,7 @@ def test_a_detector_must_return_detections(answer: Any, message: str, images) ->
         detection_score(answer, torch.tensor(BOX), 1)
     for explainer in (AISEDetection, DRISE):
         with pytest.raises(TypeError, match=message):
-            explainer(lambda x: answer).attribute(images[:1], BOX, 1)
+            explainer(lambda x: answer).attribute(images[:1], (BOX, 1))
 
 
 @gpu
@@ -204,10 +204,10 @@ def test_boxes_of_a_detector_on_the_gpu(images) -> None:
             for one in detector(batch)
         ]
 
-    expected = AISEDetection(detector).attribute(images[:1], BOX, 1)
+    expected = AISEDetection(detector).attribute(images[:1], (BOX, 1))
     box = torch.tensor(BOX, device="cuda")
     for x in (images[:1], images[:1].cuda()):
-        drawn = AISEDetection(answer).attribute(x, box, 1)
+        drawn = AISEDetection(answer).attribute(x, (box, 1))
         assert drawn.device == x.device
         torch.testing.assert_close(drawn.cpu(), expected, rtol=1e-4, atol=1e-5)
 
@@ -251,7 +251,7 @@ def test_wrong_boxes(box: Any, message: str, images) -> None:
         place(box, 24, 40)
     for explainer in (AISEDetection(detector), DRISE(detector)):
         with pytest.raises(ValueError, match=message):
-            explainer.attribute(images[:1], box, 1)
+            explainer.attribute(images[:1], (box, 1))
         assert explainer.queries == 0
 
 
@@ -261,17 +261,28 @@ def test_wrong_boxes(box: Any, message: str, images) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_planted_detection_is_explained(images, in_rectangle, sampler: str) -> None:
     explainer = AISEDetection(detector, sampler)
-    values = explainer.attribute(images[:1], BOX, 1)
+    values = explainer.attribute(images[:1], (BOX, 1))
     assert values.shape == (1, 1, 24, 40)
     assert values.dtype is images.dtype
     assert in_rectangle(values[0])
     assert explainer.queries == 150
 
 
+def test_many_images(images) -> None:
+    explainer = AISEDetection(detector, n_kernels=9)
+    targets = [(BOX, 1), (BOX, 2), ([2, 3, 12, 14], 1)]
+    maps = explainer.attribute(images, targets)
+    assert explainer.queries == 3 * 27
+    for one, x, target in zip(maps, images, targets, strict=True):
+        assert torch.equal(one[None], explainer.attribute(x[None], target))
+    alike = explainer.attribute(images, (BOX, 1))
+    assert torch.equal(alike[:1], maps[:1])
+
+
 def test_by_loops(images) -> None:
     """One query at a time: preserve, with the widths and the area of the box."""
     x = images[:1].double()
-    samples = AISEDetection(detector, n_samples=33).sample(x, BOX, 1)
+    samples = AISEDetection(detector, n_kernels=33).sample(x, (BOX, 1))
     widths, area = place(BOX, 24, 40)
     assert samples.widths.tolist() == pytest.approx(widths)
     assert samples.centres.shape == (1, 3, 33, 2)
@@ -289,18 +300,18 @@ def test_by_loops(images) -> None:
     assert samples.scores.min() == 0
 
 
-@pytest.mark.parametrize(("n_samples", "queries"), [(33, 99), (50, 150)])
-def test_the_papers_budgets(images, n_samples: int, queries: int) -> None:
+@pytest.mark.parametrize(("n_kernels", "queries"), [(33, 99), (50, 150)])
+def test_the_papers_budgets(images, n_kernels: int, queries: int) -> None:
     asked: list[int] = []
 
     def counting(batch: Tensor) -> list[Detection]:
         asked.append(len(batch))
         return detector(batch)
 
-    explainer = AISEDetection(counting, n_samples=n_samples)
-    explainer.attribute(images[:1], BOX, 1)
+    explainer = AISEDetection(counting, n_kernels=n_kernels)
+    explainer.attribute(images[:1], (BOX, 1))
     assert sum(asked) == explainer.queries == queries
-    explainer.attribute(images[1:2], torch.tensor(BOX), 1)
+    explainer.attribute(images[1:2], (torch.tensor(BOX), 1))
     assert sum(asked) == explainer.queries == 2 * queries
 
 
@@ -312,29 +323,29 @@ def test_it_is_aise_with_a_score_of_ones_own(images) -> None:
     expected = AISE(
         score, kernel_widths=widths, delete=False, eps=0.05, bounds=area
     ).attribute(images[:1], 0)
-    values = AISEDetection(detector).attribute(images[:1], BOX, 1)
+    values = AISEDetection(detector).attribute(images[:1], (BOX, 1))
     torch.testing.assert_close(values, expected)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_nothing_found_and_always_found_are_maps_of_zeros(images, sampler: str) -> None:
-    blind = AISEDetection(lambda x: [found()] * len(x), sampler, n_samples=20)
+    blind = AISEDetection(lambda x: [found()] * len(x), sampler, n_kernels=20)
     stuck = AISEDetection(lambda x: [found((BOX, 0.8, 1))] * len(x), sampler)
     for explainer in (blind, stuck):
-        values = explainer.attribute(images[:1], BOX, 1)
+        values = explainer.attribute(images[:1], (BOX, 1))
         assert torch.equal(values, torch.zeros(1, 1, 24, 40))
     # A label that is never found.
-    values = AISEDetection(detector, sampler).attribute(images[:1], BOX, 3)
+    values = AISEDetection(detector, sampler).attribute(images[:1], (BOX, 3))
     assert torch.equal(values, torch.zeros(1, 1, 24, 40))
 
 
 def test_detectors_that_misbehave(images) -> None:
     nan = AISEDetection(lambda x: [found((BOX, math.nan, 1))] * len(x))
     with pytest.raises(ValueError, match=r"scores must lie in \[0, 1\], got nan"):
-        nan.attribute(images[:1], BOX, 1)
+        nan.attribute(images[:1], (BOX, 1))
     short = AISEDetection(lambda x: [found((BOX, 0.5, 1))] * (len(x) - 1))
     with pytest.raises(ValueError, match="one Detection per image, got 3 for 4 images"):
-        short.attribute(images[:1], BOX, 1)
+        short.attribute(images[:1], (BOX, 1))
 
 
 @pytest.mark.parametrize("explainer", [AISEDetection, DRISE])
@@ -345,10 +356,10 @@ def test_boxes_in_pixels_of_another_size(explainer: type, images) -> None:
         answers = [found((BOX, 0.5, 1), (list(box), 0.4, 1))]
         method = explainer(lambda x, one=answers: one * len(x))
         if right:
-            assert method.attribute(images[:1], BOX, 1).shape == (1, 1, 24, 40)
+            assert method.attribute(images[:1], (BOX, 1)).shape == (1, 1, 24, 40)
             continue
         with pytest.raises(ValueError, match=r"in pixels of its input of 40 x 24, got"):
-            method.attribute(images[:1], BOX, 1)
+            method.attribute(images[:1], (BOX, 1))
 
 
 def test_modules_are_detectors(images) -> None:
@@ -361,8 +372,8 @@ def test_modules_are_detectors(images) -> None:
             assert not torch.is_grad_enabled()
             return detector(x * self.scale)
 
-    values = AISEDetection(Module().eval()).attribute(images[:1], BOX, 1)
-    assert torch.equal(values, AISEDetection(detector).attribute(images[:1], BOX, 1))
+    values = AISEDetection(Module().eval()).attribute(images[:1], (BOX, 1))
+    assert torch.equal(values, AISEDetection(detector).attribute(images[:1], (BOX, 1)))
 
 
 @pytest.mark.parametrize(
@@ -370,7 +381,7 @@ def test_modules_are_detectors(images) -> None:
     [
         ({"kernel_divisors": ()}, ValueError, "kernel_divisors must hold at least one"),
         ({"kernel_divisors": (4, 0)}, ValueError, "kernel_divisors must be above 0"),
-        ({"n_samples": 0}, ValueError, "n_samples must be at least 1"),
+        ({"n_kernels": 0}, ValueError, "n_kernels must be at least 1"),
         ({"sampler": "cma"}, ValueError, "sampler must be one of"),
         ({"eps": -1}, ValueError, "eps must be"),
         ({"seed": 0.5}, TypeError, "seed must be an integer"),
@@ -388,6 +399,10 @@ def test_wrong_arguments(images) -> None:
         AISEDetection("yolox")  # type: ignore[arg-type]
     explainer = AISEDetection(detector)
     with pytest.raises(ValueError, match=r"inputs must be one image .* got 3"):
-        explainer.attribute(images, BOX, 1)
+        explainer.sample(images, (BOX, 1))
+    with pytest.raises(TypeError, match="the box and the label of a detection"):
+        explainer.attribute(images, BOX)
+    with pytest.raises(ValueError, match=r"a list of 3.* a list of 2"):
+        explainer.attribute(images, [(BOX, 1)] * 2)
     with pytest.raises(TypeError, match="label must be an integer"):
-        explainer.attribute(images[:1], BOX, "person")  # type: ignore[arg-type]
+        explainer.attribute(images[:1], (BOX, "person"))  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def iou(a: list[float], b: list[float]) -> float:
 def by_loop(detector: Any, x: Tensor, box: list[float], label: int, n: int) -> Tensor:
     total = torch.zeros(16, 20, dtype=torch.float64)
     coverage = torch.zeros(16, 20, dtype=torch.float64)
-    for masks in RISE(detector, n, grid=16).masks(16, 20):
+    for masks in RISE(detector, n, mask_size=16).masks(16, 20):
         for mask in masks:
             with torch.no_grad():
                 (found,) = detector(x * mask)
@@ -80,7 +80,7 @@ def by_loop(detector: Any, x: Tensor, box: list[float], label: int, n: int) -> T
 def test_equals_a_loop(which: int) -> None:
     detector = Squares()
     box, label = SQUARES[which].tolist(), int(LABELS[which])
-    drawn = DRISE(detector, n_samples=150).attribute(image(), box, label)
+    drawn = DRISE(detector, n_samples=150).attribute(image(), (box, label))
     assert drawn.shape == (1, 1, 16, 20)
     expected = by_loop(detector, image(), box, label, 150)
     torch.testing.assert_close(drawn[0, 0].double(), expected, rtol=0, atol=1e-6)
@@ -89,7 +89,7 @@ def test_equals_a_loop(which: int) -> None:
 
 def test_the_map_points_at_the_square_of_the_box() -> None:
     for box, label in zip(SQUARES, LABELS, strict=True):
-        drawn = DRISE(Squares(), n_samples=1500).attribute(image(), box, int(label))
+        drawn = DRISE(Squares(), n_samples=1500).attribute(image(), (box, int(label)))
         row, column = divmod(int(drawn.argmax()), 20)
         x0, y0, x1, y1 = box.tolist()
         assert x0 <= column < x1
@@ -106,7 +106,7 @@ def test_all_detections_from_one_set_of_queries() -> None:
     assert maps.shape == (1, 3, 16, 20)
     assert explainer.queries == 200
     for i in range(3):
-        alone = explainer.attribute(image(), found.boxes[i], int(found.labels[i]))
+        alone = explainer.attribute(image(), (found.boxes[i], int(found.labels[i])))
         torch.testing.assert_close(alone[0, 0], maps[0, i])
     assert explainer.queries == 800
     assert sum(detector.calls) == 801
@@ -116,7 +116,7 @@ def test_all_detections_from_one_set_of_queries() -> None:
 def test_exact_number_of_queries(n_samples: int) -> None:
     detector = Squares()
     explainer = DRISE(detector, n_samples=n_samples)
-    explainer.attribute(image(), SQUARES[0], 3)
+    explainer.attribute(image(), (SQUARES[0], 3))
     assert sum(detector.calls) == explainer.queries == n_samples
 
 
@@ -129,21 +129,21 @@ def test_queries_are_counted_when_a_call_fails() -> None:
 
     explainer = DRISE(Failing(), n_samples=500)
     with pytest.raises(BudgetExceeded):
-        explainer.attribute(image(), SQUARES[0], 3)
+        explainer.attribute(image(), (SQUARES[0], 3))
     assert 60 < explainer.queries < 500
 
 
 def test_what_is_never_found_has_a_map_of_zeros() -> None:
     explainer = DRISE(Squares(), n_samples=50)
-    other_class = explainer.attribute(image(), SQUARES[0], 9)
-    elsewhere = explainer.attribute(image(), [0.0, 11, 2, 16], 3)
+    other_class = explainer.attribute(image(), (SQUARES[0], 9))
+    elsewhere = explainer.attribute(image(), ([0.0, 11, 2, 16], 3))
     blind = DRISE(
         lambda images: [
             Detection(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long())
             for _ in images
         ],
         n_samples=50,
-    ).attribute(image(), SQUARES[0], 3)
+    ).attribute(image(), (SQUARES[0], 3))
     for drawn in (other_class, elsewhere, blind):
         assert torch.equal(drawn, torch.zeros(1, 1, 16, 20))
 
@@ -151,12 +151,14 @@ def test_what_is_never_found_has_a_map_of_zeros() -> None:
 def test_a_detector_need_not_be_a_module_and_the_seed_decides() -> None:
     detector, x = Squares(), image()
     maps = [
-        DRISE(lambda images: detector(images), 100, seed=s).attribute(x, SQUARES[1], 5)
+        DRISE(lambda images: detector(images), 100, seed=s).attribute(
+            x, (SQUARES[1], 5)
+        )
         for s in (0, 0, 1)
     ]
     assert torch.equal(maps[0], maps[1])
     assert not torch.allclose(maps[0], maps[2])
-    expected = DRISE(detector, 100).attribute(x, SQUARES[1], 5)
+    expected = DRISE(detector, 100).attribute(x, (SQUARES[1], 5))
     torch.testing.assert_close(maps[0], expected)
     assert not expected.requires_grad
     assert torch.equal(x, image())
@@ -165,15 +167,16 @@ def test_a_detector_need_not_be_a_module_and_the_seed_decides() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((image(), [1, 2, 3], 3), ValueError, r"box must be \[4\].*got \[3\]"),
-        ((image(), [5, 2, 1, 8], 3), ValueError, r"x0 <= x1 .* got \[5\.0, 2\.0"),
-        ((image(), [5, 2, 5, 8], 3), ValueError, "box must have x0 < x1"),
-        ((image(), [21, 2, 25, 8], 3), ValueError, "overlap the image of 20 x 16"),
-        ((image(), [1, 2, float("nan"), 8], 3), ValueError, "box must be finite"),
-        ((image(), SQUARES[0], 1.5), TypeError, "label must be an integer"),
-        ((image(), SQUARES[0], -1), ValueError, "label must be at least 0"),
-        ((image()[0], SQUARES[0], 3), ValueError, "inputs must be"),
-        ((image().repeat(2, 1, 1, 1), SQUARES[0], 3), ValueError, "one image.*got 2"),
+        ((image(), ([1, 2, 3], 3)), ValueError, r"box must be \[4\].*got \[3\]"),
+        ((image(), ([5, 2, 1, 8], 3)), ValueError, r"x0 <= x1 .* got \[5\.0, 2\.0"),
+        ((image(), ([5, 2, 5, 8], 3)), ValueError, "box must have x0 < x1"),
+        ((image(), ([21, 2, 25, 8], 3)), ValueError, "overlap the image of 20 x 16"),
+        ((image(), ([1, 2, float("nan"), 8], 3)), ValueError, "box must be finite"),
+        ((image(), (SQUARES[0], 1.5)), TypeError, "label must be an integer"),
+        ((image(), (SQUARES[0], -1)), ValueError, "label must be at least 0"),
+        ((image()[0], (SQUARES[0], 3)), ValueError, "inputs must be"),
+        ((image(), SQUARES[0]), TypeError, "box and the label of a detection"),
+        ((image(), [SQUARES[0], 3]), TypeError, "box and the label of a detection"),
     ],
 )
 def test_wrong_calls(arguments: Any, error: type[Exception], message: str) -> None:
@@ -181,8 +184,20 @@ def test_wrong_calls(arguments: Any, error: type[Exception], message: str) -> No
         DRISE(Squares(), 10).attribute(*arguments)
 
 
+def test_many_images() -> None:
+    two = torch.cat([image(), image().flip(3)])
+    explainer = DRISE(Squares(), 50)
+    maps = explainer.attribute(two, [(SQUARES[0], 3), (SQUARES[1], 5)])
+    assert explainer.queries == 100
+    for one, x, box, label in zip(maps, two, SQUARES, (3, 5), strict=False):
+        assert torch.equal(one[None], explainer.attribute(x[None], (box, label)))
+
+
 def test_wrong_detections() -> None:
     explainer = DRISE(Squares(), 10)
+    two = image().repeat(2, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"one image.*got 2"):
+        explainer.attribute_all(two, Detection(SQUARES[:1], [1], [3]))
     with pytest.raises(TypeError, match=r"a Detection, got list.*inputs\)\[0\]"):
         explainer.attribute_all(image(), Squares()(image()))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="detections must hold at least one"):
@@ -199,7 +214,7 @@ def test_wrong_detections() -> None:
         ({"detector": 7}, TypeError, "detector must be callable, got int"),
         ({"n_samples": 0}, ValueError, "n_samples must be at least 1, got 0"),
         ({"p": 1}, ValueError, "p must be above 0 and below 1"),
-        ({"grid": 0}, ValueError, "grid must be at least 1, got 0"),
+        ({"mask_size": 0}, ValueError, "mask_size must be at least 1, got 0"),
     ],
 )
 def test_wrong_settings(
@@ -211,7 +226,7 @@ def test_wrong_settings(
 
 @gpu
 def test_cuda_agrees_with_the_cpu() -> None:
-    expected = DRISE(Squares(), 100).attribute(image(), SQUARES[0], 3)
+    expected = DRISE(Squares(), 100).attribute(image(), (SQUARES[0], 3))
     for x in (image(), image().cuda()):
-        drawn = DRISE(Squares().cuda(), 100).attribute(x, SQUARES[0], 3)
+        drawn = DRISE(Squares().cuda(), 100).attribute(x, (SQUARES[0], 3))
         torch.testing.assert_close(drawn.cpu(), expected, rtol=1e-4, atol=1e-5)

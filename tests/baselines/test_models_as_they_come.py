@@ -37,7 +37,9 @@ AUTOGRAD: dict[str, Callable[[Any], Any]] = {
     "IntegratedGradients": lambda f: IntegratedGradients(f, n_steps=3),
     "ExtremalPerturbation": lambda f: ExtremalPerturbation(f, (0.2,), n_iterations=3),
     "LinearPertMap": lambda f: LinearPertMap(f, patch=4),
-    "StochasticPertMap": lambda f: StochasticPertMap(f, n_iterations=3, n_samples=2),
+    "StochasticPertMap": lambda f: StochasticPertMap(
+        f, n_iterations=3, n_perturbations=2
+    ),
 }
 LAYERS: dict[str, Callable[[Any], Any]] = {
     "GuidedBackprop": GuidedBackprop,

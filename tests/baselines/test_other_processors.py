@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 
 METHODS: dict[str, Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]] = {
     "RISE": lambda net: baselines.RISE(net, n_samples=200).attribute,
-    "AISE": lambda net: AISE(net, sampler="random", n_samples=50).attribute,
+    "AISE": lambda net: AISE(net, sampler="random", n_kernels=50).attribute,
     "GEEX": lambda net: GEEX(net, n_samples=200, stdevs=0.5).attribute,
     "SmoothGrad": lambda net: baselines.SmoothGrad(net, n_samples=10).attribute,
     "GradCAM": lambda net: baselines.GradCAM(net).attribute,

@@ -35,7 +35,7 @@ def constant(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "grid", "p"),
+    ("height", "width", "mask_size", "p"),
     [
         (30, 30, 7, 0.5),
         (17, 31, 4, 0.3),
@@ -45,16 +45,18 @@ def constant(x: Tensor) -> Tensor:
     ],
 )
 def test_masks_equal_an_interpolated_and_cropped_grid(
-    height: int, width: int, grid: int, p: float
+    height: int, width: int, mask_size: int, p: float
 ) -> None:
-    explainer = RISE(curved, n_samples=CHUNK + 9, grid=grid, p=p, seed=11)
+    explainer = RISE(curved, n_samples=CHUNK + 9, mask_size=mask_size, p=p, seed=11)
     rng = torch.Generator().manual_seed(11)
-    tall, wide = ((grid + 1) * math.ceil(side / grid) for side in (height, width))
+    tall, wide = (
+        (mask_size + 1) * math.ceil(side / mask_size) for side in (height, width)
+    )
     chunks = list(explainer.masks(height, width))
     assert [len(chunk) for chunk in chunks] == [CHUNK, 9]
     for masks in chunks:
         m = len(masks)
-        cells = (torch.rand(m, grid, grid, generator=rng) < p).float()
+        cells = (torch.rand(m, mask_size, mask_size, generator=rng) < p).float()
         y = torch.randint(tall - height + 1, (m, 1), generator=rng)[:, 0].tolist()
         x = torch.randint(wide - width + 1, (m, 1), generator=rng)[:, 0].tolist()
         large = F.interpolate(cells[:, None], (tall, wide), mode="bilinear")[:, 0]
@@ -75,13 +77,13 @@ def test_the_mean_mask_is_p_everywhere(p: float) -> None:
 
 def test_all_shifts_occur_the_last_valid_one_included() -> None:
     """Which shift a mask has shows in where it lies in its large version."""
-    height, width, grid = 6, 4, 2
-    explainer = RISE(curved, n_samples=3000, grid=grid, p=0.5, seed=0)
+    height, width, mask_size = 6, 4, 2
+    explainer = RISE(curved, n_samples=3000, mask_size=mask_size, p=0.5, seed=0)
     rng = torch.Generator().manual_seed(0)
     seen = set()
     for masks in explainer.masks(height, width):
         m = len(masks)
-        cells = (torch.rand(m, grid, grid, generator=rng) < 0.5).float()
+        cells = (torch.rand(m, mask_size, mask_size, generator=rng) < 0.5).float()
         torch.randint(2, (2 * m,), generator=rng)  # as many numbers as the shifts
         large = F.interpolate(cells[:, None], (9, 6), mode="bilinear")[:, 0]
         windows = large.unfold(1, height, 1).unfold(2, width, 1)
@@ -111,7 +113,7 @@ def test_masks_are_made_as_they_are_used() -> None:
 
 def test_the_map_is_the_weighted_mean_of_the_scores() -> None:
     x = images(2, 3, 12, 9)
-    explainer = RISE(curved, n_samples=100, grid=4)
+    explainer = RISE(curved, n_samples=100, mask_size=4)
     masks = torch.cat(list(explainer.masks(12, 9))).double()
     maps = explainer.attribute(x, torch.tensor([1, 2]))
     assert maps.shape == (2, 1, 12, 9)
@@ -134,7 +136,7 @@ def test_a_constant_model_has_a_flat_map(p: float, n_samples: int) -> None:
 
 def test_a_pixel_that_no_mask_shows_has_no_evidence() -> None:
     x = torch.ones(1, 1, 4, 4)
-    explainer = RISE(constant, n_samples=1, grid=4, p=0.01)
+    explainer = RISE(constant, n_samples=1, mask_size=4, p=0.01)
     mask = next(explainer.masks(4, 4))
     assert not mask.any()
     assert torch.equal(explainer.attribute(x, 0), torch.zeros(1, 1, 4, 4))
@@ -147,13 +149,13 @@ def test_a_linear_model_has_a_closed_form(p: float) -> None:
     From E[m_q m_k] = p² + p (1 − p) R_qk: two mask values are sums over the same
     cells, and cells are independent of each other with variance p (1 − p).
     """
-    height, width, grid, n = 8, 6, 3, 20_000
+    height, width, mask_size, n = 8, 6, 3, 20_000
 
     def overlap(size: int) -> np.ndarray:
-        length = (grid + 1) * math.ceil(size / grid)
-        places = (np.arange(length) + 0.5) * grid / length - 0.5
-        cells = np.arange(grid)
-        rows = np.stack([np.interp(places, cells, row) for row in np.eye(grid)], 1)
+        length = (mask_size + 1) * math.ceil(size / mask_size)
+        places = (np.arange(length) + 0.5) * mask_size / length - 0.5
+        cells = np.arange(mask_size)
+        rows = np.stack([np.interp(places, cells, row) for row in np.eye(mask_size)], 1)
         windows = [rows[s : s + size] for s in range(length - size + 1)]
         return np.mean([window @ window.T for window in windows], axis=0)
 
@@ -162,7 +164,7 @@ def test_a_linear_model_has_a_closed_form(p: float) -> None:
     wx = (x.flatten() * w).double().numpy()
     exact = p * wx.sum() + (1 - p) * np.kron(overlap(height), overlap(width)) @ wx
 
-    maps = RISE(lambda x: x.flatten(1) @ w[:, None], n, grid, p).attribute(x, 0)
+    maps = RISE(lambda x: x.flatten(1) @ w[:, None], n, mask_size, p).attribute(x, 0)
     found = maps.flatten().double().numpy()
     # The score's spread over masks, times that of mean(m s) / p, bounds the error.
     spread = np.sqrt(p * (1 - p) * wx @ np.kron(overlap(height), overlap(width)) @ wx)
@@ -250,7 +252,7 @@ def test_double_precision_is_kept() -> None:
     [
         ({"n_samples": 0}, ValueError, "n_samples must be at least 1, got 0"),
         ({"n_samples": 10.0}, TypeError, r"n_samples must be an integer, got 10\.0"),
-        ({"grid": 0}, ValueError, "grid must be at least 1, got 0"),
+        ({"mask_size": 0}, ValueError, "mask_size must be at least 1, got 0"),
         ({"p": 0}, ValueError, "p must be above 0 and below 1, got 0"),
         ({"p": 1}, ValueError, "p must be above 0 and below 1, got 1"),
         ({"p": 1.5}, ValueError, r"p must be .*in \[0, 1\], got 1\.5"),

@@ -272,7 +272,7 @@ def quadratic(x: Tensor) -> Tensor:
 
 def test_smoothgrad_of_a_quadratic_is_the_gradient_at_the_mean_noise() -> None:
     x = numbers(3, 2, 4, 5)
-    maps = SmoothGrad(quadratic, n_samples=37, stdev=0.3, seed=5).attribute(x, 0)
+    maps = SmoothGrad(quadratic, n_samples=37, stdevs=0.3, seed=5).attribute(x, 0)
     source = generator(5)
     noise = 0.3 * sum(torch.randn(2, 4, 5, generator=source) for _ in range(37)) / 37
     expected = 2 * numbers(2, 4, 5, seed=8) * (x + noise)
@@ -281,7 +281,7 @@ def test_smoothgrad_of_a_quadratic_is_the_gradient_at_the_mean_noise() -> None:
 
 def test_smoothgrad_noise_has_its_stdev_in_input_units() -> None:
     x = numbers(1, 1, 100, 100)
-    once = SmoothGrad(quadratic, n_samples=1, stdev=0.2).attribute(x, 0)
+    once = SmoothGrad(quadratic, n_samples=1, stdevs=0.2).attribute(x, 0)
     noise = once / (2 * numbers(1, 100, 100, seed=8)) - x
     assert abs(float(noise.std()) - 0.2) < 0.005
     assert abs(float(noise.mean())) < 0.01
@@ -292,14 +292,14 @@ def test_smoothgrad_seeds_and_limits(cnn: nn.Module) -> None:
     maps = [SmoothGrad(cnn, seed=s).attribute(x, 0) for s in (0, 0, 1)]
     assert torch.equal(maps[0], maps[1])
     assert not torch.allclose(maps[0], maps[2])
-    still = SmoothGrad(cnn, n_samples=3, stdev=0).attribute(x, 0)
+    still = SmoothGrad(cnn, n_samples=3, stdevs=0).attribute(x, 0)
     torch.testing.assert_close(still, Gradient(cnn).attribute(x, 0))
     with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
         SmoothGrad(cnn, n_samples=0)
     with pytest.raises(
-        ValueError, match=r"stdev must be finite and at least 0, got -1"
+        ValueError, match=r"stdevs must be finite and at least 0, got -1"
     ):
-        SmoothGrad(cnn, stdev=-1)
+        SmoothGrad(cnn, stdevs=-1)
 
 
 # IntegratedGradients

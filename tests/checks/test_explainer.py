@@ -69,8 +69,7 @@ class OfDetector:
         check_inputs(inputs)
         classes = resolve_target(self.forward_func, inputs, target)
         box = [0.0, 0.0, inputs.shape[3], inputs.shape[2]]
-        pairs = zip(inputs.split(1), classes.tolist(), strict=True)
-        return torch.cat([self.explainer.attribute(x, box, c) for x, c in pairs])
+        return self.explainer.attribute(inputs, [(box, c) for c in classes.tolist()])
 
 
 def of_detector(kind: Callable, **settings: Any) -> Callable:
@@ -103,7 +102,7 @@ DETECTOR = {
     }
 }
 CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
-    RISE: [("", partial(RISE, n_samples=70, grid=3), {"queries": 70})],
+    RISE: [("", partial(RISE, n_samples=70, mask_size=3), {"queries": 70})],
     Occlusion: [
         ("", partial(Occlusion, window=2), {"queries": squares, "smallest": 2})
     ],
@@ -129,21 +128,21 @@ CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
     ],
     AISE: [
         # DIRECT and the lattice draw nothing: no seed.
-        ("direct", lambda f: AISE(f, n_samples=9), {"queries": 54}),
-        ("lattice", lambda f: AISE(f, "lattice", n_samples=9), {"queries": 54}),
-        ("random", partial(AISE, sampler="random", n_samples=9), {"queries": 54}),
-        ("lipo", partial(AISE, sampler="lipo", n_samples=9), {"queries": 54}),
+        ("direct", lambda f: AISE(f, n_kernels=9), {"queries": 54}),
+        ("lattice", lambda f: AISE(f, "lattice", n_kernels=9), {"queries": 54}),
+        ("random", partial(AISE, sampler="random", n_kernels=9), {"queries": 54}),
+        ("lipo", partial(AISE, sampler="lipo", n_kernels=9), {"queries": 54}),
         (
             "preserve, normalised",
-            lambda f: AISE(f, n_samples=9, delete=False, normalise=True),
+            lambda f: AISE(f, n_kernels=9, delete=False, normalise=True),
             {"queries": 27},
         ),
     ],
     AISEDetection: [
-        ("", of_detector(AISEDetection, n_samples=9), {"queries": 27, **DETECTOR})
+        ("", of_detector(AISEDetection, n_kernels=9), {"queries": 27, **DETECTOR})
     ],
     DRISE: [
-        ("", of_detector(DRISE, n_samples=70, grid=3), {"queries": 70, **DETECTOR})
+        ("", of_detector(DRISE, n_samples=70, mask_size=3), {"queries": 70, **DETECTOR})
     ],
     Gradient: [("", Gradient, GRADIENTS)],
     SmoothGrad: [("", partial(SmoothGrad, n_samples=5), GRADIENTS)],
@@ -177,7 +176,7 @@ CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
             "two sides" * two_sided,
             partial(
                 LinearPertMap,
-                delta=2.0,
+                bound=2.0,
                 patch=1,
                 n_smooth=1,
                 penalty=1e4,
@@ -195,7 +194,7 @@ CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
                 optimizer=name,
                 lr=0.1,
                 n_iterations=20,
-                n_samples=8,
+                n_perturbations=8,
                 penalty=1e3,
                 bound=2.0,
             ),

@@ -38,7 +38,7 @@ class Slope(Attribution):
 
 
 def rise(forward_func: Callable = linear) -> RISE:
-    return RISE(forward_func, n_samples=70, grid=3)
+    return RISE(forward_func, n_samples=70, mask_size=3)
 
 
 def slopes(target: list[int]) -> Tensor:

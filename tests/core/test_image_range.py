@@ -107,9 +107,9 @@ def test_methods_may_ask_outside() -> None:
     """A black image: noise goes below 0, as does every box around it."""
     black = torch.zeros(1, 1, 28, 28)
     for explainer in (
-        baselines.SmoothGrad(MODEL, n_samples=3, stdev=0.5),
+        baselines.SmoothGrad(MODEL, n_samples=3, stdevs=0.5),
         geex.GEEX(MODEL, n_samples=4, stdevs=1.0),
-        pertmap.StochasticPertMap(MODEL, n_iterations=2, n_samples=2),
+        pertmap.StochasticPertMap(MODEL, n_iterations=2, n_perturbations=2),
     ):
         assert explainer.attribute(black, 0).isfinite().all()
 

@@ -131,7 +131,7 @@ QUERIED: dict[str, Run] = {
     "versions": lambda x, n, b: BlackBox(model, b).versions(
         len(x), n, lambda i, j: x[i, None] + torch.zeros(n, 1, 1, 1)[None, j]
     ),
-    "AISE": lambda x, n, b: AISE(BlackBox(model, b), n_samples=n // 4).attribute(x, 0),
+    "AISE": lambda x, n, b: AISE(BlackBox(model, b), n_kernels=n // 4).attribute(x, 0),
     "GEEX": lambda x, n, b: GEEX(BlackBox(model, b), n).attribute(x, 0),
     "independent": lambda x, n, b: GEEX(
         BlackBox(model, b), n, noise="independent"
@@ -167,7 +167,7 @@ WHITE_BOX: dict[str, Run] = {
         net(), n_iterations=n // 20
     ).attribute(x, 0),
     "stochastic": lambda x, n, _: StochasticPertMap(
-        net(), n_iterations=2, n_samples=n
+        net(), n_iterations=2, n_perturbations=n
     ).attribute(x, 0),
     "linear": lambda x, n, _: LinearPertMap(net(), n_smooth=n // 20).attribute(x, 0),
     "sensitivity": lambda x, n, _: metrics.max_sensitivity(

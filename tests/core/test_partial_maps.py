@@ -22,7 +22,7 @@ MAKE = {
     "RISE": lambda model: RISE(model, n_samples=400),
     "GEEX": lambda model: GEEX(model, n_samples=2000, stdevs=0.1),
     "Occlusion": lambda model: Occlusion(model, window=2, stride=2),
-    "AISE": lambda model: AISE(model, n_samples=60),
+    "AISE": lambda model: AISE(model, n_kernels=60),
 }
 
 

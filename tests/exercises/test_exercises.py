@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from xai_book import exercises
 from xai_book.exercises import chapter00
 from xai_book.exercises.exercise import WrongAnswer
-from xai_book import exercises
 
 CHAPTERS = sorted(
     path.stem.removeprefix("chapter")
@@ -48,7 +48,9 @@ def test_stub(check, capsys):
 def test_every_checker_has_right_and_wrong_answers(chapter):
     exercises = {
         value
-        for value in vars(import_module(f"xai_book.exercises.chapter{chapter}")).values()
+        for value in vars(
+            import_module(f"xai_book.exercises.chapter{chapter}")
+        ).values()
         if getattr(value, "__module__", "").endswith("exercise")
         and getattr(value, "__name__", "") == "run"
     }

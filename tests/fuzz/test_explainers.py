@@ -26,11 +26,11 @@ from xai_lib.geex import GEEX, GERS, IGEEX
 CLASSES = 3
 # With a seed, or without one; and whether maps have a channel for each of the image.
 EXPLAINERS: dict[str, tuple[Callable[..., Any], bool, bool]] = {
-    "RISE": (lambda f, seed: RISE(f, 5, grid=2, seed=seed), True, False),
+    "RISE": (lambda f, seed: RISE(f, 5, mask_size=2, seed=seed), True, False),
     "GEEX": (lambda f, seed: GEEX(f, 4, seed=seed), True, True),
     "GERS": (lambda f, seed: GERS(f, 4, mask_size=2, seed=seed), True, True),
     "IGEEX": (lambda f, seed: IGEEX(f, 4, seed=seed), True, True),
-    "AISE": (lambda f, seed: AISE(f, "random", n_samples=2, seed=seed), True, False),
+    "AISE": (lambda f, seed: AISE(f, "random", n_kernels=2, seed=seed), True, False),
     "SmoothGrad": (lambda f, seed: SmoothGrad(f, 2, seed=seed), True, True),
     "Occlusion": (lambda f, seed: Occlusion(f, window=2), False, False),
     "Gradient": (lambda f, seed: Gradient(f), False, True),

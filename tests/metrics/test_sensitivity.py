@@ -53,7 +53,7 @@ def by_loop(
 )
 @pytest.mark.parametrize(
     "explainer",
-    [Gradient(curved), SmoothGrad(curved, 6), RISE(curved, 70, grid=3)],
+    [Gradient(curved), SmoothGrad(curved, 6), RISE(curved, 70, mask_size=3)],
     ids=["Gradient", "SmoothGrad", "RISE"],
 )
 def test_equals_a_loop(
@@ -85,7 +85,7 @@ def test_a_linear_explainer_has_a_closed_form() -> None:
 
 def test_an_image_has_the_same_value_alone() -> None:
     x, target = images(3, 1, 6, 6), torch.tensor([0, 2, 1])
-    attribute = RISE(curved, 40, grid=3).attribute
+    attribute = RISE(curved, 40, mask_size=3).attribute
     together = max_sensitivity(attribute, x, target, n_samples=4)
     alone = [
         max_sensitivity(attribute, x[i : i + 1], target[i : i + 1], n_samples=4)
@@ -168,7 +168,7 @@ def test_limits() -> None:
     assert nothing.tolist() == [0, 0]
     assert torch.equal(x, before)
     blackbox = BlackBox(curved)
-    max_sensitivity(RISE(blackbox, 30, grid=3).attribute, x, 0, n_samples=4)
+    max_sensitivity(RISE(blackbox, 30, mask_size=3).attribute, x, 0, n_samples=4)
     assert blackbox.queries == 2 * 30 * (1 + 4)
 
 

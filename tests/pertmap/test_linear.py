@@ -68,7 +68,7 @@ def test_affine_model_reaches_the_optimum(affine, two_sided: bool, penalty: floa
     rng = torch.Generator().manual_seed(5)
     x = torch.rand(3, 12, generator=rng, dtype=torch.float64)
     explainer = LinearPertMap(
-        model, delta=0.7, patch=1, penalty=penalty, two_sided=two_sided
+        model, bound=0.7, patch=1, penalty=penalty, two_sided=two_sided
     )
     solution = explainer.solve(x)
     for n in range(3):
@@ -94,7 +94,7 @@ def test_two_dimensions_by_hand():
         lead = 1.5 + x[:, 0] - 2 * x[:, 1]
         return torch.stack([lead, torch.zeros_like(lead)], dim=1)
 
-    explainer = LinearPertMap(model, delta=1, patch=1, penalty=math.inf)
+    explainer = LinearPertMap(model, bound=1, patch=1, penalty=math.inf)
     solution = explainer.solve(torch.zeros(1, 2))
     assert torch.allclose(solution.w, torch.tensor([[1.0, 0.25]]))
     assert solution.n_rows.tolist() == [1]
@@ -109,10 +109,10 @@ def test_curved_model_with_patches(smooth_net, images, n_smooth: int, two_sided:
     """Against jacrev, at x and at each noisy copy, patches cut off at the edges."""
     explainer = LinearPertMap(
         smooth_net,
-        delta=0.5,
+        bound=0.5,
         patch=3,
         n_smooth=n_smooth,
-        noise=0.3,
+        stdevs=0.3,
         penalty=2.0,
         two_sided=two_sided,
     )
@@ -153,9 +153,9 @@ def test_smoothing_an_affine_model_changes_nothing(affine):
     """Its linearisation is the same everywhere, if the right-hand side is right."""
     model = affine(8, 6)
     x = torch.zeros(1, 6, dtype=torch.float64)
-    plain = LinearPertMap(model, patch=1, delta=0.5, penalty=0.5).solve(x)
+    plain = LinearPertMap(model, patch=1, bound=0.5, penalty=0.5).solve(x)
     smooth = LinearPertMap(
-        model, patch=1, delta=0.5, penalty=0.5, n_smooth=5, noise=1.0
+        model, patch=1, bound=0.5, penalty=0.5, n_smooth=5, stdevs=1.0
     ).solve(x)
     assert smooth.objective.item() == pytest.approx(plain.objective.item(), rel=1e-9)
 
@@ -185,7 +185,7 @@ def test_row_generation_leaves_rows_out_and_keeps_the_optimum(penalty: float):
 def test_the_units_of_the_scores_do_not_matter(affine, factor: float):
     model = affine(30, 10)
     x = torch.rand(1, 10, generator=torch.Generator().manual_seed(1)).double()
-    args = {"delta": 0.7, "patch": 1}
+    args = {"bound": 0.7, "patch": 1}
     plain = LinearPertMap(model, penalty=0.5, **args).solve(x)
     scaled = LinearPertMap(
         lambda x: factor * model(x), penalty=0.5 / factor, **args
@@ -199,7 +199,7 @@ def test_a_class_that_is_not_predicted_costs_its_deficit(affine):
     x = torch.zeros(1, 6, dtype=torch.float64)
     loser = int(model(x).argmin())
     slopes, margins = affine_rows(model, x[0], loser)
-    solution = LinearPertMap(model, patch=1, delta=0.2, penalty=100).solve(x, loser)
+    solution = LinearPertMap(model, patch=1, bound=0.2, penalty=100).solve(x, loser)
     best = whole_program(slopes, margins, 0.2, 100, np.arange(6), False)
     assert solution.objective.item() == pytest.approx(best, rel=1e-6)
     with pytest.raises(ValueError, match=f"target {loser} cannot be kept for image 0"):
@@ -234,7 +234,7 @@ def test_default_penalty_is_the_published_one(slope: float, size: float):
 
 
 def test_batches_and_company_do_not_matter(smooth_net, images, monkeypatch):
-    explainer = LinearPertMap(smooth_net, patch=2, n_smooth=4, delta=0.5, penalty=1.0)
+    explainer = LinearPertMap(smooth_net, patch=2, n_smooth=4, bound=0.5, penalty=1.0)
     together = explainer.solve(images)
     alone = explainer.solve(images[1:2])
     assert torch.allclose(together.w[1:2], alone.w, atol=1e-9)
@@ -256,7 +256,7 @@ def test_margin_gradients_from_copies_of_the_points():
 
 
 def test_model_and_gradient_mode_are_left_alone(smooth_net, images):
-    explainer = LinearPertMap(smooth_net, patch=2, delta=0.5)
+    explainer = LinearPertMap(smooth_net, patch=2, bound=0.5)
     expected = explainer.attribute(images)
     with torch.inference_mode():
         assert torch.equal(explainer.attribute(images.clone()), expected)
@@ -268,12 +268,12 @@ def test_model_and_gradient_mode_are_left_alone(smooth_net, images):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"delta": 0}, ValueError, "delta must be above 0"),
-        ({"delta": -0.1}, ValueError, "delta must be finite and at least 0"),
+        ({"bound": 0}, ValueError, "bound must be above 0"),
+        ({"bound": -0.1}, ValueError, "bound must be finite and at least 0"),
         ({"patch": 0}, ValueError, "patch must be at least 1"),
         ({"patch": 2.5}, TypeError, "patch must be an integer"),
         ({"n_smooth": -1}, ValueError, "n_smooth must be at least 0"),
-        ({"noise": math.nan}, ValueError, "noise must be finite"),
+        ({"stdevs": math.nan}, ValueError, "stdevs must be finite"),
         ({"penalty": 0}, ValueError, "penalty must be above 0"),
         ({"penalty": "0.5"}, TypeError, "penalty must be a number"),
     ],

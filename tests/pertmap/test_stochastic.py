@@ -21,9 +21,9 @@ def half_plane(x: Tensor) -> Tensor:
 
 def test_two_dimensions_come_near_the_optimum():
     x = torch.zeros(1, 2)
-    best = LinearPertMap(half_plane, delta=1, patch=1, penalty=math.inf).solve(x)
+    best = LinearPertMap(half_plane, bound=1, patch=1, penalty=math.inf).solve(x)
     stochastic = StochasticPertMap(
-        half_plane, lr=5e-3, n_iterations=800, n_samples=256, penalty=1e3
+        half_plane, lr=5e-3, n_iterations=800, n_perturbations=256, penalty=1e3
     ).solve(x)
     assert best.w.sum().item() == pytest.approx(1.25)
     assert stochastic.w.sum().item() == pytest.approx(1.25, rel=0.03)
@@ -82,7 +82,7 @@ def test_algorithm_1_with_sgd_step_by_step(smooth_net, images):
         "sgd",
         lr=lr,
         n_iterations=40,
-        n_samples=8,
+        n_perturbations=8,
         penalty=penalty,
         bound=0.6,
         seed=7,
@@ -121,7 +121,7 @@ def test_algorithm_1_with_sgd_step_by_step(smooth_net, images):
 )
 def test_batches_and_company_do_not_matter(smooth_net, images, monkeypatch, optimizer):
     explainer = StochasticPertMap(
-        smooth_net, optimizer, n_iterations=30, n_samples=6, penalty=5.0
+        smooth_net, optimizer, n_iterations=30, n_perturbations=6, penalty=5.0
     )
     together = explainer.solve(images)
     alone = explainer.solve(images[1:2])
@@ -138,7 +138,7 @@ def test_batches_and_company_do_not_matter(smooth_net, images, monkeypatch, opti
 def test_seed(smooth_net, images):
     def solve(seed: int) -> Tensor:
         explainer = StochasticPertMap(
-            smooth_net, n_iterations=60, n_samples=4, penalty=20.0, seed=seed
+            smooth_net, n_iterations=60, n_perturbations=4, penalty=20.0, seed=seed
         )
         return explainer.solve(images).w
 
@@ -149,7 +149,7 @@ def test_seed(smooth_net, images):
 
 
 def test_default_penalty_is_a_tenth_of_the_dimension(smooth_net, images):
-    settings = {"n_iterations": 60, "n_samples": 4, "lr": 0.05}
+    settings = {"n_iterations": 60, "n_perturbations": 4, "lr": 0.05}
     default = StochasticPertMap(smooth_net, **settings).solve(images)
     named = StochasticPertMap(smooth_net, penalty=4.0, **settings).solve(images)
     assert torch.equal(default.w, named.w)
@@ -159,7 +159,7 @@ def test_default_penalty_is_a_tenth_of_the_dimension(smooth_net, images):
 
 def test_without_penalty_the_box_fills_the_bound(smooth_net, images):
     solution = StochasticPertMap(
-        smooth_net, penalty=0, bound=0.25, lr=0.01, n_iterations=26, n_samples=1
+        smooth_net, penalty=0, bound=0.25, lr=0.01, n_iterations=26, n_perturbations=1
     ).solve(images)
     assert (solution.w == 0.25).all()
     assert solution.objective.shape == (26, 3)
@@ -167,7 +167,7 @@ def test_without_penalty_the_box_fills_the_bound(smooth_net, images):
 
 def test_probabilities_and_other_targets(smooth_net, images):
     model = torch.nn.Sequential(smooth_net, torch.nn.Softmax(dim=1)).eval()
-    explainer = StochasticPertMap(model, n_iterations=10, n_samples=4)
+    explainer = StochasticPertMap(model, n_iterations=10, n_perturbations=4)
     targets = torch.tensor([0, 3, 5])
     together = explainer.attribute(images, targets)
     for n, target in enumerate(targets.tolist()):
@@ -176,7 +176,7 @@ def test_probabilities_and_other_targets(smooth_net, images):
 
 
 def test_model_and_gradient_mode_are_left_alone(smooth_net, images):
-    explainer = StochasticPertMap(smooth_net, n_iterations=5, n_samples=4)
+    explainer = StochasticPertMap(smooth_net, n_iterations=5, n_perturbations=4)
     expected = explainer.attribute(images)
     with torch.inference_mode():
         assert torch.equal(explainer.attribute(images.clone()), expected)
@@ -193,7 +193,7 @@ def test_model_and_gradient_mode_are_left_alone(smooth_net, images):
         ({"optimizer": torch.nn.Linear}, TypeError, "optimizer must be built from"),
         ({"lr": 0}, ValueError, "lr must be above 0"),
         ({"n_iterations": 0}, ValueError, "n_iterations must be at least 1"),
-        ({"n_samples": 1.5}, TypeError, "n_samples must be an integer"),
+        ({"n_perturbations": 1.5}, TypeError, "n_perturbations must be an integer"),
         ({"penalty": -1}, ValueError, "penalty must be finite and at least 0"),
         ({"bound": 0}, ValueError, "bound must be above 0"),
         ({"bound": math.inf}, ValueError, "bound must be finite"),
@@ -226,7 +226,7 @@ def test_bad_input_and_models():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_iterations_do_not_wait_for_the_device(smooth_net, images):
     net, x = smooth_net.float().cuda(), images.float().cuda()
-    explainer = StochasticPertMap(net, n_iterations=5, n_samples=4)
+    explainer = StochasticPertMap(net, n_iterations=5, n_perturbations=4)
     explainer.solve(x)
     target = net(x).argmax(dim=1)
     torch.cuda.synchronize()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xai_book.studies import aise as study
 from xai_book.studies.results import NotMeasured, Results, Unit
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
 from xai_lib.core.blackbox import BlackBox
@@ -77,7 +78,8 @@ def test_maps_of_figures_are_kept(tmp_path, monkeypatch) -> None:
     for label, case in cases.items():
         assert torch.equal(first[label], again[label])
         explainer = baselines.RISE(
-            models.probabilities(models.load("scenes_classifier")), **case.arguments
+            models.probabilities(models.load("scenes_classifier")),
+            **renamed(baselines.RISE, case.arguments),
         )
         expected = explainer.attribute(image, 3)
         expected = expected - expected.mean()

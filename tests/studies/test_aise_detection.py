@@ -9,6 +9,7 @@ from torchvision.ops import box_iou
 
 from xai_book.studies import aise_detection as study
 from xai_book.studies.results import Results, Unit
+from xai_book.studies.stored_names import renamed
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines import DRISE
 from xai_lib.core.detection import Detection
@@ -58,14 +59,14 @@ def test_measures_by_loops(scene, detector, number: int) -> None:
     assert len(found.scores) >= 1
     assert (found.scores >= 0.5).all()
     measured = study.measure(unit("AISE", number))
-    explainer = AISEDetection(detector, n_samples=8, seed=number)
+    explainer = AISEDetection(detector, n_kernels=8, seed=number)
     for d, (box, label) in enumerate(
         zip(found.boxes, found.labels.tolist(), strict=True)
     ):
         iou = box_iou(box[None], scene.boxes[number])[0]
         same = scene.classes[number] == label
         assert measured["right"][d] == int(bool((iou[same] >= 0.5).any()))
-        drawn = explainer.attribute(image, box, label)[0, 0]
+        drawn = explainer.attribute(image, (box, label))[0, 0]
         positive = drawn.clamp_min(0)
         row, column = divmod(int(drawn.argmax()), 112)
         article = scene.masks[number][iou.argmax()]
@@ -207,7 +208,8 @@ def test_cases_are_the_papers() -> None:
     assert {one.method for one in cases.values()} == set(study.METHODS)
     for one in cases.values():  # the explainers take these arguments
         if one.method == "AISE":
-            AISEDetection(study._detector(), **one.arguments)
+            settings = renamed(AISEDetection, one.arguments)
+            AISEDetection(study._detector(), **settings)
         study._unit(one, 0)
 
 

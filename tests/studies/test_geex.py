@@ -14,6 +14,7 @@ from scipy.fft import dctn
 
 from xai_book.studies import geex as study
 from xai_book.studies.results import Results, Unit
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.geex import GEEX, IGEEX
 from xai_lib.zoo import models, photos
@@ -132,7 +133,7 @@ def test_scores_against_a_loop_over_pixels(explains, quick_references):
         assert [p / 1000 for p in found["curve" + name]] == pytest.approx(
             kept, abs=1e-3
         )
-    smooth = baselines.SmoothGrad(scorer, n_samples=8, stdev=0.5, seed=1)
+    smooth = baselines.SmoothGrad(scorer, n_samples=8, stdevs=0.5, seed=1)
     theirs = smooth.attribute(image, target)
     dot = float((gradient * theirs).sum() / gradient.norm() / theirs.norm())
     assert found["cosine"] == pytest.approx(dot, abs=1e-3)
@@ -301,7 +302,8 @@ def test_cases_of_the_figures():
     every = {**study.samplers(CNN), **study.samples(CNN), **study.mask_sizes(CNN)}
     for one in every.values():  # the explainers take these arguments
         if one.method != study.FLOOR:
-            study.EXPLAINERS[one.method](models.load(CNN), **one.arguments)
+            kind = study.EXPLAINERS[one.method]
+            kind(models.load(CNN), **renamed(kind, one.arguments))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau, rankdata
 from xai_book.studies import aise, geex, pertmap, showdown
 from xai_book.studies.results import Results
 from xai_book.studies.showdown import Case, Label
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.core.image_range import stepping_outside
 from xai_lib.geex import search_noise
@@ -127,7 +128,7 @@ def test_the_image_itself_is_explained_once(monkeypatch):
     assert alike == [True, *[False] * showdown.N_NEAR]
     # The same number as when the metric explains all of them.
     model = models.probabilities(models.load(CNN))
-    rise = baselines.RISE(model, **BENCH[label].arguments)
+    rise = baselines.RISE(model, **renamed(baselines.RISE, BENCH[label].arguments))
     change = max_sensitivity(
         rise.attribute, image, found["target"], n_samples=showdown.N_NEAR
     )
@@ -293,7 +294,7 @@ def test_measures_on_scenes_are_those_of_loops(method):
         target = int(model(image).argmax())
     assert found["target"] == target
     if method == "SmoothGrad":
-        explainer = baselines.SmoothGrad(model, n_samples=100, stdev=0.15, seed=1)
+        explainer = baselines.SmoothGrad(model, n_samples=100, stdevs=0.15, seed=1)
         attribution, suffix = explainer.attribute(image, target) * image, "_input"
         assert found["passes"] == 100
         assert found["stability"] < 0

@@ -96,8 +96,8 @@ def two_parts(answer: Callable) -> None:
                 f"with all {what} the search area black it still scores {score:.2f}, "
                 f"not at most 0.1: let it need something {what}"
             )
-    explainer = AISEDetection(answer, n_samples=33)
-    drawn = explainer.attribute(image, BOX, LABEL)
+    explainer = AISEDetection(answer, n_kernels=33)
+    drawn = explainer.attribute(image, (BOX, LABEL))
     if bool((drawn != 0).any()):
         raise WrongAnswer(
             "AISE's map is not 0 everywhere: some spot shows enough of both parts. Ask "

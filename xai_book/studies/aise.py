@@ -51,6 +51,7 @@ from xai_book.studies.results import (
     rounded,
     well_measured,
 )
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler
 from xai_lib.aise.classification import PRESETS
@@ -286,8 +287,12 @@ _BY_QUERIES = {
 
 def _preset(budget: str, sampler: str) -> Case:
     preset = PRESETS[budget]
-    widths = list(preset["kernel_widths"])
-    return Case("AISE", {**preset, "kernel_widths": widths, "sampler": sampler})
+    arguments = {
+        "n_samples": preset["n_kernels"],
+        "kernel_widths": list(preset["kernel_widths"]),
+        "sampler": sampler,
+    }
+    return Case("AISE", arguments)
 
 
 def _extremal(areas: list[float], n_iterations: int) -> Case:
@@ -473,14 +478,17 @@ def _attribute(
     settings = dict(case.arguments)
     if case.method in QUERYING:
         # Other draws for each image: the interval over images then covers them too.
-        explainer = QUERYING[case.method](_blackbox(model), seed=seed, **settings)
+        kind = QUERYING[case.method]
+        explainer = kind(_blackbox(model), seed=seed, **renamed(kind, settings))
         maps = explainer.attribute_all(image)[0, target, None]
         if case.method == "SHAP":
             return maps
         return centred(maps)
     if case.method == "coarse to fine":
         parts = [
-            coarse_to_fine(_blackbox(model), image, int(t), seed=seed, **settings)
+            coarse_to_fine(
+                _blackbox(model), image, int(t), seed=seed, **renamed(AISE, settings)
+            )
             for t in target
         ]
         return torch.cat(parts)
@@ -501,7 +509,7 @@ def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
     sampler, kernel = settings["sampler"], settings.get("kernel")
     known = settings | {"sampler": SAMPLERS.get(sampler, sampler), "seed": seed}
     known.pop("kernel", None)
-    explainer = AISE(_blackbox(model), **known)
+    explainer = AISE(_blackbox(model), **renamed(AISE, known))
     if kernel is not None:
         explainer._profiles = partial(_other_profiles, KERNELS[kernel])
     return explainer
@@ -545,7 +553,7 @@ def coarse_to_fine(
     image: Tensor,
     target: int,
     kernel_widths: Sequence[float],
-    n_samples: int,
+    n_kernels: int,
     seed: int = 0,
 ) -> Tensor:
     """AISE-DIRECT with its widths one after the other, the widest first.
@@ -562,7 +570,7 @@ def coarse_to_fine(
         blackbox: images to scores.
         image: `[1, C, H, W]`.
         target: the class.
-        kernel_widths, n_samples, seed: as for `AISE`.
+        kernel_widths, n_kernels, seed: as for `AISE`.
 
     Returns:
         The map `[1, 1, H, W]`.
@@ -570,7 +578,7 @@ def coarse_to_fine(
     total = torch.zeros(1, 1, *image.shape[2:]).to(image)
     bounds: Bounds = UNIT_SQUARE
     for width in sorted(kernel_widths, reverse=True):
-        aise = AISE(blackbox, "direct", (width,), n_samples, seed=seed, bounds=bounds)
+        aise = AISE(blackbox, "direct", (width,), n_kernels, seed=seed, bounds=bounds)
         total = total + aise.attribute(image, target)
         row, column = divmod(int(total.argmax()), image.shape[3])
         height, across = image.shape[2:]

@@ -26,6 +26,7 @@ from torch import Tensor
 from xai_book.studies import hardware, map_files
 from xai_book.studies.aise import centred
 from xai_book.studies.results import Case, Results, Spread, Unit, rounded
+from xai_book.studies.stored_names import renamed
 from xai_lib.aise.density import saliency
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines.drise import DRISE
@@ -313,13 +314,13 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
         drise = DRISE(_detector(), **settings)
         maps = drise.attribute_all(image, found)[0, :, None]
         return centred(maps), drise.queries
-    aise = AISEDetection(_detector(), **settings)
+    aise = AISEDetection(_detector(), **renamed(AISEDetection, settings))
     parts = []
     for box, label in zip(found.boxes, found.labels.tolist(), strict=True):
         if method == "AISE":
-            parts.append(aise.attribute(image, box, label)[0])
+            parts.append(aise.attribute(image, (box, label))[0])
             continue
-        samples = aise.sample(image, box, label)
+        samples = aise.sample(image, (box, label))
         rng = generator(unit.image)
         of_width = [
             saliency(p, s[torch.randperm(len(s), generator=rng)], w, *image.shape[2:])

@@ -42,6 +42,7 @@ from xai_book.studies.results import (
     Unit,
     published,
 )
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.core.arguments import check_choice, check_count
 from xai_lib.core.attribution import Attribution, generator
@@ -418,8 +419,8 @@ def _explain(
         return _white_box(this, model, settings["data"], indices, explains), None, None
     blackbox = _blackbox(model, explains)
     before = blackbox.queries
-    arguments = {**settings["arguments"], "seed": units[0].seed}
-    explainer = EXPLAINERS[method](blackbox, **arguments)
+    arguments = renamed(EXPLAINERS[method], settings["arguments"])
+    explainer = EXPLAINERS[method](blackbox, **arguments | {"seed": units[0].seed})
     if isinstance(explainer, GEEX | GERS | IGEEX):
         attribution, error = explainer.estimate(images, target)
     else:
@@ -456,7 +457,8 @@ def _white_box_once(
 ) -> Tensor:
     images = load_images(data, indices, _size(model))
     target = _blackbox(model, "probability")(images).argmax(dim=1)
-    explainer = EXPLAINERS[method](_scorer(model, explains), **json.loads(arguments))
+    settings = renamed(EXPLAINERS[method], json.loads(arguments))
+    explainer = EXPLAINERS[method](_scorer(model, explains), **settings)
     return explainer.attribute(images, target)
 
 

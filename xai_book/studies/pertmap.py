@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xai_book.studies import hardware, map_files
 from xai_book.studies.results import NotMeasured, Results, Spread, Unit
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.core.arguments import check_choice, check_count, check_number
 from xai_lib.core.attribution import Attribution, generator
@@ -185,14 +186,14 @@ def measure(unit: Unit) -> dict[str, Any]:
         before = blackbox.queries
         explainer = EXPLAINERS[method](
             blackbox if method == "Occlusion" else _model(name),
-            **settings["arguments"],
+            **renamed(EXPLAINERS[method], settings["arguments"]),
             **({"seed": unit.seed} if method in SEEDED else {}),
         )
         attribution = explainer.attribute(image, target)
         if method == "Occlusion":
             found["queries"] = blackbox.queries - before
         if isinstance(explainer, StochasticPertMap):
-            found["queries"] = explainer.n_samples * explainer.n_iterations
+            found["queries"] = explainer.n_perturbations * explainer.n_iterations
     for colour, value in COLOURS.items():
         changed = flipping(blackbox, image, attribution, QUANTILES, value).changed[0]
         found[colour] = "".join(str(int(c)) for c in changed)
@@ -377,7 +378,8 @@ def box_map(
     path = map_files.map_path(folder, f"{photo}_{name}", wanted)
     bound = chosen["bound" if method == "Stochastic" else "delta"]
     if not path.exists():
-        explainer = EXPLAINERS[method](_model(model), **chosen)
+        kind = EXPLAINERS[method]
+        explainer = kind(_model(model), **renamed(kind, chosen))
         image = photos.load(photo).image
         w = -explainer.attribute(image, show_progress=show_progress)
         steps = (w / bound * 255).round().to(torch.uint8).numpy()

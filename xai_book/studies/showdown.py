@@ -40,6 +40,7 @@ from xai_book.studies.results import (
     Unit,
     well_measured,
 )
+from xai_book.studies.stored_names import renamed
 from xai_lib import baselines
 from xai_lib.aise import AISE
 from xai_lib.core.arguments import check_choice, check_count
@@ -336,7 +337,8 @@ def measure(unit: Unit) -> dict[str, Any]:
     else:
         box = _blackbox(settings["model"], explains)
         arguments = settings["arguments"]
-        explainer = EXPLAINERS[method](box if asks else model, **arguments)
+        kind = EXPLAINERS[method]
+        explainer = kind(box if asks else model, **renamed(kind, arguments))
         bare = _bare(box, image)
         before = box.queries
         with _passes(model) as count:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from xai_book.studies import geex, pertmap
 from xai_book.studies.results import NotMeasured, Results, Unit
+from xai_book.studies.stored_names import renamed
 from xai_lib.aise.kernels import gaussian_masks
 from xai_lib.aise.samplers import LipoSampler, search
 from xai_lib.core.attribution import generator
@@ -124,9 +125,9 @@ def _miss(model: Score) -> float:
     at = torch.zeros(1, 2, dtype=torch.float64)
     c = int(model(at).argmax())
     program = partial(LinearPertMap, model, patch=1, penalty=math.inf)
-    bound = 1.5 * float(program(delta=4).solve(at, c).w.max())
+    bound = 1.5 * float(program(bound=4).solve(at, c).w.max())
     best = _largest_sum(model, at, c, bound)
-    return abs(float(program(delta=bound).solve(at, c).w.sum()) - best) / best
+    return abs(float(program(bound=bound).solve(at, c).w.sum()) - best) / best
 
 
 def _largest_sum(
@@ -180,7 +181,7 @@ def optimisers_agree(i: int) -> Margins:
             ("rmsprop", 0.01, 300),
             ("adam", 0.01, 300),
         ):
-            solver = StochasticPertMap(model, name, lr, n, n_samples=8)
+            solver = StochasticPertMap(model, name, lr, n, n_perturbations=8)
             w = solver.solve(image, target).w
             with torch.no_grad():
                 hinge = mean_hinge(model, image, target, w, t)
@@ -198,7 +199,7 @@ def high_scores_flipped(i: int) -> Margins:
     found = {}
     for kind, data in SMALL.items():
         model, image, target = _image(data, i)
-        solver = StochasticPertMap(model, n_iterations=300, n_samples=8)
+        solver = StochasticPertMap(model, n_iterations=300, n_perturbations=8)
         found[kind] = _kept(model, image, solver.solve(image, target).w)
     model, _, images = _photographs()
     if i < len(images):
@@ -219,7 +220,8 @@ def _photo_map(method: str, i: int) -> Tensor:
     smaller budget. The stochastic one is minus the sides of the box."""
     model, _, images = _photographs()
     settings = pertmap.arguments(method, LITE, pertmap.REDUCED)
-    return pertmap.EXPLAINERS[method](model, **settings).attribute(images[i : i + 1])
+    kind = pertmap.EXPLAINERS[method]
+    return kind(model, **renamed(kind, settings)).attribute(images[i : i + 1])
 
 
 _NOISY = ("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT")

@@ -43,9 +43,9 @@ from xai_lib.core.attribution import BlackBoxAttribution
 from xai_lib.core.image_range import check_range
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "150": {"n_samples": 25, "kernel_widths": (0.1, 0.175, 0.25)},
-    "300": {"n_samples": 50, "kernel_widths": (0.1, 0.175, 0.25)},
-    "700": {"n_samples": 87, "kernel_widths": (0.075, 0.13, 0.19, 0.25)},
+    "150": {"n_kernels": 25, "kernel_widths": (0.1, 0.175, 0.25)},
+    "300": {"n_kernels": 50, "kernel_widths": (0.1, 0.175, 0.25)},
+    "700": {"n_kernels": 87, "kernel_widths": (0.075, 0.13, 0.19, 0.25)},
 }
 """The paper's settings, by their names; "700" is 87 · 4 · 2 = 696 queries."""
 
@@ -72,7 +72,7 @@ class Samples:
 class AISE(BlackBoxAttribution):
     """AISE for classifiers; maps `[N, 1, H, W]`.
 
-    It asks exactly n_samples · widths · paradigms queries per image (and one more for
+    It asks exactly n_kernels · widths · paradigms queries per image (and one more for
     the class, if no target is given). The same seed gives the same map, whatever other
     images are explained and however queries are batched, as long as the model's answers
     do not depend on the batch.
@@ -80,9 +80,9 @@ class AISE(BlackBoxAttribution):
     Args:
         forward_func: any callable from images to scores; use probabilities.
         sampler: "direct", "lipo", "random", "lattice", or a function that makes a
-            sampler from (bounds, n_samples, seed).
+            sampler from (bounds, n_kernels, seed).
         kernel_widths: σ, in units of the image's sides.
-        n_samples: kernels per width.
+        n_kernels: kernels per width.
         preserve, delete: the paradigms; at least one.
         seed: of the samplers that draw.
         eps: precision of the search, for "direct" and "lipo" (section 9: 0.1).
@@ -94,7 +94,7 @@ class AISE(BlackBoxAttribution):
         >>> import torch, xai_lib
         >>> left = lambda x: x[..., :16].mean(dim=(1, 2, 3))
         >>> image = torch.ones(1, 1, 32, 32)
-        >>> heat = xai_lib.AISE(left, n_samples=25).attribute(image, target=0)
+        >>> heat = xai_lib.AISE(left, n_kernels=25).attribute(image, target=0)
         >>> bool(heat[..., :16].mean() > heat[..., 16:].mean())
         True
     """
@@ -104,7 +104,7 @@ class AISE(BlackBoxAttribution):
         forward_func: Callable,
         sampler: str | Callable[[Bounds, int, int], Sampler] = "direct",
         kernel_widths: Sequence[float] = (0.1, 0.175, 0.25),
-        n_samples: int = 50,
+        n_kernels: int = 50,
         preserve: bool = True,
         delete: bool = True,
         seed: int = 0,
@@ -119,7 +119,7 @@ class AISE(BlackBoxAttribution):
         self.kernel_widths = check_numbers("kernel_widths", kernel_widths, 0)
         if 0 in self.kernel_widths:
             raise ValueError(f"kernel_widths must be above 0, got {kernel_widths}")
-        self.n_samples = check_count("n_samples", n_samples)
+        self.n_kernels = check_count("n_kernels", n_kernels)
         self.preserve = check_flag("preserve", preserve)
         self.delete = check_flag("delete", delete)
         if not (preserve or delete):
@@ -181,7 +181,7 @@ class AISE(BlackBoxAttribution):
             return maps().sum(dim=1, keepdim=True)
 
         with blackbox.keeping(so_far):
-            search(samplers, self.n_samples, evaluate, show_progress, "AISE")
+            search(samplers, self.n_kernels, evaluate, show_progress, "AISE")
         centres = torch.from_numpy(np.stack([s.points for s in samplers]))
         scores = torch.from_numpy(np.stack([s.scores for s in samplers]))
         return Samples(
@@ -198,10 +198,10 @@ class AISE(BlackBoxAttribution):
         for w in range(len(self.kernel_widths)):
             seed = int(np.random.SeedSequence([self.seed, w]).generate_state(1)[0])
             if callable(self.sampler):
-                sampler = self.sampler(self.bounds, self.n_samples, seed)
+                sampler = self.sampler(self.bounds, self.n_kernels, seed)
             else:
                 make = SAMPLERS[self.sampler]
-                sampler = make(self.bounds, self.n_samples, self.eps, seed)
+                sampler = make(self.bounds, self.n_kernels, self.eps, seed)
             samplers.append(sampler)
         return samplers
 

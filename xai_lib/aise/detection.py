@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xai_lib.aise.classification import AISE, Samples
 from xai_lib.aise.samplers import Bounds, Sampler
-from xai_lib.core.arguments import check_count, check_inputs, check_numbers
+from xai_lib.core.arguments import check_inputs, check_numbers
 from xai_lib.core.attribution import as_maps
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box
 from xai_lib.core.detection import (
     Detector,
     ask,
+    check_detections,
     detection_score,
     home,
 )
@@ -31,13 +33,13 @@ from xai_lib.core.detection import (
 class AISEDetection:
     """AISE for detectors.
 
-    It asks exactly n_samples · divisors queries: AISE-150 is 50 · 3, and the paper's
-    figures use 33 · 3 = 99.
+    It asks exactly n_kernels · divisors queries per image: AISE-150 is 50 · 3, and the
+    paper's figures use 33 · 3 = 99.
 
     Args:
         detector: any callable from images `[N, C, H, W]` to N `Detection`s.
         sampler: as in `AISE`.
-        n_samples: kernels per width.
+        n_kernels: kernels per width.
         kernel_divisors: the widths are the box's shorter side divided by these.
         seed: of the samplers that draw.
         eps: precision of the search (section 9: 0.05).
@@ -51,7 +53,7 @@ class AISEDetection:
         self,
         detector: Detector,
         sampler: str | Callable[[Bounds, int, int], Sampler] = "direct",
-        n_samples: int = 50,
+        n_kernels: int = 50,
         kernel_divisors: Sequence[float] = (7, 4, 1),
         seed: int = 0,
         eps: float = 0.05,
@@ -65,7 +67,7 @@ class AISEDetection:
             raise ValueError(f"kernel_divisors must be above 0, got {kernel_divisors}")
         self.settings: dict[str, Any] = {
             "sampler": sampler,
-            "n_samples": n_samples,
+            "n_kernels": n_kernels,
             "seed": seed,
             "eps": eps,
             "normalise": normalise,
@@ -75,32 +77,38 @@ class AISEDetection:
         self.queries = 0
 
     def attribute(
-        self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
+        self, inputs: Tensor, target: Any, *, show_progress: bool = False
     ) -> Tensor:
-        """The map `[1, 1, H, W]` of one detection.
+        """The maps `[N, 1, H, W]` of one detection in each image.
 
         Args:
-            inputs: float `[1, C, H, W]`.
-            box: `[4]`, x0, y0, x1, y1 in pixels.
-            label: its class.
+            inputs: float `[N, C, H, W]`.
+            target: (box, label), or a list of N such pairs; a box is x0, y0, x1, y1
+                in pixels.
             show_progress: draw a progress bar that vanishes when it is full.
 
         Raises:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
-        maps = self.sample(inputs, box, label, show_progress=show_progress).maps
-        return as_maps(maps.sum(dim=1, keepdim=True).to(inputs.device), inputs)
+        check_inputs(inputs)
+        maps = [
+            self.sample(image, pair, show_progress=show_progress).maps.sum(dim=1)
+            for image, pair in zip(
+                inputs.split(1), check_detections(target, inputs), strict=True
+            )
+        ]
+        return as_maps(torch.stack(maps).to(inputs.device), inputs)
 
     def sample(
-        self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
+        self, inputs: Tensor, target: Any, *, show_progress: bool = False
     ) -> Samples:
-        """The centres, scores and maps behind `attribute`, which see."""
+        """The centres, scores and maps behind the map of one image; see `attribute`."""
         check_inputs(inputs)
         if len(inputs) != 1:
             raise ValueError(
                 f"inputs must be one image [1, C, H, W], got {len(inputs)}"
             )
-        check_count("label", label, at_least=0)
+        ((box, label),) = check_detections(target, inputs)
         height, width = inputs.shape[2:]
         widths, area = place(box, height, width, self.kernel_divisors)
         blackbox = BlackBox(

@@ -22,10 +22,17 @@ import torch
 from torch import Tensor
 
 from xai_lib.baselines.rise import RISE
-from xai_lib.core.arguments import check_count, check_inputs
+from xai_lib.core.arguments import check_inputs
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box
-from xai_lib.core.detection import Detection, Detector, ask, detection_score, home
+from xai_lib.core.detection import (
+    Detection,
+    Detector,
+    ask,
+    check_detections,
+    detection_score,
+    home,
+)
 
 
 class DRISE:
@@ -33,8 +40,8 @@ class DRISE:
 
     Args:
         detector: any callable from images `[N, C, H, W]` to N `Detection`s.
-        n_samples: masks, and so queries, per call of `attribute` or `attribute_all`.
-        grid: cells per side of the small random grid.
+        n_samples: masks, and so queries, per image.
+        mask_size: cells per side of the small random grid.
         p: the probability that a cell is visible.
         seed: of the masks; the same seed gives the same map.
 
@@ -46,7 +53,7 @@ class DRISE:
         self,
         detector: Detector,
         n_samples: int = 5000,
-        grid: int = 16,
+        mask_size: int = 16,
         p: float = 0.5,
         seed: int = 0,
     ) -> None:
@@ -55,7 +62,7 @@ class DRISE:
         self.detector = detector
         self.settings: dict[str, Any] = {
             "n_samples": n_samples,
-            "grid": grid,
+            "mask_size": mask_size,
             "p": p,
             "seed": seed,
         }
@@ -63,23 +70,27 @@ class DRISE:
         self.queries = 0
 
     def attribute(
-        self, inputs: Tensor, box: Any, label: int, *, show_progress: bool = False
+        self, inputs: Tensor, target: Any, *, show_progress: bool = False
     ) -> Tensor:
-        """The map `[1, 1, H, W]` of one detection, in [0, 1] if scores are.
+        """The maps `[N, 1, H, W]` of one detection in each image, in [0, 1].
 
         Args:
-            inputs: float `[1, C, H, W]`.
-            box: `[4]`, x0, y0, x1, y1 in pixels.
-            label: its class.
+            inputs: float `[N, C, H, W]`.
+            target: (box, label), or a list of N such pairs; a box is x0, y0, x1, y1
+                in pixels.
             show_progress: draw a progress bar that vanishes when it is full.
 
         Raises:
             TypeError, ValueError: a wrong argument, by name, with the fix.
         """
-        label = check_count("label", label, at_least=0)
-        boxes, labels = as_box(box)[None], torch.tensor([label], device="cpu")
-        found = Detection(boxes, boxes.new_ones(1), labels)
-        return self.attribute_all(inputs, found, show_progress=show_progress)
+        check_inputs(inputs)
+        maps = []
+        pairs = check_detections(target, inputs)
+        for image, (box, label) in zip(inputs.split(1), pairs, strict=True):
+            labels = torch.tensor([label], device="cpu")
+            wanted = Detection(box[None], box.new_ones(1), labels)
+            maps.append(self.attribute_all(image, wanted, show_progress=show_progress))
+        return torch.cat(maps)
 
     def attribute_all(
         self, inputs: Tensor, detections: Detection, *, show_progress: bool = False

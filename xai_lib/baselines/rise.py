@@ -50,7 +50,7 @@ class RISE(BlackBoxAttribution):
     Args:
         forward_func: any callable from images to scores; use probabilities.
         n_samples: masks, and so queries, per image. The same masks serve all images.
-        grid: cells per side of the small random grid.
+        mask_size: cells per side of the small random grid.
         p: the probability that a cell is visible.
         seed: of the masks; the same seed gives the same map.
 
@@ -68,13 +68,13 @@ class RISE(BlackBoxAttribution):
         self,
         forward_func: Callable,
         n_samples: int = 4000,
-        grid: int = 7,
+        mask_size: int = 7,
         p: float = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples)
-        self.grid = check_count("grid", grid)
+        self.mask_size = check_count("mask_size", mask_size)
         self.p = check_number("p", p, 0, 1)
         if p in (0, 1):
             raise ValueError(f"p must be above 0 and below 1, got {p}: no mask varies")
@@ -136,11 +136,12 @@ class RISE(BlackBoxAttribution):
         Memory does not grow with `n_samples`.
         """
         rng = generator(self.seed)
-        rows, columns = (upsampling(self.grid, size) for size in (height, width))
+        rows, columns = (upsampling(self.mask_size, size) for size in (height, width))
         size = at_once(height * width)
         for m in chunks(self.n_samples, CHUNK):
             cells = (
-                torch.rand(m, self.grid, self.grid, generator=rng, **DRAWN) < self.p
+                torch.rand(m, self.mask_size, self.mask_size, generator=rng, **DRAWN)
+                < self.p
             ).float()
             # All shifts are drawn, the last valid one included.
             down, right = len(rows) - height + 1, len(columns) - width + 1
@@ -153,12 +154,13 @@ class RISE(BlackBoxAttribution):
                 yield top @ cells[part] @ left.transpose(1, 2)
 
 
-def upsampling(grid: int, size: int) -> Tensor:
-    """The matrix A `[(grid + 1) * cell, grid]` of one-dimensional linear upsampling.
+def upsampling(mask_size: int, size: int) -> Tensor:
+    """The matrix A of one-dimensional linear upsampling, `[(s + 1) * cell, s]`.
 
-    `cell` is ceil(size / grid), so that A is at least a cell longer than an image of
-    `size` and the mask can be shifted by that much (Petsiuk et al., section 3.2).
+    s is `mask_size` and `cell` is ceil(size / s), so that A is at least a cell longer
+    than an image of `size` and the mask can be shifted by that much (Petsiuk et al.,
+    section 3.2).
     """
-    length = (grid + 1) * math.ceil(size / grid)
-    cells = torch.eye(grid, dtype=torch.float32, device="cpu")[None]
+    length = (mask_size + 1) * math.ceil(size / mask_size)
+    cells = torch.eye(mask_size, dtype=torch.float32, device="cpu")[None]
     return F.interpolate(cells, size=length, mode="linear")[0].T

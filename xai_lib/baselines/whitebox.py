@@ -60,7 +60,7 @@ class SmoothGrad(BatchwiseAttribution):
     Args:
         forward_func: model that maps inputs to scores `[N, K]`, in torch.
         n_samples: noisy copies of each input, each one forward and backward pass.
-        stdev: of the noise, in input units: 0.15 is 15 % of a range [0, 1], where
+        stdevs: of the noise, in input units: 0.15 is 15 % of a range [0, 1], where
             Smilkov et al. recommend 10 to 20 %.
         seed: of the noise.
 
@@ -72,12 +72,12 @@ class SmoothGrad(BatchwiseAttribution):
         self,
         forward_func: Callable,
         n_samples: int = 50,
-        stdev: float = 0.15,
+        stdevs: float = 0.15,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
         self.n_samples = check_count("n_samples", n_samples)
-        self.stdev = check_number("stdev", stdev, 0)
+        self.stdevs = check_number("stdevs", stdevs, 0)
         self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
@@ -90,7 +90,7 @@ class SmoothGrad(BatchwiseAttribution):
             for copy in noise:
                 # One draw per copy: the same numbers however many go into one pass.
                 copy[0] = torch.randn(inputs.shape[1:], generator=source, **DRAWN)
-            noisy = (inputs + noise.mul_(self.stdev)).flatten(0, 1)
+            noisy = (inputs + noise.mul_(self.stdevs)).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
             total += maps.view(count, *inputs.shape).sum(dim=0)
         return total.div_(self.n_samples).to(inputs.dtype)

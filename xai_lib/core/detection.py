@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xai_lib.core.arguments import check_count
 from xai_lib.core.boxes import as_box, as_boxes, as_numbers
 
 
@@ -133,6 +134,35 @@ def _from_dictionary(found: Any) -> Detection:
             f"{type(found).__name__}; use Detection(boxes, scores, labels), or a "
             "dictionary of the three, and Detection([], [], []) where nothing is found"
         ) from None
+
+
+def check_detections(target: Any, inputs: Tensor) -> list[tuple[Tensor, int]]:
+    """The box `[4]` and the label that are to be explained in each image.
+
+    Args:
+        target: (box, label), the same for all images, or a list of N such pairs; a box
+            is x0, y0, x1, y1 in pixels, a label an integer.
+        inputs: `[N, C, H, W]`.
+
+    Raises:
+        TypeError, ValueError: anything else, with what is expected.
+    """
+    pairs = target if isinstance(target, list) else [target] * len(inputs)
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(
+                "target must be the box and the label of a detection, such as "
+                f"([4, 9, 40, 30], 1), or a list of such pairs, got {pair!r}"
+            )
+    if len(pairs) != len(inputs):
+        raise ValueError(
+            f"target must be one (box, label), or a list of {len(inputs)}, one for "
+            f"each image, got a list of {len(pairs)}"
+        )
+    return [
+        (as_box(box, *inputs.shape[2:]), check_count("label", label, at_least=0))
+        for box, label in pairs
+    ]
 
 
 def detection_score(detections: Answer, box: Any, label: int) -> Tensor:

@@ -81,13 +81,13 @@ class LinearPertMap(PertMap):
     Args:
         forward_func: model that maps inputs to scores `[N, K]`, in torch; each input by
             itself, as in eval mode.
-        delta: δ, the largest u_i and v_i, in input units.
+        bound: δ, the largest u_i and v_i, in input units.
         patch: side, in pixels, of the squares whose features share a score, channel
             by channel, from the top left; at the right and the bottom edge they may
             be cut off. 1 for inputs `[N, d]`.
         n_smooth: noisy copies whose rows join the program: LP(Smooth), published 10.
             Memory grows with it: 2 GB for 10 copies, 1,000 classes and 3 × 224².
-        noise: standard deviation of ε, in input units. x + ε is not clipped. All
+        stdevs: standard deviation of ε, in input units. x + ε is not clipped. All
             inputs share the noise.
         penalty: λ. 16 is the published 0.5 in units of Hara et al., who count one per
             side of an 8 × 8 patch: 0.5 · 64 / 2.
@@ -98,19 +98,19 @@ class LinearPertMap(PertMap):
     def __init__(
         self,
         forward_func: Callable,
-        delta: float = 0.1,
+        bound: float = 0.1,
         patch: int = 8,
         n_smooth: int = 0,
-        noise: float = 0.05,
+        stdevs: float = 0.05,
         penalty: float = 16.0,
         two_sided: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
-        self.delta = check_positive("delta", delta)
+        self.bound = check_positive("bound", bound)
         self.patch = check_count("patch", patch)
         self.n_smooth = check_count("n_smooth", n_smooth, 0)
-        self.noise = check_number("noise", noise, 0)
+        self.stdevs = check_number("stdevs", stdevs, 0)
         infinite = penalty == math.inf
         self.penalty = penalty if infinite else check_positive("penalty", penalty)
         self.two_sided = check_flag("two_sided", two_sided)
@@ -152,7 +152,7 @@ class LinearPertMap(PertMap):
             rows = np.hstack([falls, rises]) if self.two_sided else falls + rises
             gains = np.tile(counts / 2, 2) if self.two_sided else counts
             lengths, missed, used = largest_box(
-                rows, limits, gains, self.delta, self.penalty
+                rows, limits, gains, self.bound, self.penalty
             )
             sides = torch.from_numpy(lengths).view(-1, len(counts))
             boxes.append((sides[0], sides[-1]))
@@ -227,7 +227,7 @@ class LinearPertMap(PertMap):
             # One draw per copy: the first copies stay the same when n_smooth grows.
             yield torch.stack(
                 [
-                    self.noise * torch.randn(shape, generator=rng, **DRAWN)
+                    self.stdevs * torch.randn(shape, generator=rng, **DRAWN)
                     if k
                     else torch.zeros(shape, **DRAWN)
                     for k in copies

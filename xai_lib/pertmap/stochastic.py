@@ -72,8 +72,8 @@ class StochasticPertMap(PertMap):
             `functools.partial` of one) that is built from (parameters, lr) and steps
             without a closure.
         lr: the learning rate, in input units for Adam.
-        n_iterations: steps, each one forward and backward pass of n_samples points.
-        n_samples: M, the draws of t in (3.3).
+        n_iterations: steps, each one forward and backward pass of M points.
+        n_perturbations: M, the draws of t in (3.3).
         penalty: λ; None is 0.1 d, with d the numbers in one input (section 4.1).
         bound: C, the largest w_i, in input units.
         seed: of the draws.
@@ -94,7 +94,7 @@ class StochasticPertMap(PertMap):
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
         lr: float = 0.01,
         n_iterations: int = 500,
-        n_samples: int = 32,
+        n_perturbations: int = 32,
         penalty: float | None = None,
         bound: float = 1.0,
         seed: int = 0,
@@ -102,7 +102,7 @@ class StochasticPertMap(PertMap):
         super().__init__(forward_func)
         self.lr = check_positive("lr", lr)
         self.n_iterations = check_count("n_iterations", n_iterations)
-        self.n_samples = check_count("n_samples", n_samples)
+        self.n_perturbations = check_count("n_perturbations", n_perturbations)
         self.penalty = None if penalty is None else check_number("penalty", penalty, 0)
         self.bound = check_positive("bound", bound)
         self.seed = check_seed(seed)
@@ -121,7 +121,7 @@ class StochasticPertMap(PertMap):
     ) -> StochasticSolution:
         self._check_model(inputs, target)
         device = self._queried.device or inputs.device
-        images = max(1, batch_rows(inputs, device) // self.n_samples)
+        images = max(1, batch_rows(inputs, device) // self.n_perturbations)
         starts = range(0, len(inputs), images)
         sides, histories = [], []
         for start in starts:
@@ -190,17 +190,17 @@ class StochasticPertMap(PertMap):
         rng: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The sample of the penalty in (3.3), `[N]`, and its gradient by w."""
-        passes = -(-self.n_samples // batch_rows(inputs, inputs.device))
-        per_pass = -(-self.n_samples // passes)
+        passes = -(-self.n_perturbations // batch_rows(inputs, inputs.device))
+        per_pass = -(-self.n_perturbations // passes)
         drawn = per_pass * at_once(per_pass * inputs[0].numel())
         hinge, slope = inputs.new_zeros(len(inputs)), torch.zeros_like(w)
-        for count in chunks(self.n_samples, drawn):
+        for count in chunks(self.n_perturbations, drawn):
             t = inputs.new_empty(count, *inputs.shape[1:]).uniform_(
                 -1, 1, generator=rng
             )
             for draws in t.split(per_pass):
                 v = w.detach().requires_grad_()
-                share = len(draws) / self.n_samples
+                share = len(draws) / self.n_perturbations
                 loss = share * mean_hinge(model, inputs, target, v, draws)
                 slope += gradient(loss, v)
                 hinge += loss.detach()
