@@ -237,20 +237,20 @@ def _colours_alike(row: Row, found: Found, bed: str) -> list[Claim]:
     does so with the other colours too."""
     claims: list[Claim] = []
     unclear: list[Claim] = []
+    grey, *others = pertmap.COLOURS
+
+    def more(said: str, colour: str, rival: str, side: int = 1) -> Claim:
+        of = MEASURES[colour]
+        difference = of(found[rival]) - of(found[row["better"]])
+        return larger(f"{rival} changes {said}, {colour}", side * difference)
+
     for rival in _options(row["worse"]):
-        more = {
-            colour: MEASURES[colour](found[rival])
-            - MEASURES[colour](found[row["better"]])
-            for colour in pertmap.COLOURS
-        }
-        grey = larger(f"{rival} changes more, grey", more.pop("grey"))
-        if grey.verdict == "open":
-            unclear.append(grey)
+        first = more("more", grey, rival)
+        if first.verdict == "open":
+            unclear.append(first)
             continue
-        side, word = (1, "more") if grey.verdict == "holds" else (-1, "less")
-        claims += [
-            larger(f"{rival} changes {word}, {c}", side * m) for c, m in more.items()
-        ]
+        said, side = ("more", 1) if first.verdict == "holds" else ("less", -1)
+        claims += [more(said, colour, rival, side) for colour in others]
     return claims or unclear
 
 
