@@ -7,10 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_book.studies import aise
-from xai_book.studies import aise_claims as claims
+from xai_book.studies import aise, claims
+from xai_book.studies.comparisons import ahead
 
 IMAGES = 200
+ADAPTIVE = ("LIPO", "DIRECT")
+TABLE = ("aise_reaches_rise", "aise_reaches_shap", "pointing_game")
+VARIANTS = (
+    *("unbiased_better", "coarse_precision_better", "several_widths_better"),
+    *("other_samples", "other_kernels_useless", "other_forms", "coarse_to_fine"),
+)
+CONVERGENCE = (
+    *("adaptive_faster", "lattice", "thirty_queries_enough", "three_hundred"),
+    *("wide_first_better", "narrow_harder"),
+)
 
 
 def rows(accuracy: float, energy: float = 0.5, seed: int = 0) -> dict[str, Tensor]:
@@ -52,7 +62,7 @@ def verdicts(found: list[claims.Claim]) -> dict[str, str]:
     ],
 )
 def test_ahead(one: float, other: float, margin: float, verdict: str) -> None:
-    found = claims.ahead("", "", "", rows(one), rows(other, seed=1), margin)
+    found = ahead("", rows(one), rows(other, seed=1), margin)
     assert found.verdict == verdict
     assert found.value == pytest.approx(one - other)
 
@@ -63,17 +73,17 @@ def test_the_interval_is_that_of_paired_images() -> None:
     a, b = rows(0.8), rows(0.7, seed=1)
     difference = (a["hits_box"] - b["hits_box"])[:, 0].view(IMAGES, 2).mean(dim=1)
     half = 1.96 * float(difference.std()) / IMAGES**0.5
-    found = claims.ahead("", "", "", a, b)
+    found = ahead("", a, b)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
     # Of the same rows the difference is exactly none.
-    same = claims.ahead("", "", "", a, a, 0.01)
+    same = ahead("", a, a, 0.01)
     assert (same.value, same.low, same.high, same.verdict) == (0, 0, 0, "holds")
 
 
 def test_few_images_leave_a_claim_open() -> None:
     few = {n: v[:20] for n, v in rows(1.0).items()}
     worse = {n: v[:20] for n, v in rows(0.0).items()}
-    found = claims.ahead("", "", "", few, worse)
+    found = ahead("", few, worse)
     assert (found.verdict, found.images, found.value) == ("open", 10, 1)
 
 
@@ -88,30 +98,20 @@ def table(accuracies: Mapping[str, float]) -> dict[str, dict[str, Tensor]]:
 def test_table_as_said_and_reversed() -> None:
     said = {
         **{"RISE-8000": 0.5, "SHAP-8000": 0.5, "Extremal": 0.5},
-        **{f"AISE-{s}-300": 0.7 for s in claims.ADAPTIVE},
-        **{f"AISE-{s}-700": 0.9 for s in claims.ADAPTIVE},
+        **{f"AISE-{s}-300": 0.7 for s in ADAPTIVE},
+        **{f"AISE-{s}-700": 0.9 for s in ADAPTIVE},
     }
-    found = verdicts(claims.table_claims(table(said), "scenes"))
+    found = verdicts(claims.comparisons(table(said), "scenes", *TABLE))
     equal = {label for label in found if "reaches AISE" in label}
     assert len(equal) == 4
     assert {v for label, v in found.items() if label not in equal} == {"holds"}
     assert len(found) == 2 * 5 + 4
     turned = {label: 1 - share for label, share in said.items()}
-    found = verdicts(claims.table_claims(table(turned), "scenes"))
+    found = verdicts(claims.comparisons(table(turned), "scenes", *TABLE))
     assert found["AISE-LIPO-700 overcomes RISE-8000"] == "fails"
     assert found["AISE-DIRECT-700 above AISE-DIRECT-300"] == "fails"
     assert found["AISE-DIRECT-300 reaches SHAP-8000"] == "fails"
     assert set(found.values()) == {"fails", "open"}
-
-
-def test_the_smaller_rows_of_grids_are_known() -> None:
-    grid = {label: rows(0.5, seed=s) for s, label in enumerate(aise.grid_table())}
-    found = verdicts(claims.table_claims(grid, "grids 2x2"))
-    assert {"AISE-LIPO-300 reaches RISE-2000", "AISE-LIPO-300 reaches RISE-8000"} < (
-        set(found)
-    )
-    assert "AISE-LIPO-700 overcomes RISE-8000" in found
-    assert "AISE-LIPO-300 reaches Extremal-200" in found
 
 
 def test_variants() -> None:
@@ -120,17 +120,21 @@ def test_variants() -> None:
         "coarse to fine": 0.7,
     }
     said = {k: rows(v, v, seed) for seed, (k, v) in enumerate(share.items())}
-    assert set(verdicts(claims.variants_claims(said, "scenes")).values()) == {"holds"}
+    assert set(verdicts(claims.comparisons(said, "scenes", *VARIANTS)).values()) == {
+        "holds"
+    }
     turned = {k: rows(1 - v, 1 - v, seed) for seed, (k, v) in enumerate(share.items())}
-    assert set(verdicts(claims.variants_claims(turned, "scenes")).values()) == {"fails"}
+    assert set(verdicts(claims.comparisons(turned, "scenes", *VARIANTS)).values()) == {
+        "fails"
+    }
     # Each variant but the hull, which the paper does not speak of; two of them twice.
-    assert len(claims.variants_claims(said, "scenes")) == len(share) - 2 + 2
+    assert len(claims.comparisons(said, "scenes", *VARIANTS)) == len(share) - 2 + 2
 
 
 def converging(adaptive: float, other: float) -> dict[tuple[str, str, int], dict]:
     found = {}
     for seed, (sampler, widths) in enumerate(aise.convergence()):
-        share = adaptive if sampler in claims.ADAPTIVE else other
+        share = adaptive if sampler in ADAPTIVE else other
         if sampler == "coarse to fine":  # better still than what is better
             share = adaptive + (0.07 if adaptive > other else -0.07)
         if widths == "narrow":
@@ -143,10 +147,10 @@ def converging(adaptive: float, other: float) -> dict[tuple[str, str, int], dict
 
 
 def test_convergence_as_said_and_reversed() -> None:
-    found = claims.convergence_claims(converging(0.9, 0.4), "scenes")
+    found = claims.comparisons(converging(0.9, 0.4), "scenes", *CONVERGENCE)
     assert set(verdicts(found).values()) == {"holds"}
     assert len(found) == 3 * 2 * 2 * 2 + 2 * 2 + 1 + 3 + 1
-    found = claims.convergence_claims(converging(0.1, 0.6), "scenes")
+    found = claims.comparisons(converging(0.1, 0.6), "scenes", *CONVERGENCE)
     assert set(verdicts(found).values()) == {"fails"}
 
 
@@ -162,7 +166,7 @@ def test_sensitivity() -> None:
         label: mean + 0.01 * torch.randn(30, generator=generator).double()
         for label, mean in means.items()
     }
-    decided = claims.sensitivity_claims(found, "scenes")
+    decided = claims.comparisons(found, "scenes", "sensitivity")
     assert {c.statement: c.verdict for c in decided} == {
         "AISE-LIPO-300 less sensitive than Gradient": "holds",
         "AISE-LIPO-300 less sensitive than RISE-8000": "fails",

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_book.studies import aise, aise_claims, claims, pertmap
-from xai_book.studies.geex import FAMILY
+from xai_book.studies import aise, claims, pertmap, trials
 from xai_book.studies.results import NotMeasured, Results, published
 from xai_book.studies.rows import Rows
 
 CHAPTERS = Path(__file__).parents[2] / "notebooks"
 N = 40
+ADAPTIVE = ("LIPO", "DIRECT")
 
 
 def around(mean: float, spread: float = 1e-4) -> Tensor:
@@ -48,7 +48,7 @@ def pointed(accuracy: float) -> dict[str, Tensor]:
     }
 
 
-class World:
+class World(Rows):
     """Rows in which every statement is true, or every one is false."""
 
     def __init__(self, true: bool) -> None:
@@ -89,7 +89,7 @@ class World:
             found[m] |= {w: around(noise.get(m, 0)) for w in ("noise", "bright")}
         return found
 
-    def samples(self, data: str, *counts: int) -> dict:
+    def samples(self, data: str, *labels: int | str) -> dict:
         steps = (250, 500, 1000, 2000, 4000, 8000)
         true = (0.50, 0.60, 0.70, 0.78, 0.795, 0.805)
         if data == "photos":
@@ -98,14 +98,14 @@ class World:
         if data == "photos":
             false = (0.2, 0.49, 0.48, 0.45, 0.44, 0.43)
         means = dict(zip(steps, true if self.true else false, strict=True))
-        found = {n: {"aopc": around(means[n])} for n in counts}
+        found = {n: {"aopc": around(means[n])} for n in labels if n in means}
         return {**found, "SmoothGrad": {"aopc": around(0.806)}}
 
     def stdevs(self, data: str, *values: float) -> dict:
         means = {0.05: self.pick(0.6, 0.9), 0.5: 0.8, 1.0: self.pick(0.7, 0.95)}
         return {s: {"aopc": around(means[s])} for s in values}
 
-    def mask_sizes(self, data: str) -> dict:
+    def mask_sizes(self, data: str, *_: int) -> dict:
         if data == "photos":
             means = {7: 0.7, 14: 0.75, 28: 0.9, 56: self.pick(0.7, 0.95)}
         else:
@@ -128,9 +128,9 @@ class World:
             x: dict.fromkeys(("aopc", "cosine"), around(m)) for x, m in means.items()
         }
 
-    def losses(self, data: str) -> dict:
+    def losses(self, data: str, *labels: tuple[str, str]) -> dict:
         means = {"logit": 0.8, "non-informative": self.pick(0.9, 0.7)}
-        return {(m, x): {"aopc": around(v)} for m in FAMILY for x, v in means.items()}
+        return {(m, x): {"aopc": around(means[x])} for m, x in labels}
 
     def figure1(self, data: str, *methods: str) -> dict[str, pertmap.Curves]:
         if self.true:
@@ -157,7 +157,7 @@ class World:
             ours = 1 - ours
         return {x: pointed(ours if x.startswith("AISE") else 0.5) for x in labels}
 
-    def variants(self, data: str) -> dict:
+    def variants(self, data: str, *_: str) -> dict:
         better = {"AISE-DIRECT-300": 0.5, "coarse to fine": self.pick(0.6, 0.4)}
         labels = (
             "locally biased",
@@ -172,11 +172,11 @@ class World:
         rest = dict.fromkeys(labels, self.pick(0.4, 0.6))
         return {x: pointed(v) for x, v in {**better, **rest}.items()}
 
-    def convergence(self, data: str) -> dict:
+    def convergence(self, data: str, *_: tuple[str, str, int]) -> dict:
         found = {}
         adaptive = self.pick(0.8, 0.3)
         accuracy = {
-            **dict.fromkeys(aise_claims.ADAPTIVE, adaptive),
+            **dict.fromkeys(ADAPTIVE, adaptive),
             "coarse to fine": self.pick(0.95, 0.1),
             **dict.fromkeys(("random", "lattice", "RISE"), 0.5),
         }
@@ -189,12 +189,12 @@ class World:
             **pointed(0.5),
             "distance_box": narrow + self.pick(5, -5),
         }
-        for sampler in aise_claims.ADAPTIVE:
+        for sampler in ADAPTIVE:
             found[sampler, "narrow", 30] = pointed(0.5)
             found[sampler, "narrow", 1500] = pointed(self.pick(0.8, 0.3))
         return found
 
-    def detection(self, *labels: str) -> dict:
+    def detection(self, data: str, *labels: str) -> dict:
         found = {}
         for label in labels:
             good = self.pick(0.8, 0.3) if label.startswith("AISE") else 0.5
@@ -208,26 +208,41 @@ class World:
             }
         return found
 
-    def trial(self, name: str) -> dict[str, Tensor]:
+    def trials(self, kind: str, *names: str) -> dict[str, Tensor]:
         margins = torch.full((N,), 0.1, dtype=torch.float64)
-        return {"networks": margins if self.true else -margins}
+        return dict.fromkeys(names, margins if self.true else -margins)
 
 
-@pytest.mark.parametrize("key", claims.DECIDE)
+STATEMENTS = {name: rows for name, rows in claims.listed().items() if rows[0]["paper"]}
+EMPIRICAL = [name for name, rows in STATEMENTS.items() if not rows[0]["proved"]]
+
+
+def decided(name: str, rows: Rows) -> dict[str, list[claims.Claim]]:
+    """The comparisons of a statement by bed."""
+    (ruling,) = (r for r in claims.rulings(rows=rows) if r.id == name)
+    return ruling.parts
+
+
 @pytest.mark.parametrize("true", [True, False])
-def test_the_verdict_follows_from_the_rows(key, true):
-    parts = claims.DECIDE[key](World(true))
-    assert parts
-    verdict = claims.overall({d: claims.on_data(c) for d, c in parts.items()})
-    assert verdict == ("holds" if true else "does not hold"), parts
-    for said in parts.values():
-        decisive = claims.deciding(said)
-        assert decisive.low <= decisive.value <= decisive.high
+def test_the_verdict_follows_from_the_rows(true):
+    found = [r for r in claims.rulings(rows=World(true)) if not r.proved]
+    assert [ruling.id for ruling in found] == EMPIRICAL
+    for ruling in found:
+        assert ruling.verdict == ("holds" if true else "does not hold"), ruling
+        assert ruling.parts.keys() == ruling.verdicts.keys()
+        for said in ruling.parts.values():
+            decisive = claims.deciding(said)
+            assert decisive.low <= decisive.value <= decisive.high
 
 
 def test_rulings_and_their_table():
-    found = claims.rulings(rows=World(False))
-    assert len(found) == len(published("claims"))
+    every = claims.rulings(rows=World(False))
+    assert [ruling.id for ruling in every] == list(STATEMENTS)
+    text = " ".join(claims.table(every).split())
+    for ruling in every:
+        assert ruling.statement in text
+        assert not ruling.proved or f"theorem: chapter {ruling.proved}" in text
+    found = [ruling for ruling in every if not ruling.proved]
     text = claims.table(found)
     assert max(map(len, text.splitlines())) <= 88
     unwrapped = " ".join(text.split())
@@ -239,7 +254,7 @@ def test_rulings_and_their_table():
 
 @pytest.mark.parametrize("true", [True, False])
 def test_the_brief_form(true):
-    found = claims.rulings(rows=World(true))
+    found = [r for r in claims.rulings(rows=World(true)) if not r.proved]
     lines = claims.brief(found).splitlines()
     assert max(map(len, lines)) <= 88
     # All data sets agree: one line for each statement.
@@ -256,18 +271,17 @@ def test_the_brief_form(true):
 
 def test_the_brief_form_of_a_verdict_that_depends_on_the_data():
     good, bad, small = (
-        claims.Claim("", "", data, value, value - 0.1, value + 0.1, verdict, 40)
-        for data, value, verdict in (
-            ("A", 0.3, "holds"),
-            ("B", -0.2, "fails"),
-            ("C", 0.2, "holds"),
-        )
+        claims.Claim("", value, value - 0.1, value + 0.1, verdict, 40)
+        for value, verdict in ((0.3, "holds"), (-0.2, "fails"), (0.2, "holds"))
     )
     parts = {"A": [good], "B": [bad, good], "C (map × input)": [small, good]}
-    ruling = claims.Ruling("", "", "One", "", "decide", "", parts)
-    assert claims.brief([ruling]).splitlines() == [
+    verdicts = {data: claims.on_data(said) for data, said in parts.items()}
+    ruling = claims.Ruling("one", "", "", "One", "", "", "", verdicts, parts)
+    theorem = claims.Ruling("two", "", "", "Two", "", "03, x", "", {"A": "holds"}, {})
+    assert claims.brief([ruling, theorem]).splitlines() == [
         f"{' 1 One':<36} holds +0.200 [+0.100, +0.300] C × input",
         f"{'':<36} fails -0.200 [-0.300, -0.100] B",
+        f"{' 2 Two':<36} holds theorem                 A",
     ]
 
 
@@ -276,11 +290,12 @@ class Pointing(World):
     that fits counts."""
 
     def __init__(self, accuracy: dict[str, float]) -> None:
+        super().__init__(True)
         self.accuracy = accuracy
 
     def pointing(self, data: str, *labels: str) -> dict:
-        starts = {x: next(filter(x.startswith, self.accuracy)) for x in labels}
-        return {x: pointed(self.accuracy[start]) for x, start in starts.items()}
+        starts = {x: next(filter(x.startswith, (*self.accuracy, ""))) for x in labels}
+        return {x: pointed(self.accuracy.get(s, 0.5)) for x, s in starts.items()}
 
 
 @pytest.mark.parametrize(
@@ -296,13 +311,13 @@ class Pointing(World):
     ],
 )
 def test_most_cases_are_more_than_half(accuracy, verdict):
-    for said in claims.aise_mostly_ahead(Pointing(accuracy)).values():
+    for said in decided("aise_mostly_ahead", Pointing(accuracy)).values():
         assert claims.on_data(said) == verdict
 
 
 def test_state_of_the_art_is_to_reach_every_method():
     worse = {"AISE": 0.9, "GradCAM": 0.95, "": 0.5}
-    for said in claims.state_of_the_art(Pointing(worse)).values():
+    for said in decided("state_of_the_art", Pointing(worse)).values():
         failed = {c.statement for c in said if c.verdict != "holds"}
         assert failed == {f"AISE-{s}-300 reaches GradCAM" for s in ("LIPO", "DIRECT")}
         assert len(said) == 2 * 6
@@ -313,20 +328,20 @@ def test_thirty_queries_is_about_thirty_queries():
     does."""
 
     class Slow(World):
-        def convergence(self, data: str) -> dict:
+        def convergence(self, data: str, *_: tuple[str, str, int]) -> dict:
             found = super().convergence(data)
-            for sampler in aise_claims.ADAPTIVE:
+            for sampler in ADAPTIVE:
                 found[sampler, "default", 300] = pointed(0.1)
             return found
 
     class Fast(World):
-        def convergence(self, data: str) -> dict:
+        def convergence(self, data: str, *_: tuple[str, str, int]) -> dict:
             found = super().convergence(data)
             found["RISE", "default", 300] = pointed(0.9)
             return found
 
     for world, verdict in ((Slow(True), "holds"), (Fast(True), "does not hold")):
-        for said in claims.thirty_queries_enough(world).values():
+        for said in decided("thirty_queries_enough", world).values():
             assert claims.on_data(said) == verdict
             assert len(said) == 3
 
@@ -334,15 +349,15 @@ def test_thirty_queries_is_about_thirty_queries():
 def test_a_chapter_has_its_statements():
     found = claims.rulings("05", rows=World(True))
     assert found
-    assert all(r.chapter == "05" and r.parts for r in found)
-    chapters = {row["chapter"] for row in published("claims")}
+    assert all(r.chapter == "05" and r.verdicts for r in found)
+    chapters = {rows[0]["chapter"] for rows in STATEMENTS.values()}
     counts = [len(claims.rulings(chapter, World(True))) for chapter in chapters]
-    assert sum(counts) == len(claims.DECIDE)
+    assert sum(counts) == len(STATEMENTS)
 
 
 def test_without_rows_nothing_is_claimed(tmp_path):
     """Nor is a network loaded that must be downloaded."""
-    found = claims.rulings(rows=Rows(tmp_path))
+    found = [r for r in claims.rulings(rows=Rows(tmp_path)) if not r.proved]
     assert {ruling.verdict for ruling in found} == {"not measured"}
     with pytest.raises(NotMeasured):
         Rows(tmp_path).figure1("coco_animals", "Stochastic")
@@ -350,7 +365,7 @@ def test_without_rows_nothing_is_claimed(tmp_path):
 
 def test_few_images_leave_a_statement_open(monkeypatch):
     monkeypatch.setitem(globals(), "N", 19)
-    parts = claims.family_above_rivals(World(True))
+    parts = decided("family_above_rivals", World(True))
     assert {claims.on_data(said) for said in parts.values()} == {"open"}
 
 
@@ -377,14 +392,28 @@ def test_overall(verdicts, expected):
 
 
 def test_every_statement_names_who_decides_it():
-    rows = published("claims")
-    columns = ["paper", "section", "statement", "chapter", "decided_by"]
-    assert list(rows[0]) == columns
-    assert all(row[name] for row in rows for name in columns)
-    assert not [k for k, n in Counter(r["statement"] for r in rows).items() if n > 1]
-    assert sorted(row["decided_by"] for row in rows) == sorted(claims.DECIDE)
-    for number in {row["chapter"] for row in rows}:
-        assert list(CHAPTERS.glob(f"{number}_*.ipynb"))
+    words = [rows[0]["statement"] for rows in STATEMENTS.values()]
+    assert not [said for said, n in Counter(words).items() if n > 1]
+    about = ("paper", "where", "chapter", "statement")
+    for name, (first, *more) in STATEMENTS.items():
+        assert all(first[column] for column in about), name
+        assert not any(row[column] for row in more for column in about), name
+        assert bool(first["proved"]) != bool(first["study"]), name
+        assert list(CHAPTERS.glob(f"{first['chapter']}_*.ipynb"))
+    tried = {name for name, rows in STATEMENTS.items() if rows[0]["study"] == "trials"}
+    assert tried == set(trials.TRIALS)
+
+
+def test_every_row_says_how():
+    rules = {"higher", "lower", "alike", "share", "apart", "true", "false", ""}
+    for row in published("claims"):
+        assert row["rule"] in rules, row
+        assert row["rule"] or row["by"], row
+        assert row["by"] in (*claims.DECIDE, ""), row
+        assert row["bed"], row
+        assert (row["rule"] == "alike") <= (float(row["margin"] or 0) > 0), row
+        assert not (row["level"] and row["worse"]), row
+        assert (row["rule"] == "apart") <= bool(row["other_bed"]), row
 
 
 def test_a_ruling_on_the_books_rows_against_the_file_itself():
@@ -396,7 +425,7 @@ def test_a_ruling_on_the_books_rows_against_the_file_itself():
     gaps = [aopc["GEEX"][i] - aopc["RISE"][i] for i in aopc["RISE"]]
     mean = sum(gaps) / len(gaps)
     error = (sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps)) ** 0.5
-    said = claims.family_above_rivals(Rows())["MNIST"]
+    said = decided("family_above_rivals", Rows())["MNIST"]
     (claim,) = [c for c in said if c.statement == "GEEX above RISE"]
     assert claim.value == pytest.approx(mean, abs=1e-6)
     assert claim.low == pytest.approx(mean - 1.96 * error, abs=0.004)

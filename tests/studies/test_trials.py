@@ -7,13 +7,10 @@ import pytest
 import torch
 from scipy.optimize import linprog
 from scipy.stats import beta
-from torch import nn
 
-from xai_book.studies import claims, trials
+from xai_book.studies import claims, comparisons, trials
 from xai_book.studies.results import NotMeasured, Results
-from xai_lib.aise.samplers import DirectSampler, RandomSampler
-from xai_lib.geex import GEEX, IGEEX
-from xai_lib.geex.estimator import Estimate
+from xai_lib.geex import GEEX
 
 SLOW = {"optimisers_agree"}
 PAST_PHOTOS = 27
@@ -61,8 +58,8 @@ def test_purposes_do_not_share_their_numbers():
 
 
 def test_without_rows(tmp_path):
-    with pytest.raises(NotMeasured, match=r"trials.parquet has no row of any_model"):
-        trials.read("any_model", Results("trials", tmp_path))
+    with pytest.raises(NotMeasured, match=r"trials.parquet has no row of tabular"):
+        trials.read("tabular", Results("trials", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -82,24 +79,22 @@ def test_without_rows(tmp_path):
     ],
 )
 def test_true_in_most_cases(true, n, verdict):
-    claim = claims.in_most("", "", "", torch.arange(n) < true)
+    claim = comparisons.in_most("", torch.arange(n) < true)
     assert claim.verdict == verdict
     assert claim.images == n
-    assert claim.value == pytest.approx(true / n - claims.MOST)
+    assert claim.value == pytest.approx(true / n - comparisons.MOST)
     # Clopper and Pearson, by the quantiles of beta distributions.
     low = beta.ppf(0.025, true, n - true + 1) if true else 0
     high = beta.ppf(0.975, true + 1, n - true) if true < n else 1
-    assert claim.low == pytest.approx(low - claims.MOST)
-    assert claim.high == pytest.approx(high - claims.MOST)
+    assert claim.low == pytest.approx(low - comparisons.MOST)
+    assert claim.high == pytest.approx(high - comparisons.MOST)
 
 
-def test_a_margin_of_zero_is_no_yes(monkeypatch):
-    class Rows:
-        def trial(self, name):
-            return {"networks": torch.zeros(60)}
-
-    (claim,) = claims.DECIDE["any_model"](Rows())["networks"]
+def test_a_margin_of_zero_is_no_yes():
+    (row,) = claims.listed()["tabular"]
+    (claim,) = claims.compare(row, {"tabular": torch.zeros(60)}, "tumours")
     assert claim.verdict == "fails"
+    assert claim.statement == "true of 0 in 60, share - 0.9"
 
 
 # The parts against something independent.
@@ -125,30 +120,6 @@ def test_the_constant_of_the_hills_from_their_formula():
         steepest = (np.array([0.9, 0.7, 0.5, 0.3]) / widths / math.sqrt(math.e)).max()
         assert trials._steepest(trials._hills(i)) <= steepest * 1.001
         assert trials._steepest(trials._hills(i)) > 0.8 * steepest
-
-
-def test_a_bound_with_a_plain_distance_holds(monkeypatch):
-    """So that the trial of the printed one can hold: in pixels it does."""
-    found = [trials.printed_bound(i) for i in range(3)]
-    assert all(f["the unit square"] < -0.1 for f in found)
-    assert all(f["pixels"] > 0 for f in found)
-
-
-def test_the_best_side_with_a_penalty():
-    """By trying all: the closed form of the trial, λ = 100."""
-    g, m = (
-        float(trials._uniform(0, name, *ends, 1))
-        for name, ends in (("g", (0.5, 2)), ("m", (0.1, 0.4)))
-    )
-    w = torch.linspace(0.01, 1, 200_001, dtype=torch.float64)
-    t = torch.linspace(0, 1, 2001, dtype=torch.float64)  # g t w > m for t > 0 only
-    at = w[(w - 100 * (g * w - m).clamp_min(0) ** 2 / (4 * g * w)).argmax()]
-    assert float(at) == pytest.approx(m / (g * math.sqrt(1 - 4 / 100 / g)), abs=1e-5)
-    hinge = (g * t * at - m).clamp_min(0).mean() / 2
-    assert float(hinge) == pytest.approx(
-        float((g * at - m) ** 2 / (4 * g * at)), rel=0.2
-    )
-    assert trials.large_penalty_constrains(0)["a linear lead"] < 0
 
 
 def test_signal_and_noise():
@@ -185,31 +156,7 @@ def test_answers_vary_with_what_the_model_sees():
     assert spread == pytest.approx(3, abs=0.3)
 
 
-@pytest.mark.parametrize("name", sorted(trials._SLOPES))
-def test_slopes_of_densities_by_autograd(name):
-    log_density, slope = trials._SLOPES[name]
-    u = torch.linspace(-4, 4, 32, dtype=torch.float64, requires_grad=True)
-    (by_autograd,) = torch.autograd.grad(log_density(u).sum(), u)
-    torch.testing.assert_close(slope(u), -by_autograd)
-
-
-def test_the_network_of_an_instance_is_the_same_each_time():
-    before = torch.get_rng_state()
-    z = torch.ones(1, 4, dtype=torch.float64)
-    one, again, other = (trials._network(i, "f", 4, 8, 2) for i in (3, 3, 4))
-    assert torch.equal(one(z), again(z))
-    assert not torch.equal(one(z), other(z))
-    assert [type(layer) for layer in one] == [nn.Linear, nn.ReLU, nn.Linear]
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-# Trials that see what is wrong: methods that are broken on purpose.
-
-
-class HalfAsLong(GEEX):
-    def estimate(self, *args, **kwargs):
-        found = super().estimate(*args, **kwargs)
-        return Estimate(found.gradient / 2, found.standard_error)
+# A trial that sees what is wrong: a method that is broken on purpose.
 
 
 class OneSided(GEEX):
@@ -221,59 +168,9 @@ class OneSided(GEEX):
         return (scores.to(eps) @ eps / len(eps) / self.stdevs)[None]
 
 
-class OfAnotherSeed(IGEEX):
-    """Noise that is not the same for all models."""
-
-    count = 0
-
-    def __init__(self, *args, seed=0, **kwargs):
-        OfAnotherSeed.count += 1
-        super().__init__(*args, seed=OfAnotherSeed.count, **kwargs)
-
-
-class Leaky(IGEEX):
-    """Each pixel gets part of the value of its neighbour."""
-
-    def estimate(self, *args, **kwargs):
-        found = super().estimate(*args, **kwargs)
-        return Estimate(
-            found.gradient + found.gradient.roll(1, 3), found.standard_error
-        )
-
-
-class Precise(DirectSampler):
-    def __init__(self):
-        super().__init__(eps=0)
-
-
-class OneByOne(DirectSampler):
-    def ask(self, n):
-        return super().ask(min(n, 1))
-
-
-class AtRandom(RandomSampler):
-    def __init__(self):
-        super().__init__(seed=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "method", "broken"),
-    [
-        ("estimate_of_expected_loss", "sums of sines", "GEEX", HalfAsLong),
-        ("any_model", "trees", "GEEX", HalfAsLong),
-        ("unchanged_answers_vanish", "mirrored noise", "GEEX", OneSided),
-        ("tabular", "tumours", "GEEX", OneSided),
-        ("igeex_insensitive", "noise on pixels", "IGEEX", Leaky),
-        ("linear_in_the_score", "networks", "IGEEX", OfAnotherSeed),
-        ("same_function_same_map", "networks", "IGEEX", OfAnotherSeed),
-        ("direct_in_batches", "hills", "DirectSampler", Precise),
-        ("direct_in_batches", "hills", "DirectSampler", OneByOne),
-        ("direct_needs_no_constant", "hills", "DirectSampler", AtRandom),
-    ],
-)
-def test_a_broken_method_is_seen(monkeypatch, name, kind, method, broken):
-    sound = [trials.TRIALS[name](i)[kind] > 0 for i in range(4)]
-    monkeypatch.setattr(trials, method, broken)
-    seen = [trials.TRIALS[name](i)[kind] > 0 for i in range(4)]
+def test_a_broken_method_is_seen(monkeypatch):
+    sound = [trials.tabular(i)["tumours"] > 0 for i in range(4)]
+    monkeypatch.setattr(trials, "GEEX", OneSided)
+    seen = [trials.tabular(i)["tumours"] > 0 for i in range(4)]
     assert all(sound)
     assert not any(seen)

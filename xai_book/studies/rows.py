@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
-
-from xai_book.studies import (
-    aise,
-    aise_claims,
-    aise_detection,
-    geex,
-    pertmap,
-    trials,
-)
-from xai_book.studies.geex import FAMILY
-from xai_book.studies.geex_claims import Found
+from xai_book.studies import aise, aise_detection, geex, pertmap, trials
 from xai_book.studies.results import NotMeasured, Results
 
 TITLES = {
@@ -37,59 +27,71 @@ MODELS = {
     "photos": "efficientnet_lite0",
     "coco_animals": "vgg16",
 }
+Found = Mapping[Any, Any]
+"""What was measured, by the label of a method or setting."""
 
 
 class Rows:
-    """What the claims read: the stores in a folder, each at most once."""
+    """What the claims read: the stores in a folder, each at most once.
+
+    A reader takes a bed and the labels that are compared on it, and returns for each
+    label what was measured on the images that all of them have. It raises NotMeasured
+    where rows are lacking.
+    """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self._store = lru_cache(lambda name: Results(name, folder))
 
-    def table1(self, data: str, *methods: str) -> Found:
-        """Table 1, for the images that all of these methods have."""
-        model = MODELS[data]
-        every = geex.table1(model)
-        cases: geex.Cases = {method: every[method] for method in methods}
-        return geex.read(cases, model, data, self._store(f"geex_{data}"))
+    def read(self, study: str, bed: str, *labels: Hashable) -> Found:
+        """By the name of a reader, as `claims.csv` has it."""
+        readers = (
+            *(self.table1, self.samples, self.stdevs, self.mask_sizes, self.samplers),
+            *(self.losses, self.figure1, self.pointing, self.variants),
+            *(self.convergence, self.detection, self.trials),
+        )
+        return {reader.__name__: reader for reader in readers}[study](bed, *labels)
 
-    def samples(self, data: str, *counts: int) -> Found:
+    def table1(self, data: str, *methods: Any) -> Found:
+        """Cai and Wunder's Table 1."""
+        every = geex.table1(MODELS[data])
+        return self._geex({m: every[m] for m in methods}, data, f"geex_{data}")
+
+    def samples(self, data: str, *labels: Any) -> Found:
         """Figure S4: GEEX by its number of samples, with its bounds."""
-        return self._effect(data, geex.samples(MODELS[data], counts))
+        counts = [label for label in labels if not isinstance(label, str)]
+        return self._geex(geex.samples(MODELS[data], counts), data)
 
-    def stdevs(self, data: str, *values: float) -> Found:
+    def stdevs(self, data: str, *values: Any) -> Found:
         """Figure S4: GEEX by its search range, with its bounds."""
-        return self._effect(data, geex.stdevs(MODELS[data], values))
+        return self._geex(geex.stdevs(MODELS[data], values), data)
 
-    def mask_sizes(self, data: str) -> Found:
-        """Figure S5: GERS by the size of its masks, with its bounds."""
-        return self._effect(data, geex.mask_sizes(MODELS[data]))
+    def mask_sizes(self, data: str, *_: Any) -> Found:
+        """Figure S5: GERS by the size of its masks, all of them, with its bounds."""
+        return self._geex(geex.mask_sizes(MODELS[data]), data)
 
-    def _effect(self, data: str, cases: geex.Cases) -> Found:
-        return geex.read(cases, MODELS[data], data, self._store(f"geex_{data}_effects"))
+    def samplers(self, data: str, *labels: Any) -> Found:
+        """Kinds of search noise, labelled (noise, queries)."""
+        every = geex.samplers(MODELS[data])
+        store = "geex_photos" if data == "photos" else "geex_mnist_samplers"
+        return self._geex({label: every[label] for label in labels}, data, store)
 
-    def samplers(self, data: str, *labels: tuple[str, int]) -> Found:
-        """Kinds of search noise with their numbers of queries."""
-        model, name = MODELS[data], "geex_mnist_samplers"
-        every = geex.samplers(model)
-        cases: dict[Hashable, geex.Case] = {label: every[label] for label in labels}
-        store = self._store("geex_photos" if data == "photos" else name)
-        return geex.read(cases, model, data, store)
-
-    def losses(self, data: str) -> Found:
+    def losses(self, data: str, *labels: Any) -> Found:
         """The family with its two losses, labelled (method, loss)."""
-        model = MODELS[data]
-        cases: dict[Hashable, geex.Case] = {
-            (method, loss): geex.case(method, model, **change)
-            for method in FAMILY
-            for loss, change in (
-                ("logit", {}),
-                ("non-informative", {"loss": "non-informative"}),
+        cases = {
+            (method, loss): geex.case(
+                method, MODELS[data], **({} if loss == "logit" else {"loss": loss})
             )
+            for method, loss in labels
         }
-        store = self._store("geex_choices")
-        return geex.read(cases, model, data, store, explains="logit")
+        return self._geex(cases, data, "geex_choices", explains="logit")
 
-    def figure1(self, data: str, *methods: str) -> dict[str, pertmap.Curves]:
+    def _geex(
+        self, cases: Mapping[Any, Any], data: str, store: str = "", **how: Any
+    ) -> Found:
+        rows = self._store(store or f"geex_{data}_effects")
+        return geex.read(dict(cases), MODELS[data], data, rows, **how)
+
+    def figure1(self, data: str, *methods: Any) -> Found:
         """Ikeno and Hara's Figure 1; on photographs with the smaller budget."""
         store = self._store(f"pertmap_figure1_{data}")
         if not store.rows():  # before a model is loaded to ask for its rows
@@ -97,26 +99,29 @@ class Rows:
         settings = pertmap.REDUCED if data == "photos" else None
         return pertmap.curves(store, MODELS[data], data, methods, settings)
 
-    def pointing(self, data: str, *labels: str) -> aise_claims.Found:
-        """The pointing game's table, for the pairs that all of these labels have."""
+    def pointing(self, data: str, *labels: Any) -> Found:
+        """The pointing game's table."""
         every, store = aise.rows_of(data)
         cases = {label: every[label] for label in labels}
         return aise.read(cases, data, self._store(store))
 
-    def variants(self, data: str) -> aise_claims.Found:
-        """AISE-DIRECT-300 against one change each."""
+    def variants(self, data: str, *_: Any) -> Found:
+        """AISE-DIRECT-300 against one change each, all of them."""
         return aise.read(aise.variants(), data, self._store("aise_scenes"))
 
-    def convergence(self, data: str) -> Mapping[tuple[str, str, int], aise_claims.Rows]:
-        """Kinds of samplers by their queries."""
+    def convergence(self, data: str, *_: Any) -> Found:
+        """All kinds of samplers, labelled (sampler, widths, queries)."""
         return aise.read_convergence(data, self._store("aise_convergence"))
 
-    def detection(self, *labels: str) -> Mapping[str, aise_claims.Rows]:
-        """Right detections of scenes, for the scenes that all of these labels have."""
+    def detection(self, data: str, *labels: Any) -> Found:
+        """Right detections of scenes."""
         every = aise_detection.cases()
         cases = {label: every[label] for label in labels}
         return aise_detection.read(cases, self._store("aise_detection"))
 
-    def trial(self, name: str) -> dict[str, Tensor]:
-        """The margins of a trial by the kind of instance."""
-        return trials.read(name, self._store("trials"))
+    def trials(self, kind: str, *names: Any) -> Found:
+        """The margins of trials on this kind of instance."""
+        found = {name: trials.read(name, self._store("trials")) for name in names}
+        if any(kind not in margins for margins in found.values()):
+            raise NotMeasured(f"no row of {', '.join(names)} has {kind}")
+        return {name: margins[kind] for name, margins in found.items()}

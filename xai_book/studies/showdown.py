@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, geex, hardware, pertmap
 from xai_book.studies.beds import BUDGETS, floor
+from xai_book.studies.comparisons import FEWEST
 from xai_book.studies.engine import Runner, Study, units_of
-from xai_book.studies.geex_claims import FEWEST
 from xai_book.studies.results import Case, NotMeasured, Results, Unit, well_measured
 from xai_lib.aise.classification import PRESETS
 from xai_lib.core.arguments import check_choice, check_count
