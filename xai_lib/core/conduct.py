@@ -3,7 +3,8 @@
 In training mode dropout makes an answer depend on the call, batch normalisation makes
 it depend on the batch, and overwrites the statistics that the user has trained. Flags
 tell of it where the modules are at hand (`refuse_training_mode`). Behind a function,
-and where no flag tells, the operations themselves do (`Watch`), at no extra query.
+and where no flag tells, the operations themselves do (`Watch`), at no extra query. What
+they leave open is asked again (`refuse_random`, `refuse_mixing`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from xai_lib.core.answers import as_scores
+
+# How often a batch is asked again if random numbers were drawn for it. A few images may
+# be dropped, or not, in the same way once.
+REPEATS = 4
+# Sums in another order, in half precision too, differ by less of the largest score.
+SAME = 1e-2
 DEPTH = 5  # how far from a function its modules are looked for
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
@@ -78,8 +87,14 @@ class Watch(TorchDispatchMode):
     Normalising by the statistics of the batch is refused before it happens, so that a
     user's running statistics stay as they were.
 
+    Args:
+        n: the size of the batch.
+
     Attributes:
         random: the name of an operation that drew random numbers, or None.
+        mixes: whether an operation may have carried numbers from one of the n inputs to
+            another: a reason to look, and no reason to refuse.
+        modules: those that were called, outermost.
 
     Raises:
         ValueError: at the end of the block, also if the model swallowed the error.
@@ -87,9 +102,13 @@ class Watch(TorchDispatchMode):
 
     supports_higher_order_operators = True  # let torch.cond and its like pass
 
-    def __init__(self) -> None:
+    def __init__(self, n: int = 1) -> None:
         super().__init__()
         self.random: str | None = None
+        self.mixes = False
+        self.modules: set[nn.Module] = set()
+        self._n = n
+        self._inside: set[nn.Module] = set()
         self._refusal: ValueError | None = None
         self._counters: list[tuple[Tensor, Any]] = []
 
@@ -104,14 +123,27 @@ class Watch(TorchDispatchMode):
             self._counters.append((args[0], args[1]))  # batches seen, in training mode
         if _draws(func, args, kwargs):
             self.random = name
-        return func(*args, **kwargs)
+        answer = func(*args, **kwargs)
+        if self._n > 1 and not self.mixes:
+            self.mixes = _may_mix(self._n, name, func, args, kwargs, answer)
+        return answer
+
+    def __enter__(self) -> Watch:
+        self._hook = nn.modules.module.register_module_forward_pre_hook(self._note)
+        return super().__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         super().__exit__(kind, error, trace)
+        self._hook.remove()
         if self._refusal is not None:
             for counter, step in self._counters:
                 counter.sub_(step)
             raise self._refusal from None
+
+    def _note(self, module: nn.Module, _: Any) -> None:
+        if module not in self._inside:
+            self.modules.add(module)
+            self._inside.update(module.modules())
 
     def _refuse(self) -> None:
         self._refusal = ValueError(
@@ -120,6 +152,55 @@ class Watch(TorchDispatchMode):
             "answer depends on the images beside it; call .eval() on the model first"
         )
         raise self._refusal
+
+
+def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
+    """An operation drew random numbers: ask the same again.
+
+    Raises:
+        ValueError: the scores are others then.
+    """
+    first = scores.detach()
+    with torch.no_grad():
+        again = (as_scores(ask()) for _ in range(REPEATS))
+        if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
+            raise ValueError(
+                "forward_func answers the same input differently each time (it draws "
+                f"random numbers: {name}); call .eval() on the model first, or average "
+                "its answers in forward_func with a fixed seed"
+            )
+
+
+def refuse_mixing(together: Tensor, alone: Tensor) -> None:
+    """Compare the scores of an input in a batch with those of the same input alone.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if together.shape != alone.shape:
+        return  # not rows of scores, which has an error of its own
+    gap = (together - alone).abs().max()
+    if gap > SAME * torch.maximum(together.abs(), alone.abs()).max():
+        raise ValueError(
+            f"forward_func answers an input differently alone and in a batch (by "
+            f"{gap:.2g}), so an answer depends on the images beside it; let it treat "
+            "each image by itself, or ask with batch_size=1"
+        )
+
+
+def _may_mix(n: int, name: str, func: Any, args: Any, kwargs: Any, made: Any) -> bool:
+    """Whether an operation works along the first axis, of n inputs, or loses it."""
+
+    def batches(values: Any) -> list[bool]:
+        tensors = (t for t in tree_leaves(values) if isinstance(t, Tensor))
+        return [t.ndim > 0 and len(t) == n for t in tensors]
+
+    if not any(batches((args, kwargs))):
+        return False
+    axes = _arguments(func, args, kwargs)
+    given = axes.get("dim", axes.get("dims"))
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return name in ("index", "roll") or 0 in listed or not all(batches(made))
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _cache = WeakKeyDictionary()
 _converting = threading.RLock()
 _number = itertools.count()
 _forked = False
-# Numbers of 64 bits in a row, which has one sum; memory of fewer bytes is kept as it is.
+# Numbers of 64 bits in a row, which has one sum; fewer bytes are kept as they are.
 _ROW, _SMALL_MEMORY = 512, 2**14
 _FACTORS = np.random.default_rng(0).integers(2**62, size=_ROW) | 1
 
