@@ -687,7 +687,7 @@ MIXES: dict[str, Callable[[Any], Any]] = {
     "mean": lambda x: sums(x - x.mean(0)),
     "mean kept": lambda x: sums(x - x.mean(0, keepdim=True)),
     "norm": lambda x: sums(x / x.norm()),
-    "softmax": lambda x: sums(x.softmax(0)),
+    "softmax": lambda x: sums(x.softmax(-4)),
     "cumulative": lambda x: sums(x.cumsum(0)),
     "neighbour": lambda x: sums(x + x.flip(0)),
     "rolled": lambda x: sums(x + torch.roll(x, 1, 0)),

@@ -31,7 +31,7 @@ from xai_lib.core.arguments import (
 )
 from xai_lib.core.conduct import (
     Watch,
-    layer_in_training_mode,
+    in_training_mode,
     modules_behind,
     refuse_mixing,
     refuse_random,
@@ -164,20 +164,11 @@ class BlackBox:
         check_range(self.forward_func, inputs, FAR)
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
-        elif any(layer_in_training_mode(m) is not None for m in self._modules):
+        elif any(in_training_mode(m) for m in self._modules):
             self._watched = False
-        self._say_that_a_copy_counts_for_itself()
-        left = len(inputs)
-        with self._lock:
-            asked = self.queries + self._reserved
-            if self.budget is not None and asked + left > self.budget:
-                raise BudgetExceeded(
-                    f"{left} more queries after {asked} exceed the budget of "
-                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
-                )
-            self._reserved += left
+        inputs, left = inputs.detach(), len(inputs)
+        self._reserve(left)
         try:
-            inputs = inputs.detach()
             self._settle_backend(inputs)
             # A larger one would only take more memory: for its copy, and in the model.
             most = max(1, BLOCK // inputs[0].numel())
@@ -194,14 +185,15 @@ class BlackBox:
                     self._stay_on_torch(error, stacklevel=3)  # this batch as well
                     continue
                 except Exception as error:
-                    if out_of_memory(error) and size > 1:
-                        with self._lock:
-                            self.batch_size.halve(size)
-                        continue
                     if not out_of_memory(error):
                         self._count(size)
                         left -= size
-                    raise
+                        raise
+                    if size == 1:
+                        raise
+                    with self._lock:
+                        self.batch_size.halve(size)
+                    continue
                 self._count(size)
                 left -= size
                 scores = as_scores(answer).detach()
@@ -266,7 +258,8 @@ class BlackBox:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
 
-    def _say_that_a_copy_counts_for_itself(self) -> None:
+    def _reserve(self, n: int) -> None:
+        """Set n queries of the budget aside for a request."""
         if self._process != os.getpid():
             self._process = os.getpid()
             warnings.warn(
@@ -274,6 +267,14 @@ class BlackBox:
                 "keeps its budget, for itself",
                 stacklevel=3,
             )
+        with self._lock:
+            asked = self.queries + self._reserved
+            if self.budget is not None and asked + n > self.budget:
+                raise BudgetExceeded(
+                    f"{n} more queries after {asked} exceed the budget of "
+                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
+                )
+            self._reserved += n
 
     def _count(self, n: int) -> None:
         """Inputs that a running request had reserved were asked."""
@@ -285,20 +286,15 @@ class BlackBox:
         """One call of the model, or of its copy."""
         if self.backend == "numpy":
             return self._ask_numpy(batch)
-        if isinstance(self.forward_func, nn.Module):
-            copy = self._copies.get(batch.shape[1:])
-            if copy is not None:
-                return self._ask_openvino(copy, self.forward_func, batch)
-        elif self.backend == "auto":
-            return self._ask_unknown(batch)
-        return self._ask_torch(batch)
-
-    def _ask_openvino(
-        self, copy: openvino_backend.Copy, module: nn.Module, batch: Tensor
-    ) -> Tensor:
+        if not isinstance(self.forward_func, nn.Module):
+            unknown = self.backend == "auto"
+            return self._ask_unknown(batch) if unknown else self._ask_torch(batch)
+        copy = self._copies.get(batch.shape[1:])
+        if copy is None:
+            return self._ask_torch(batch)
         began = time.perf_counter()
         answer = copy(batch)
-        copy.audit(module, batch, answer, time.perf_counter() - began)
+        copy.audit(self.forward_func, batch, answer, time.perf_counter() - began)
         return answer
 
     def _ask_torch(self, batch: Tensor) -> Any:
@@ -360,7 +356,6 @@ class BlackBox:
                 # NumPy functions accept a tensor by accident, and warn about it.
                 warnings.filterwarnings("error", message=".*__array_")
                 answer = self._ask_torch(batch)
-            self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         except Exception as torch_error:
             if not wants_arrays(torch_error):
                 raise
@@ -376,7 +371,8 @@ class BlackBox:
                     f"{numpy_error})"
                 ) from torch_error
             self.backend = "numpy"
-            answer = self._not_mixed(answer, batch, self._forward_numpy)
+            return self._not_mixed(answer, batch, self._forward_numpy)
+        self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         return answer
 
     def _settle_backend(self, inputs: Tensor) -> None:
@@ -446,9 +442,9 @@ class BlackBox:
 
 def as_blackbox(forward_func: Scores) -> BlackBox:
     """`forward_func` itself if it is a BlackBox, else a new one around it."""
-    return (
-        forward_func if isinstance(forward_func, BlackBox) else BlackBox(forward_func)
-    )
+    if isinstance(forward_func, BlackBox):
+        return forward_func
+    return BlackBox(forward_func)
 
 
 @cache

@@ -40,20 +40,17 @@ def refuse_training_mode(module: nn.Module) -> None:
     Raises:
         ValueError: with the layer's name.
     """
-    name = layer_in_training_mode(module)
-    if name is not None:
-        raise ValueError(
-            f"forward_func is in training mode (layer {name!r}), so its answers depend "
-            "on the call or on the batch; call forward_func.eval() first"
-        )
-
-
-def layer_in_training_mode(module: nn.Module) -> str | None:
-    """The name of the first layer that computes as in training."""
     for name, layer in module.named_modules():
         if layer.training and _reads_its_mode(layer):
-            return name
-    return None
+            raise ValueError(
+                f"forward_func is in training mode (layer {name!r}), so its answers "
+                "depend on the call or on the batch; call forward_func.eval() first"
+            )
+
+
+def in_training_mode(module: nn.Module) -> bool:
+    """Whether `refuse_training_mode` would raise."""
+    return any(m.training and _reads_its_mode(m) for m in module.modules())
 
 
 def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
@@ -191,16 +188,19 @@ def refuse_mixing(together: Tensor, alone: Tensor) -> None:
 def _may_mix(n: int, name: str, func: Any, args: Any, kwargs: Any, made: Any) -> bool:
     """Whether an operation works along the first axis, of n inputs, or loses it."""
 
-    def batches(values: Any) -> list[bool]:
-        tensors = (t for t in tree_leaves(values) if isinstance(t, Tensor))
-        return [t.ndim > 0 and len(t) == n for t in tensors]
+    def tensors(values: Any) -> list[Tensor]:
+        return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
 
-    if not any(batches((args, kwargs))):
+    batches = [t for t in tensors((args, kwargs)) if t.ndim > 0 and len(t) == n]
+    if not batches:
         return False
-    axes = _arguments(func, args, kwargs)
-    given = axes.get("dim", axes.get("dims"))
-    listed = given if isinstance(given, (list, tuple)) else [given]
-    return name in ("index", "roll") or 0 in listed or not all(batches(made))
+    if name in ("index", "roll"):
+        return True
+    named = _arguments(func, args, kwargs)
+    axes = named.get("dim", named.get("dims"))
+    axes = axes if isinstance(axes, (list, tuple)) else [axes]
+    along = 0 in axes or -batches[0].ndim in axes
+    return along or any(t.ndim == 0 or len(t) != n for t in tensors(made))
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from xai_lib.core.attribution import DRAWN, Attribution, generator, progress
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.conduct import (
     Watch,
-    layer_in_training_mode,
+    in_training_mode,
     modules_behind,
     refuse_random,
     refuse_training_mode,
@@ -255,9 +255,8 @@ def _answer(forward_func: Callable, inputs: Tensor) -> Tensor:
     """The scores that the model returns, if it is not in training mode."""
     if isinstance(forward_func, nn.Module):
         refuse_training_mode(forward_func)
-        return as_scores(forward_func(inputs.clone()))
     modules = modules_behind(forward_func)
-    if modules and not any(layer_in_training_mode(module) for module in modules):
+    if modules and not any(in_training_mode(module) for module in modules):
         return as_scores(forward_func(inputs.clone()))
     with Watch() as watch:
         scores = as_scores(forward_func(inputs.clone()))
