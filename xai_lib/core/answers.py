@@ -44,57 +44,52 @@ def as_scores(answer: Any) -> Tensor:
 
 def _logits(answer: Any) -> Tensor | np.ndarray:
     """The one tensor or array of scores in a model's output."""
-    kind = type(answer).__name__
+    if isinstance(answer, (Tensor, np.ndarray)):
+        return answer
+    named = getattr(answer, "logits", None)
     if isinstance(answer, Mapping):
         parts = {f"model(x)[{key!r}]": value for key, value in answer.items()}
         named = answer.get("logits")
     elif isinstance(answer, (tuple, list)):
         parts = {f"model(x)[{i}]": value for i, value in enumerate(answer)}
-        named = getattr(answer, "logits", None)
-    elif isinstance(answer, (Tensor, np.ndarray)):
-        return answer
     else:
         held = getattr(answer, "__dict__", {})
         parts = {f"model(x).{key}": value for key, value in held.items()}
-        named = getattr(answer, "logits", None)
+    if isinstance(named, (Tensor, np.ndarray)):
+        return named
     found = {
         code: value
         for code, value in parts.items()
         if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
     }
-    if isinstance(named, (Tensor, np.ndarray)):
-        return named
     if len(found) == 1:
         return next(iter(found.values()))
     what = "; ".join(f"{code} is {list(v.shape)}" for code, v in found.items())
     raise TypeError(
-        f"forward_func must return a tensor or an array of scores, got {kind}"
+        "forward_func must return a tensor or an array of scores, got "
+        f"{type(answer).__name__}"
         + (f"; wrap it, e.g. lambda x: {next(iter(found))}. {what}" if found else "")
     )
 
 
 def wants_arrays(error: Exception) -> bool:
     """Whether an error on a tensor is that of a function on NumPy arrays."""
-    if re.search(r"\b(nd)?arrays?\b|numpy|__array", str(error), re.IGNORECASE):
-        return True
+    says = r"\b(nd)?arrays?\b|numpy|__array"
     # What torch says to calls in NumPy's way: `x.astype(float)`, `x.sum(keepdims=1)`,
     # `x[..., ::-1]`.
-    says = (
-        "tensor|invalid combination of arguments|unexpected keyword|positional argument"
-        if isinstance(error, (TypeError, AttributeError))
-        else "step must be greater than zero"
-    )
+    if isinstance(error, (TypeError, AttributeError)):
+        says += "|tensor|invalid combination of arguments|unexpected keyword"
+        says += "|positional argument"
+    else:
+        says += "|step must be greater than zero"
     return re.search(says, str(error), re.IGNORECASE) is not None
 
 
 def out_of_memory(error: Exception) -> bool:
     """Whether a smaller batch may do."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
     # torch's CPU allocator, cuDNN and cuBLAS raise a plain RuntimeError.
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError)
-        and any(
-            sign in text
-            for sign in ("out of memory", "defaultcpuallocator", "alloc_failed")
-        )
-    )
+    signs = "out of memory|defaultcpuallocator|alloc_failed"
+    found = re.search(signs, str(error), re.IGNORECASE)
+    return isinstance(error, RuntimeError) and found is not None
