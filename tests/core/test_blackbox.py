@@ -667,10 +667,9 @@ def test_training_mode_behind_a_function(kind: str, hide: str) -> None:
     blackbox = BlackBox(HIDE[hide](net.eval()))
     blackbox(IMAGES)
     assert blackbox.queries == 23
-    if hide != "slots" or kind != "functional dropout":  # not even called as a module
-        net.train()
-        with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
-            blackbox(IMAGES)
+    net.train()
+    with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
+        blackbox(IMAGES)
 
 
 def test_statistics_of_the_batch_in_eval_mode() -> None:

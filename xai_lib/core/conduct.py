@@ -9,8 +9,11 @@ they leave open is asked again (`refuse_random`, `refuse_mixing`).
 
 from __future__ import annotations
 
+import builtins
 import functools
+import gc
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,7 +29,7 @@ from xai_lib.core.answers import as_scores
 REPEATS = 4
 # Sums in another order, in half precision too, differ by less of the largest score.
 SAME = 1e-2
-DEPTH = 5  # how far from a function its modules are looked for
+REACH = 2_000  # how many values around a function are looked at for its modules
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
 
@@ -54,24 +57,24 @@ def in_training_mode(module: nn.Module) -> bool:
 
 
 def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
-    """The modules that a function can reach: by a closure, a global, a default, a
-    bound method, a partial, an attribute. A module stands for itself.
+    """The modules that a function can reach, by what it or its objects hold and by the
+    globals it names, nearest first. A module stands for itself.
 
     Not all that can be reached is used, so a flag among them is a reason to `Watch` a
     call, and no reason to refuse it.
     """
     found: list[nn.Module] = []
-    seen: set[int] = set()
-    waiting = [(forward_func, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        if id(value) in seen or depth > DEPTH:
+    waiting: deque[Any] = deque([forward_func])
+    seen: dict[int, Any] = {}
+    while waiting and len(seen) < REACH:
+        value = waiting.popleft()
+        if id(value) in seen:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         if isinstance(value, nn.Module):
             found.append(value)
-        else:
-            waiting += [(part, depth + 1) for part in _parts(value)]
+        elif not isinstance(value, (types.ModuleType, type, Tensor)):
+            waiting += _parts(value)
     return tuple(found)
 
 
@@ -259,27 +262,11 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What a value holds, where one can look."""
-    if isinstance(value, types.MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, types.FunctionType):
-        names = {name for code in _codes(value.__code__) for name in code.co_names}
-        held = [value.__globals__[name] for name in names & value.__globals__.keys()]
-        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for cell in value.__closure__ or ():
-            try:
-                held.append(cell.cell_contents)
-            except ValueError:  # not assigned yet
-                continue
-        return [*held, *vars(value).values()]
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
-    if isinstance(value, (types.ModuleType, type, Tensor)) or not hasattr(
-        value, "__dict__"
-    ):
-        return []
-    return [*vars(value).values(), getattr(type(value), "__call__", None)]  # noqa: B004
+    """What a value holds; of the globals of a function, what it names."""
+    held = [*gc.get_referents(value), getattr(type(value), "__call__", None)]  # noqa: B004
+    if not isinstance(value, types.FunctionType):
+        return held
+    everything, aside = value.__globals__, vars(builtins)
+    held = [part for part in held if part is not everything and part is not aside]
+    names = {name for code in _codes(value.__code__) for name in code.co_names}
+    return held + [everything[name] for name in names & everything.keys()]
