@@ -691,6 +691,9 @@ MIXES: dict[str, Callable[[Any], Any]] = {
     "neighbour": lambda x: sums(x + x.flip(0)),
     "rolled": lambda x: sums(x + torch.roll(x, 1, 0)),
     "index": lambda x: sums(x + x[torch.arange(len(x)).flip(0)]),
+    "first": lambda x: sums(x - x[0]),
+    "one for all": lambda x: sums(x - x[-1:] / x[:1]),
+    "pairs": lambda x: (x[:, None] - x[None]).abs().sum((1, 3, 4)),
     "product": lambda x: x.flatten(1) @ x.flatten(1).T @ sums(x),
     "NumPy inside": lambda x: np.asarray(x.numpy() - x.numpy().mean(0)).sum((2, 3)),
     "NumPy": lambda x: x.astype("float64").sum((2, 3)) - x.sum((2, 3)).mean(0),
@@ -707,6 +710,25 @@ def test_functions_whose_answers_depend_on_the_batch(kind: str) -> None:
         blackbox(IMAGES)
     one_by_one = BlackBox(MIXES[kind], batch_size=1)
     assert one_by_one(IMAGES).shape == (23, one_by_one(IMAGES[:1]).shape[1])
+
+
+APART: dict[str, Callable[[Tensor], Any]] = {
+    "sums": sums,
+    "layout": lambda x: x.permute(0, 2, 3, 1).softmax(-1).mean((1, 2)),
+    "one by one": lambda x: torch.cat([sums(image[None] * 2) for image in x]),
+    "in halves": lambda x: torch.cat([sums(part) for part in x.split(5)]),
+    "normalised": lambda x: sums(x - x.mean((2, 3), keepdim=True)),
+    "two heads": lambda x: (
+        sums(torch.cat([x, x.flip(1)], 1)) + x[:, 0].amax((1, 2))[:, None]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_functions_that_keep_the_inputs_apart_are_asked_once(kind: str) -> None:
+    model = Recorder(APART[kind])
+    torch.testing.assert_close(BlackBox(model, 10)(IMAGES), APART[kind](IMAGES))
+    assert model.sizes == [10, 10, 3]
 
 
 def test_where_inputs_may_meet_and_do_not_one_is_asked_again_uncounted() -> None:

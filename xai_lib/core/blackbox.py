@@ -144,7 +144,7 @@ class BlackBox:
         self._fed = 0  # numbers, since there is a reason to think about OpenVINO
         self._reserved = 0  # queries that running requests have yet to make
         self._n_scores: int | None = None
-        self._modules = set(modules_behind(forward_func))
+        self._modules = modules_behind(forward_func)
         self._watched = False
         self._process = os.getpid()
         self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
@@ -300,13 +300,13 @@ class BlackBox:
     def _ask_torch(self, batch: Tensor) -> Any:
         if self._watched:
             return self._forward(batch)
-        with Watch(len(batch)) as watch:
+        with Watch(batch) as watch:
             answer = self._forward(batch)
         if watch.random is not None:
             answer = as_scores(answer).clone()  # a model may use its memory again
             refuse_random(watch.random, answer, lambda: self._forward(batch))
         if not isinstance(self.forward_func, nn.Module):
-            self._modules |= watch.modules
+            self._modules = modules_behind(self.forward_func)  # loaded by now
             if watch.mixes or isinstance(answer, np.ndarray):
                 answer = self._not_mixed(answer, batch, self._forward)
         # Alone in its batch an input does not show whether others change its answer.

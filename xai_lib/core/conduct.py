@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from xai_lib.core.answers import as_scores
 
@@ -30,6 +31,11 @@ REPEATS = 4
 # Sums in another order, in half precision too, differ by less of the largest score.
 SAME = 1e-2
 REACH = 2_000  # how many values around a function are looked at for its modules
+# Operations that take inputs out of a batch, put them together, or work along the first
+# axis without naming it.
+_PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
+_JOINING = ("stack", "cat")
+_ALONG = ("index", "roll", "t")
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
 
@@ -88,13 +94,12 @@ class Watch(TorchDispatchMode):
     user's running statistics stay as they were.
 
     Args:
-        n: the size of the batch.
+        batch: what the model is given, where it matters whether its inputs meet.
 
     Attributes:
         random: the name of an operation that drew random numbers, or None.
-        mixes: whether an operation may have carried numbers from one of the n inputs to
-            another: a reason to look, and no reason to refuse.
-        modules: those that were called, outermost.
+        mixes: whether an operation may have carried numbers from one input of the batch
+            to another: a reason to look, and no reason to refuse.
 
     Raises:
         ValueError: at the end of the block, also if the model swallowed the error.
@@ -102,13 +107,15 @@ class Watch(TorchDispatchMode):
 
     supports_higher_order_operators = True  # let torch.cond and its like pass
 
-    def __init__(self, n: int = 1) -> None:
+    def __init__(self, batch: Tensor | None = None) -> None:
         super().__init__()
         self.random: str | None = None
         self.mixes = False
-        self.modules: set[nn.Module] = set()
-        self._n = n
-        self._inside: set[nn.Module] = set()
+        self._n = 0 if batch is None else len(batch)
+        # Of a tensor made from the batch: has it all inputs in a row, or some of them?
+        self._has_all = WeakIdKeyDictionary()
+        if self._n > 1:
+            self._has_all[batch] = True
         self._refusal: ValueError | None = None
         self._counters: list[tuple[Tensor, Any]] = []
 
@@ -117,33 +124,46 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func)).partition(".")[0]
-        if name.endswith("batch_norm") and _by_its_batch(func, args, kwargs):
+        named = _arguments(func, args, kwargs)
+        if name.endswith("batch_norm") and _by_its_batch(named):
             self._refuse()
         if name == "add_" and args[0].ndim == 0 and not args[0].is_floating_point():
             self._counters.append((args[0], args[1]))  # batches seen, in training mode
-        if _draws(func, args, kwargs):
+        if _draws(func, named):
             self.random = name
         answer = func(*args, **kwargs)
         if self._n > 1 and not self.mixes:
-            self.mixes = _may_mix(self._n, name, func, args, kwargs, answer)
+            self._follow(name, named, answer)
         return answer
-
-    def __enter__(self) -> Watch:
-        self._hook = nn.modules.module.register_module_forward_pre_hook(self._note)
-        return super().__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         super().__exit__(kind, error, trace)
-        self._hook.remove()
         if self._refusal is not None:
             for counter, step in self._counters:
                 counter.sub_(step)
             raise self._refusal from None
 
-    def _note(self, module: nn.Module, _: Any) -> None:
-        if module not in self._inside:
-            self.modules.add(module)
-            self._inside.update(module.modules())
+    def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
+        """Does an operation carry numbers along the first axis, that of the inputs?"""
+        given = [t for t in _tensors(named) if t in self._has_all]
+        if not given:
+            return
+        from_all = {self._has_all[t] for t in given}
+        made = _tensors(answer)
+        n_axes = max(1, *(t.ndim for t in [*given, *made]))
+        axes = next((named[key] for key in ("dim", "dims", "dim0") if key in named), ())
+        axes = axes if isinstance(axes, (list, tuple)) else [axes]
+        axes = [a % n_axes for a in axes if isinstance(a, int)]
+        along = axes[0] != 0 if name == "permute" else 0 in axes or name in _ALONG
+        parted = along or any(t.ndim == 0 or len(t) != self._n for t in made)
+        if name in _JOINING:
+            found = not parted or all(len(t) == self._n for t in made)
+        elif name in _PARTING:
+            found = True in from_all and not parted
+        else:
+            self.mixes = from_all == {True, False} or (True in from_all and parted)
+            found = True in from_all
+        self._has_all |= dict.fromkeys(made, found)
 
     def _refuse(self) -> None:
         self._refusal = ValueError(
@@ -188,22 +208,8 @@ def refuse_mixing(together: Tensor, alone: Tensor) -> None:
         )
 
 
-def _may_mix(n: int, name: str, func: Any, args: Any, kwargs: Any, made: Any) -> bool:
-    """Whether an operation works along the first axis, of n inputs, or loses it."""
-
-    def tensors(values: Any) -> list[Tensor]:
-        return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
-
-    batches = [t for t in tensors((args, kwargs)) if t.ndim > 0 and len(t) == n]
-    if not batches:
-        return False
-    if name in ("index", "roll"):
-        return True
-    named = _arguments(func, args, kwargs)
-    axes = named.get("dim", named.get("dims"))
-    axes = axes if isinstance(axes, (list, tuple)) else [axes]
-    along = 0 in axes or -batches[0].ndim in axes
-    return along or any(t.ndim == 0 or len(t) != n for t in tensors(made))
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -216,18 +222,16 @@ def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     return named | kwargs
 
 
-def _by_its_batch(func: Any, args: Any, kwargs: Any) -> bool:
-    named = _arguments(func, args, kwargs)
+def _by_its_batch(named: dict[str, Any]) -> bool:
     if not named.get("training"):
         return False
     # Instance normalisation is written as that of a single image of many channels.
     return named.get("running_mean") is not None or len(named["input"]) > 1
 
 
-def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+def _draws(func: Any, named: dict[str, Any]) -> bool:
     if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
         return False
-    named = _arguments(func, args, kwargs)
     return all(named.get(s, True) for s in ("train", "training", "p", "dropout_p"))
 
 
@@ -269,4 +273,6 @@ def _parts(value: Any) -> list[Any]:
     everything, aside = value.__globals__, vars(builtins)
     held = [part for part in held if part is not everything and part is not aside]
     names = {name for code in _codes(value.__code__) for name in code.co_names}
-    return held + [everything[name] for name in names & everything.keys()]
+    named = [everything[name] for name in names & everything.keys()]
+    spaces = [vars(part) for part in named if isinstance(part, types.ModuleType)]
+    return held + named + [space[n] for space in spaces for n in names & space.keys()]
