@@ -29,7 +29,7 @@ from xai_lib.core.answers import as_scores
 # be dropped, or not, in the same way once.
 REPEATS = 4
 # Sums in another order, in half precision too, differ by less of the largest score.
-SAME = 1e-2
+SAME = 2e-2
 REACH = 2_000  # how many values around a function are looked at for its modules
 # Operations that take inputs out of a batch, put them together, or work along the first
 # axis without naming it.
