@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor
 
 from xai_lib.baselines.rise import RISE
+from xai_lib.core import attribution as attribution_module
 from xai_lib.core.attribution import Attribution, BlackBoxAttribution, chunks, generator
 from xai_lib.core.blackbox import BlackBox
 
@@ -43,6 +46,27 @@ def rise(forward_func: Callable = linear) -> RISE:
 
 def slopes(target: list[int]) -> Tensor:
     return torch.stack([WEIGHTS[:, t].view(1, 6, 5) for t in target])
+
+
+def test_threads_that_come_first_share_one_blackbox(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    barrier, made = threading.Barrier(3), []
+
+    def slowly(forward_func: Callable) -> BlackBox:
+        barrier.wait(timeout=10)  # until all three are here
+        made.append(BlackBox(forward_func))
+        return made[-1]
+
+    explainer = rise()
+    monkeypatch.setattr(attribution_module, "as_blackbox", slowly)
+    # Python 3.10 and 3.11 hold a lock around a cached property, later ones do not.
+    ask = BlackBoxAttribution.blackbox.func
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(ask, [explainer] * 3))
+    assert len(made) == 3
+    assert all(blackbox is found[0] for blackbox in found)
+    assert explainer.blackbox is found[0]
 
 
 def test_targets() -> None:

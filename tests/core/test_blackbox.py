@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from xai_lib.core import blackbox as blackbox_module
+from xai_lib.core import conduct
+from xai_lib.core.answers import as_scores
 from xai_lib.core.blackbox import (
     BatchSize,
     BlackBox,
     BudgetExceeded,
     NonFiniteOutput,
     as_blackbox,
-    as_scores,
     keeping,
 )
 
@@ -666,10 +667,9 @@ def test_training_mode_behind_a_function(kind: str, hide: str) -> None:
     blackbox = BlackBox(HIDE[hide](net.eval()))
     blackbox(IMAGES)
     assert blackbox.queries == 23
-    if hide not in ("slots", "registry"):  # where nobody can look, once must do
-        net.train()
-        with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
-            blackbox(IMAGES)
+    net.train()
+    with pytest.raises(ValueError, match=r"call \.eval\(\) on the model first"):
+        blackbox(IMAGES)
 
 
 def test_statistics_of_the_batch_in_eval_mode() -> None:
@@ -680,6 +680,64 @@ def test_statistics_of_the_batch_in_eval_mode() -> None:
     blackbox(IMAGES[:1])  # alone, it looks like instance normalisation
     with pytest.raises(ValueError, match="statistics of each batch"):
         blackbox(IMAGES)
+
+
+MIXES: dict[str, Callable[[Any], Any]] = {
+    "mean": lambda x: sums(x - x.mean(0)),
+    "mean kept": lambda x: sums(x - x.mean(0, keepdim=True)),
+    "norm": lambda x: sums(x / x.norm()),
+    "softmax": lambda x: sums(x.softmax(-4)),
+    "cumulative": lambda x: sums(x.cumsum(0)),
+    "neighbour": lambda x: sums(x + x.flip(0)),
+    "rolled": lambda x: sums(x + torch.roll(x, 1, 0)),
+    "index": lambda x: sums(x + x[torch.arange(len(x)).flip(0)]),
+    "first": lambda x: sums(x - x[0]),
+    "one for all": lambda x: sums(x - x[-1:] / x[:1]),
+    "pairs": lambda x: (x[:, None] - x[None]).abs().sum((1, 3, 4)),
+    "product": lambda x: x.flatten(1) @ x.flatten(1).T @ sums(x),
+    "NumPy inside": lambda x: np.asarray(x.numpy() - x.numpy().mean(0)).sum((2, 3)),
+    "NumPy": lambda x: x.astype("float64").sum((2, 3)) - x.sum((2, 3)).mean(0),
+}
+
+
+@pytest.mark.parametrize("kind", MIXES)
+def test_functions_whose_answers_depend_on_the_batch(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"the images beside it; .*_size=1"):
+        BlackBox(MIXES[kind])(IMAGES)
+    blackbox = BlackBox(MIXES[kind], batch_size=10)
+    blackbox(IMAGES[:1])  # alone, nothing can be seen
+    with pytest.raises(ValueError, match="depends on the images beside it"):
+        blackbox(IMAGES)
+    one_by_one = BlackBox(MIXES[kind], batch_size=1)
+    assert one_by_one(IMAGES).shape == (23, one_by_one(IMAGES[:1]).shape[1])
+
+
+APART: dict[str, Callable[[Tensor], Any]] = {
+    "sums": sums,
+    "layout": lambda x: x.permute(0, 2, 3, 1).softmax(-1).mean((1, 2)),
+    "one by one": lambda x: torch.cat([sums(image[None] * 2) for image in x]),
+    "in halves": lambda x: torch.cat([sums(part) for part in x.split(5)]),
+    "normalised": lambda x: sums(x - x.mean((2, 3), keepdim=True)),
+    "two heads": lambda x: (
+        sums(torch.cat([x, x.flip(1)], 1)) + x[:, 0].amax((1, 2))[:, None]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_functions_that_keep_the_inputs_apart_are_asked_once(kind: str) -> None:
+    model = Recorder(APART[kind])
+    torch.testing.assert_close(BlackBox(model, 10)(IMAGES), APART[kind](IMAGES))
+    assert model.sizes == [10, 10, 3]
+
+
+def test_where_inputs_may_meet_and_do_not_one_is_asked_again_uncounted() -> None:
+    model = Recorder(lambda x: sums(x * (2 if x.max() > 3 else 1)))
+    blackbox = BlackBox(model, batch_size=10, budget=46)
+    for _ in range(2):
+        assert torch.equal(blackbox(IMAGES), sums(IMAGES))
+    assert model.sizes == [10, 1, 10, 3, 10, 10, 3]
+    assert blackbox.queries == 46
 
 
 def test_instance_normalisation_is_fine() -> None:
@@ -707,7 +765,7 @@ def test_random_numbers_that_change_nothing() -> None:
     recorder = Recorder(model)
     blackbox = BlackBox(recorder, batch_size=10)
     torch.testing.assert_close(blackbox(IMAGES), model(IMAGES))
-    assert recorder.sizes == [10] * (2 + blackbox_module.REPEATS) + [3]
+    assert recorder.sizes == [10] * (2 + conduct.REPEATS) + [3]
     assert blackbox.queries == 23
 
 

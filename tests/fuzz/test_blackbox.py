@@ -80,7 +80,9 @@ def test_every_answer_counts_once_within_the_budget(
             assert torch.equal(blackbox(x).double(), scores(x).double())
             answered += n
         assert torch.equal(x, kept)
-        assert blackbox.queries == answered == sum(model.sizes)
+        # Of arrays it cannot be seen whether inputs meet: one is asked again alone.
+        again = arrays and max(model.sizes, default=0) > 1
+        assert blackbox.queries == answered == sum(model.sizes) - again
     limit = min(fits, batch_size) if batch_size != "auto" else fits
     assert all(size <= limit for size in model.sizes)
 

@@ -143,7 +143,9 @@ class BlackBoxAttribution(Attribution):
 
     @cached_property
     def blackbox(self) -> BlackBox:
-        return as_blackbox(self.forward_func)
+        # Threads that come here together share it: since Python 3.12 each would get one
+        # of its own, and queries would be lost.
+        return vars(self).setdefault("blackbox", as_blackbox(self.forward_func))
 
     def _scores(self, inputs: Tensor) -> Tensor:
         return self.blackbox(inputs)

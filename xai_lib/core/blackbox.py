@@ -9,11 +9,10 @@ methods themselves.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.core import openvino_backend
+from xai_lib.core.answers import as_scores, out_of_memory, wants_arrays
 from xai_lib.core.arguments import (
     NonFiniteOutput,
     check_choice,
@@ -31,8 +31,10 @@ from xai_lib.core.arguments import (
 )
 from xai_lib.core.conduct import (
     Watch,
-    layer_in_training_mode,
+    in_training_mode,
     modules_behind,
+    refuse_mixing,
+    refuse_random,
     refuse_training_mode,
 )
 from xai_lib.core.image_range import FAR, check_range
@@ -45,10 +47,6 @@ BLOCK = 2**24
 # Numbers fed in before a module is converted for OpenVINO: 64 photographs at 224². A
 # conversion takes seconds, which little work and small networks would not win back.
 WORTH_CONVERTING = 64 * 3 * 224 * 224
-
-# How often the first batch is asked again if random numbers were drawn for it. A few
-# images may be dropped, or not, in the same way once.
-REPEATS = 4
 
 
 class BudgetExceeded(RuntimeError):
@@ -99,14 +97,16 @@ class BlackBox:
         queries: how many inputs the model was asked so far, exactly, those of a call
             that failed among them. Not counted are a batch too large for the memory,
             which is asked again in halves; tensors that a function on arrays rejects;
-            and what only compares two answers: of two backends on the same module,
-            and of a model that was seen to draw random numbers, whose first batch is
-            asked again to learn whether its answers are random.
+            and what only compares two answers: of two backends on the same module; of a
+            model that was seen to draw random numbers, whose first batch is asked again
+            to learn whether its answers are random; and of a function that may let the
+            inputs of a batch meet, one of which is asked again alone.
         backend: the backend in use.
 
     Raises:
         TypeError, ValueError: wrong inputs, or answers of the wrong type or shape; a
-            model in training mode, at any request.
+            model in training mode, at any request; a function whose answers depend on
+            the batch.
         BudgetExceeded: before any query of a request that does not fit.
         NonFiniteOutput: as soon as an answer is NaN, or infinite (−∞ may be the score
             of some classes, as the logarithm of a probability of 0, but not of all).
@@ -164,20 +164,11 @@ class BlackBox:
         check_range(self.forward_func, inputs, FAR)
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
-        elif any(layer_in_training_mode(m) is not None for m in self._modules):
+        elif any(in_training_mode(m) for m in self._modules):
             self._watched = False
-        self._say_that_a_copy_counts_for_itself()
-        left = len(inputs)
-        with self._lock:
-            asked = self.queries + self._reserved
-            if self.budget is not None and asked + left > self.budget:
-                raise BudgetExceeded(
-                    f"{left} more queries after {asked} exceed the budget of "
-                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
-                )
-            self._reserved += left
+        inputs, left = inputs.detach(), len(inputs)
+        self._reserve(left)
         try:
-            inputs = inputs.detach()
             self._settle_backend(inputs)
             # A larger one would only take more memory: for its copy, and in the model.
             most = max(1, BLOCK // inputs[0].numel())
@@ -194,14 +185,15 @@ class BlackBox:
                     self._stay_on_torch(error, stacklevel=3)  # this batch as well
                     continue
                 except Exception as error:
-                    if _out_of_memory(error) and size > 1:
-                        with self._lock:
-                            self.batch_size.halve(size)
-                        continue
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         self._count(size)
                         left -= size
-                    raise
+                        raise
+                    if size == 1:
+                        raise
+                    with self._lock:
+                        self.batch_size.halve(size)
+                    continue
                 self._count(size)
                 left -= size
                 scores = as_scores(answer).detach()
@@ -266,7 +258,8 @@ class BlackBox:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
 
-    def _say_that_a_copy_counts_for_itself(self) -> None:
+    def _reserve(self, n: int) -> None:
+        """Set n queries of the budget aside for a request."""
         if self._process != os.getpid():
             self._process = os.getpid()
             warnings.warn(
@@ -274,6 +267,14 @@ class BlackBox:
                 "keeps its budget, for itself",
                 stacklevel=3,
             )
+        with self._lock:
+            asked = self.queries + self._reserved
+            if self.budget is not None and asked + n > self.budget:
+                raise BudgetExceeded(
+                    f"{n} more queries after {asked} exceed the budget of "
+                    f"{self.budget}; nothing was asked. Raise budget, or ask for less."
+                )
+            self._reserved += n
 
     def _count(self, n: int) -> None:
         """Inputs that a running request had reserved were asked."""
@@ -285,38 +286,40 @@ class BlackBox:
         """One call of the model, or of its copy."""
         if self.backend == "numpy":
             return self._ask_numpy(batch)
-        if isinstance(self.forward_func, nn.Module):
-            copy = self._copies.get(batch.shape[1:])
-            if copy is not None:
-                return self._ask_openvino(copy, self.forward_func, batch)
-        elif self.backend == "auto":
-            return self._ask_unknown(batch)
-        return self._ask_torch(batch)
-
-    def _ask_openvino(
-        self, copy: openvino_backend.Copy, module: nn.Module, batch: Tensor
-    ) -> Tensor:
+        if not isinstance(self.forward_func, nn.Module):
+            unknown = self.backend == "auto"
+            return self._ask_unknown(batch) if unknown else self._ask_torch(batch)
+        copy = self._copies.get(batch.shape[1:])
+        if copy is None:
+            return self._ask_torch(batch)
         began = time.perf_counter()
         answer = copy(batch)
-        copy.audit(module, batch, answer, time.perf_counter() - began)
+        copy.audit(self.forward_func, batch, answer, time.perf_counter() - began)
         return answer
 
     def _ask_torch(self, batch: Tensor) -> Any:
         if self._watched:
             return self._forward(batch)
-        with Watch() as watch:
+        with Watch(batch) as watch:
             answer = self._forward(batch)
         if watch.random is not None:
-            first = as_scores(answer).clone()
-            again = (as_scores(self._forward(batch)) for _ in range(REPEATS))
-            if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
-                raise ValueError(
-                    f"forward_func answers the same input differently each time (it "
-                    f"draws random numbers: {watch.random}); call .eval() on the model "
-                    "first, or average its answers in forward_func with a fixed seed"
-                )
+            answer = as_scores(answer).clone()  # a model may use its memory again
+            refuse_random(watch.random, answer, lambda: self._forward(batch))
+        if not isinstance(self.forward_func, nn.Module):
+            self._modules = modules_behind(self.forward_func)  # loaded by now
+            if watch.mixes or isinstance(answer, np.ndarray):
+                answer = self._not_mixed(answer, batch, self._forward)
         # Alone in its batch an input does not show whether others change its answer.
         self._watched = len(batch) > 1
+        return answer
+
+    def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
+        """The answer, unless one of several inputs is answered otherwise alone."""
+        i = len(batch) // 2  # the others may be those before it, or those after
+        if i > 0:
+            answer = as_scores(answer).clone()
+            refuse_mixing(answer[i : i + 1], as_scores(ask(batch[i : i + 1])))
+            self._watched = True
         return answer
 
     def _forward(self, batch: Tensor) -> Any:
@@ -335,6 +338,12 @@ class BlackBox:
             return self.forward_func(batch)
 
     def _ask_numpy(self, batch: Tensor) -> Any:
+        answer = self._forward_numpy(batch)
+        if not self._watched:
+            answer = self._not_mixed(answer, batch, self._forward_numpy)
+        return answer
+
+    def _forward_numpy(self, batch: Tensor) -> Any:
         return self.forward_func(batch.cpu().numpy().copy())
 
     def _ask_unknown(self, batch: Tensor) -> Any:
@@ -347,14 +356,13 @@ class BlackBox:
                 # NumPy functions accept a tensor by accident, and warn about it.
                 warnings.filterwarnings("error", message=".*__array_")
                 answer = self._ask_torch(batch)
-            self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         except Exception as torch_error:
-            if not _wants_arrays(torch_error):
+            if not wants_arrays(torch_error):
                 raise
             try:
-                answer = self._ask_numpy(batch)
+                answer = self._forward_numpy(batch)
             except Exception as numpy_error:
-                if _out_of_memory(numpy_error):
+                if out_of_memory(numpy_error):
                     raise
                 raise RuntimeError(
                     f"forward_func failed on a torch batch {list(batch.shape)} "
@@ -363,6 +371,8 @@ class BlackBox:
                     f"{numpy_error})"
                 ) from torch_error
             self.backend = "numpy"
+            return self._not_mixed(answer, batch, self._forward_numpy)
+        self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         return answer
 
     def _settle_backend(self, inputs: Tensor) -> None:
@@ -432,9 +442,9 @@ class BlackBox:
 
 def as_blackbox(forward_func: Scores) -> BlackBox:
     """`forward_func` itself if it is a BlackBox, else a new one around it."""
-    return (
-        forward_func if isinstance(forward_func, BlackBox) else BlackBox(forward_func)
-    )
+    if isinstance(forward_func, BlackBox):
+        return forward_func
+    return BlackBox(forward_func)
 
 
 @cache
@@ -494,68 +504,6 @@ class BatchSize:
         return f"auto ({self.best} so far)" if self.candidates else str(self.best)
 
 
-def as_scores(answer: Any) -> Tensor:
-    """The scores `[N, K]` in what a model returned, with their graph.
-
-    Read are: a tensor or array `[N, K]`; `[N]`, one score per input; `[N, K, 1, 1]`, a
-    convolution over the whole image; and the logits of an object, dictionary or tuple
-    (of `transformers`, timm, torchvision) where it has but one thing to read.
-
-    Raises:
-        TypeError: no floating-point scores, or several things that could be.
-        ValueError: no class at all.
-    """
-    answer = _logits(answer)
-    if isinstance(answer, np.ndarray):
-        # A copy: torch takes no negative strides, as in predict_proba(x)[:, ::-1].
-        answer = torch.from_numpy(np.array(answer, order="C"))
-    if not answer.is_floating_point():
-        raise TypeError(
-            f"forward_func must return floating-point scores, got {answer.dtype}; use "
-            "a function that returns scores, such as predict_proba, not class numbers"
-        )
-    if answer.dtype in (torch.float16, torch.bfloat16):
-        answer = answer.float()
-    if answer.ndim == 4 and answer.shape[2:] == (1, 1):
-        answer = answer.flatten(1)
-    if answer.ndim == 2 and answer.shape[1] == 0:
-        raise ValueError(
-            f"forward_func must return at least one score, got {list(answer.shape)}"
-        )
-    return answer[:, None] if answer.ndim == 1 else answer
-
-
-def _logits(answer: Any) -> Tensor | np.ndarray:
-    """The one tensor or array of scores in a model's output."""
-    kind = type(answer).__name__
-    if isinstance(answer, Mapping):
-        parts = {f"model(x)[{key!r}]": value for key, value in answer.items()}
-        named = answer.get("logits")
-    elif isinstance(answer, (tuple, list)):
-        parts = {f"model(x)[{i}]": value for i, value in enumerate(answer)}
-        named = getattr(answer, "logits", None)
-    elif isinstance(answer, (Tensor, np.ndarray)):
-        return answer
-    else:
-        held = getattr(answer, "__dict__", {})
-        parts = {f"model(x).{key}": value for key, value in held.items()}
-        named = getattr(answer, "logits", None)
-    found = {
-        code: value
-        for code, value in parts.items()
-        if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
-    }
-    if isinstance(named, (Tensor, np.ndarray)):
-        return named
-    if len(found) == 1:
-        return next(iter(found.values()))
-    what = "; ".join(f"{code} is {list(v.shape)}" for code, v in found.items())
-    raise TypeError(
-        f"forward_func must return a tensor or an array of scores, got {kind}"
-        + (f"; wrap it, e.g. lambda x: {next(iter(found))}. {what}" if found else "")
-    )
-
-
 def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
     """The device to send inputs to; None if the inputs' own device decides."""
     wanted = None if device is None else torch.device(device)
@@ -573,29 +521,3 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
             f"forward_func.to('{wanted}')"
         )
     return home
-
-
-def _wants_arrays(error: Exception) -> bool:
-    """Whether an error on a tensor is that of a function on NumPy arrays."""
-    if re.search(r"\b(nd)?arrays?\b|numpy|__array", str(error), re.IGNORECASE):
-        return True
-    # What torch says to calls in NumPy's way: `x.astype(float)`, `x.sum(keepdims=1)`,
-    # `x[..., ::-1]`.
-    says = (
-        "tensor|invalid combination of arguments|unexpected keyword|positional argument"
-        if isinstance(error, (TypeError, AttributeError))
-        else "step must be greater than zero"
-    )
-    return re.search(says, str(error), re.IGNORECASE) is not None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator, cuDNN and cuBLAS raise a plain RuntimeError.
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError)
-        and any(
-            sign in text
-            for sign in ("out of memory", "defaultcpuallocator", "alloc_failed")
-        )
-    )

@@ -3,21 +3,39 @@
 In training mode dropout makes an answer depend on the call, batch normalisation makes
 it depend on the batch, and overwrites the statistics that the user has trained. Flags
 tell of it where the modules are at hand (`refuse_training_mode`). Behind a function,
-and where no flag tells, the operations themselves do (`Watch`), at no extra query.
+and where no flag tells, the operations themselves do (`Watch`), at no extra query. What
+they leave open is asked again (`refuse_random`, `refuse_mixing`).
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
+import gc
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
-DEPTH = 5  # how far from a function its modules are looked for
+from xai_lib.core.answers import as_scores
+
+# How often a batch is asked again if random numbers were drawn for it. A few images may
+# be dropped, or not, in the same way once.
+REPEATS = 4
+# Sums in another order, in half precision too, differ by less of the largest score.
+SAME = 2e-2
+REACH = 2_000  # how many values around a function are looked at for its modules
+# Operations that take inputs out of a batch, put them together, or work along the first
+# axis without naming it.
+_PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
+_JOINING = ("stack", "cat")
+_ALONG = ("index", "roll", "t")
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
 
@@ -31,41 +49,38 @@ def refuse_training_mode(module: nn.Module) -> None:
     Raises:
         ValueError: with the layer's name.
     """
-    name = layer_in_training_mode(module)
-    if name is not None:
-        raise ValueError(
-            f"forward_func is in training mode (layer {name!r}), so its answers depend "
-            "on the call or on the batch; call forward_func.eval() first"
-        )
-
-
-def layer_in_training_mode(module: nn.Module) -> str | None:
-    """The name of the first layer that computes as in training."""
     for name, layer in module.named_modules():
         if layer.training and _reads_its_mode(layer):
-            return name
-    return None
+            raise ValueError(
+                f"forward_func is in training mode (layer {name!r}), so its answers "
+                "depend on the call or on the batch; call forward_func.eval() first"
+            )
+
+
+def in_training_mode(module: nn.Module) -> bool:
+    """Whether `refuse_training_mode` would raise."""
+    return any(m.training and _reads_its_mode(m) for m in module.modules())
 
 
 def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
-    """The modules that a function can reach: by a closure, a global, a default, a
-    bound method, a partial, an attribute. A module stands for itself.
+    """The modules that a function can reach, by what it or its objects hold and by the
+    globals it names, nearest first. A module stands for itself.
 
     Not all that can be reached is used, so a flag among them is a reason to `Watch` a
     call, and no reason to refuse it.
     """
     found: list[nn.Module] = []
-    seen: set[int] = set()
-    waiting = [(forward_func, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        if id(value) in seen or depth > DEPTH:
+    waiting: deque[Any] = deque([forward_func])
+    seen: dict[int, Any] = {}
+    while waiting and len(seen) < REACH:
+        value = waiting.popleft()
+        if id(value) in seen:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         if isinstance(value, nn.Module):
             found.append(value)
-        else:
-            waiting += [(part, depth + 1) for part in _parts(value)]
+        elif not isinstance(value, (types.ModuleType, type, Tensor)):
+            waiting += _parts(value)
     return tuple(found)
 
 
@@ -78,8 +93,13 @@ class Watch(TorchDispatchMode):
     Normalising by the statistics of the batch is refused before it happens, so that a
     user's running statistics stay as they were.
 
+    Args:
+        batch: what the model is given, where it matters whether its inputs meet.
+
     Attributes:
         random: the name of an operation that drew random numbers, or None.
+        mixes: whether an operation may have carried numbers from one input of the batch
+            to another: a reason to look, and no reason to refuse.
 
     Raises:
         ValueError: at the end of the block, also if the model swallowed the error.
@@ -87,9 +107,15 @@ class Watch(TorchDispatchMode):
 
     supports_higher_order_operators = True  # let torch.cond and its like pass
 
-    def __init__(self) -> None:
+    def __init__(self, batch: Tensor | None = None) -> None:
         super().__init__()
         self.random: str | None = None
+        self.mixes = False
+        self._n = 0 if batch is None else len(batch)
+        # Of a tensor made from the batch: has it all inputs in a row, or some of them?
+        self._has_all = WeakIdKeyDictionary()
+        if self._n > 1:
+            self._has_all[batch] = True
         self._refusal: ValueError | None = None
         self._counters: list[tuple[Tensor, Any]] = []
 
@@ -98,13 +124,17 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func)).partition(".")[0]
-        if name.endswith("batch_norm") and _by_its_batch(func, args, kwargs):
+        named = _arguments(func, args, kwargs)
+        if name.endswith("batch_norm") and _by_its_batch(named):
             self._refuse()
         if name == "add_" and args[0].ndim == 0 and not args[0].is_floating_point():
             self._counters.append((args[0], args[1]))  # batches seen, in training mode
-        if _draws(func, args, kwargs):
+        if _draws(func, named):
             self.random = name
-        return func(*args, **kwargs)
+        answer = func(*args, **kwargs)
+        if self._n > 1 and not self.mixes:
+            self._follow(name, named, answer)
+        return answer
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         super().__exit__(kind, error, trace)
@@ -113,6 +143,28 @@ class Watch(TorchDispatchMode):
                 counter.sub_(step)
             raise self._refusal from None
 
+    def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
+        """Does an operation carry numbers along the first axis, that of the inputs?"""
+        given = [t for t in _tensors(named) if t in self._has_all]
+        if not given:
+            return
+        from_all = {self._has_all[t] for t in given}
+        made = _tensors(answer)
+        n_axes = max(1, *(t.ndim for t in [*given, *made]))
+        axes = next((named[key] for key in ("dim", "dims", "dim0") if key in named), ())
+        axes = axes if isinstance(axes, (list, tuple)) else [axes]
+        axes = [a % n_axes for a in axes if isinstance(a, int)]
+        along = axes[0] != 0 if name == "permute" else 0 in axes or name in _ALONG
+        parted = along or any(t.ndim == 0 or len(t) != self._n for t in made)
+        if name in _JOINING:
+            found = not parted or all(len(t) == self._n for t in made)
+        elif name in _PARTING:
+            found = True in from_all and not parted
+        else:
+            self.mixes = from_all == {True, False} or (True in from_all and parted)
+            found = True in from_all
+        self._has_all |= dict.fromkeys(made, found)
+
     def _refuse(self) -> None:
         self._refusal = ValueError(
             "forward_func normalises by the statistics of each batch (batch "
@@ -120,6 +172,44 @@ class Watch(TorchDispatchMode):
             "answer depends on the images beside it; call .eval() on the model first"
         )
         raise self._refusal
+
+
+def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
+    """An operation drew random numbers: ask the same again.
+
+    Raises:
+        ValueError: the scores are others then.
+    """
+    first = scores.detach()
+    with torch.no_grad():
+        again = (as_scores(ask()) for _ in range(REPEATS))
+        if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
+            raise ValueError(
+                "forward_func answers the same input differently each time (it draws "
+                f"random numbers: {name}); call .eval() on the model first, or average "
+                "its answers in forward_func with a fixed seed"
+            )
+
+
+def refuse_mixing(together: Tensor, alone: Tensor) -> None:
+    """Compare the scores of an input in a batch with those of the same input alone.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if together.shape != alone.shape:
+        return  # not rows of scores, which has an error of its own
+    gap = (together - alone).abs().max()
+    if gap > SAME * torch.maximum(together.abs(), alone.abs()).max():
+        raise ValueError(
+            f"forward_func answers an input differently alone and in a batch (by "
+            f"{gap:.2g}), so an answer depends on the images beside it; let it treat "
+            "each image by itself, or ask with batch_size=1"
+        )
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -132,18 +222,16 @@ def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     return named | kwargs
 
 
-def _by_its_batch(func: Any, args: Any, kwargs: Any) -> bool:
-    named = _arguments(func, args, kwargs)
+def _by_its_batch(named: dict[str, Any]) -> bool:
     if not named.get("training"):
         return False
     # Instance normalisation is written as that of a single image of many channels.
     return named.get("running_mean") is not None or len(named["input"]) > 1
 
 
-def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+def _draws(func: Any, named: dict[str, Any]) -> bool:
     if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
         return False
-    named = _arguments(func, args, kwargs)
     return all(named.get(s, True) for s in ("train", "training", "p", "dropout_p"))
 
 
@@ -178,27 +266,13 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What a value holds, where one can look."""
-    if isinstance(value, types.MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, types.FunctionType):
-        names = {name for code in _codes(value.__code__) for name in code.co_names}
-        held = [value.__globals__[name] for name in names & value.__globals__.keys()]
-        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for cell in value.__closure__ or ():
-            try:
-                held.append(cell.cell_contents)
-            except ValueError:  # not assigned yet
-                continue
-        return [*held, *vars(value).values()]
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
-    if isinstance(value, (types.ModuleType, type, Tensor)) or not hasattr(
-        value, "__dict__"
-    ):
-        return []
-    return [*vars(value).values(), getattr(type(value), "__call__", None)]  # noqa: B004
+    """What a value holds; of the globals of a function, what it names."""
+    held = [*gc.get_referents(value), getattr(type(value), "__call__", None)]  # noqa: B004
+    if not isinstance(value, types.FunctionType):
+        return held
+    everything, aside = value.__globals__, vars(builtins)
+    held = [part for part in held if part is not everything and part is not aside]
+    names = {name for code in _codes(value.__code__) for name in code.co_names}
+    named = [everything[name] for name in names & everything.keys()]
+    spaces = [vars(part) for part in named if isinstance(part, types.ModuleType)]
+    return held + named + [space[n] for space in spaces for n in names & space.keys()]

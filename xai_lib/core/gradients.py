@@ -11,20 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from xai_lib.core.arguments import (
-    pick,
-)
-from xai_lib.core.attribution import (
-    DRAWN,
-    Attribution,
-    generator,
-    progress,
-)
-from xai_lib.core.blackbox import BlackBox, NonFiniteOutput, _out_of_memory, as_scores
+from xai_lib.core.answers import as_scores, out_of_memory
+from xai_lib.core.arguments import NonFiniteOutput, pick
+from xai_lib.core.attribution import DRAWN, Attribution, generator, progress
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.conduct import (
     Watch,
-    layer_in_training_mode,
+    in_training_mode,
     modules_behind,
+    refuse_random,
     refuse_training_mode,
 )
 
@@ -260,20 +255,14 @@ def _answer(forward_func: Callable, inputs: Tensor) -> Tensor:
     """The scores that the model returns, if it is not in training mode."""
     if isinstance(forward_func, nn.Module):
         refuse_training_mode(forward_func)
-        return as_scores(forward_func(inputs.clone()))
     modules = modules_behind(forward_func)
-    if modules and not any(layer_in_training_mode(module) for module in modules):
+    if modules and not any(in_training_mode(module) for module in modules):
         return as_scores(forward_func(inputs.clone()))
     with Watch() as watch:
         scores = as_scores(forward_func(inputs.clone()))
     if watch.random is not None:
-        with torch.no_grad():
-            again = as_scores(forward_func(inputs.detach().clone()))
-        if not torch.allclose(scores, again, rtol=1e-3, equal_nan=True):
-            raise ValueError(
-                f"forward_func answers the same input differently each time (it draws "
-                f"random numbers: {watch.random}); call .eval() on the model first"
-            )
+        again = inputs.detach()
+        refuse_random(watch.random, scores, lambda: forward_func(again.clone()))
     return scores
 
 
@@ -303,7 +292,7 @@ def differentiable_only(forward_func: Callable, inputs: Tensor) -> Iterator[None
     try:
         yield
     except Exception as error:
-        if isinstance(error, ValueError) or _out_of_memory(error):
+        if isinstance(error, ValueError) or out_of_memory(error):
             raise
         ways: list[Callable] = [torch.clone]
         if not isinstance(forward_func, nn.Module):

@@ -23,7 +23,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -52,7 +52,9 @@ _cache = WeakKeyDictionary()
 _converting = threading.RLock()
 _number = itertools.count()
 _forked = False
-_FACTORS = np.random.default_rng(0).integers(2**62, size=2**16) | 1
+# Numbers of 64 bits in a row, which has one sum; fewer bytes are kept as they are.
+_ROW, _SMALL_MEMORY = 512, 2**14
+_FACTORS = np.random.default_rng(0).integers(2**62, size=_ROW) | 1
 
 
 class NotConvertible(RuntimeError):
@@ -105,7 +107,11 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
                 del kept[shape]
                 raise
         if shape not in kept:
-            _refuse_what_may_change_back(module)
+            # Not remembered, as the next attempt may succeed.
+            if _hooked(module.modules()):
+                raise NotConvertible(f"{type(module).__name__} has hooks")
+            if any(t.is_inference() for t in [*module.parameters(), *module.buffers()]):
+                raise NotConvertible("the parameters were made in inference mode")
             probe = inputs[:PROBE].detach().cpu().clone()
             try:
                 kept[shape] = Copy(module, probe)
@@ -116,14 +122,6 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
     if isinstance(outcome, NotConvertible):
         raise type(outcome)(*outcome.args)
     return outcome
-
-
-def _refuse_what_may_change_back(module: nn.Module) -> None:
-    """Raise, without remembering it, where another attempt may succeed."""
-    if _hooked(module):
-        raise NotConvertible(f"{type(module).__name__} has hooks")
-    if any(t.is_inference() for t in [*module.parameters(), *module.buffers()]):
-        raise NotConvertible("the parameters were made in inference mode")
 
 
 class Copy:
@@ -146,7 +144,10 @@ class Copy:
                     batch = probe.repeat(size, *[1] * (probe.ndim - 1))[:size]
                     self._compare(self(batch), _eager(module, batch))
                 self._guards.check(module)
-                if not _same(before, _attributes(module)):
+                now = _attributes(module)
+                if before.keys() != now.keys() or any(
+                    now[k] is not before[k] for k in now
+                ):
                     raise Changed("it changes while it answers")
         except Disagreement:
             raise
@@ -234,37 +235,35 @@ class _Guards:
         assert self._graph is not None  # or the arguments would not have been reached
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
-        self._functions: frozenset[Any] = _functions(module)
+        self._functions: list[Any] = _functions(module.modules())
         self._keys: list[Any] = [self._key(a) for a in arguments]
         if _SIZE not in self._keys:
             raise Changed("its graph is for one size of the batch")
-        self._constants: list[Tensor | None] = [
-            a if isinstance(key, tuple) else None
-            for a, key in zip(arguments, self._keys, strict=True)
-        ]
-        self._memory: list[np.ndarray] = _memory(self._constants)
-        self._digests: list[int] = [_digest(raw) for raw in self._memory]
+        pairs = zip(arguments, self._keys, strict=True)
+        self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
+        self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
+        self._content: bytes = self._memory.content()
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer."""
         # What is cheap and common first: a guard that fails costs seconds.
-        given = zip(self._constants, self._keys, strict=True)
-        if any(t is not None and self._key(t) != key for t, key in given):
+        pairs = zip(self._given, self._keys, strict=True)
+        if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
             raise Changed("a tensor has moved")
-        if [_digest(raw) for raw in self._memory] != self._digests:
+        if self._memory.content() != self._content:
             raise Changed("a tensor has changed")
-        if _hooked(module) or self._functions != _functions(module):
+        layers = list(module.modules())
+        if _hooked(layers) or _functions(layers) != self._functions:
             raise Changed("a hook or a method has changed")
         # What is held here cannot be freed: the same address is the same memory.
-        now = zip(self._arguments(module), self._constants, self._keys, strict=True)
+        now = zip(self._arguments(module), self._given, self._keys, strict=True)
         if any(a is not t and self._key(a) != key for a, t, key in now):
             raise Changed("a tensor has been replaced")
 
     def bound(self) -> tuple[nn.Module, Tensor]:
         """The graph as a function of the batch alone, and a batch for it."""
         assert self._graph is not None
-        bound = _Bound(self._graph, self._constants, self._keys)
-        return bound, self._batch[:2].clone()
+        return _Bound(self._graph, self._given), self._batch[:2].clone()
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""
@@ -298,20 +297,17 @@ class _Guards:
 
 
 class _Bound(nn.Module):
-    """A graph in which all arguments but the batch are constants."""
+    """A graph in which all arguments but the batch and its size are constants."""
 
-    def __init__(
-        self, graph: torch.fx.GraphModule, tensors: list[Tensor | None], keys: list[Any]
-    ) -> None:
+    def __init__(self, graph: torch.fx.GraphModule, given: list[Any]) -> None:
         super().__init__()
         self.graph = graph
-        self.tensors = [None if t is None else t.detach() for t in tensors]
-        self.keys = keys
+        self.given = [t.detach() if isinstance(t, Tensor) else t for t in given]
 
     def forward(self, batch: Tensor) -> Tensor:
-        given = {_BATCH: batch, _SIZE: batch.shape[0]}
-        pairs = zip(self.tensors, self.keys, strict=True)
-        outputs = self.graph(*(given[k] if t is None else t for t, k in pairs))
+        free = {_BATCH: batch, _SIZE: batch.shape[0]}
+        given = (free[a] if isinstance(a, str) else a for a in self.given)
+        outputs = self.graph(*given)
         if len(outputs) != 1:
             raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
         return outputs[0]
@@ -375,23 +371,24 @@ def _as_torch_asks() -> Iterator[None]:
         yield
 
 
-def _hooked(module: nn.Module) -> bool:
+def _hooked(layers: Iterable[nn.Module]) -> bool:
     """Whether a hook may see or change a layer's inputs or outputs."""
     every = nn.modules.module
     return bool(every._global_forward_hooks or every._global_forward_pre_hooks) or any(
-        layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules()
+        layer._forward_hooks or layer._forward_pre_hooks for layer in layers
     )
 
 
-def _functions(module: nn.Module) -> frozenset[Any]:
-    """The methods of all classes in a module, and their code."""
-    kinds = {kind for m in module.modules() for kind in type(m).__mro__[:-1]}
-    return frozenset(
-        (kind, name, value, getattr(value, "__code__", None))
-        for kind in kinds
-        for name, value in vars(kind).items()
+def _functions(layers: Iterable[nn.Module]) -> list[Any]:
+    """The methods of all classes of some layers, and their code."""
+    classes = dict.fromkeys(type(layer) for layer in layers)
+    bases = dict.fromkeys(base for c in classes for base in c.__mro__[:-1])
+    return [
+        (base, name, value, getattr(value, "__code__", None))
+        for base in bases
+        for name, value in vars(base).items()
         if isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
-    )
+    ]
 
 
 def _attributes(module: nn.Module) -> dict[Any, Any]:
@@ -404,30 +401,31 @@ def _attributes(module: nn.Module) -> dict[Any, Any]:
     }
 
 
-def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
-    return one.keys() == other.keys() and all(v is other[k] for k, v in one.items())
+class _Memory:
+    """The memory behind some tensors, each once, not copied."""
 
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self._small: list[Any] = []
+        self._large: list[Any] = []
+        once = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
+        for storage in once.values():
+            raw: Any = torch.empty(0, dtype=torch.uint8, device="cpu")
+            raw = raw.set_(storage).numpy()
+            rows = len(raw) // _FACTORS.nbytes if len(raw) >= _SMALL_MEMORY else 0
+            whole = rows * _FACTORS.nbytes
+            if rows:
+                self._large.append(raw[:whole].view(np.int64).reshape(rows, _ROW))
+            self._small.append(raw[whole:])
 
-def _memory(tensors: list[Tensor | None]) -> list[np.ndarray]:
-    """The bytes behind some tensors, each once, not copied."""
-    storages = [t.untyped_storage() for t in tensors if t is not None]
-    once = {storage.data_ptr(): storage for storage in storages}
-    empty = torch.empty(0, dtype=torch.uint8, device="cpu")
-    return [empty.clone().set_(storage).numpy() for storage in once.values()]
+    def content(self) -> bytes:
+        """What is another one as soon as a bit is.
 
-
-def _digest(raw: np.ndarray) -> int:
-    """A sum over all bits, in which each 64 have a factor of their own.
-
-    So an exchange of two numbers is seen as well. `Tensor._version` would not do: it
-    misses what is written through `.data`, and through NumPy.
-    """
-    whole = len(raw) // 8 * 8
-    words, total = raw[:whole].view(np.int64), 0
-    for start in range(0, len(words), len(_FACTORS)):
-        part = words[start : start + len(_FACTORS)]
-        total = 3 * total + int(np.dot(part, _FACTORS[: len(part)]))
-    return total if whole == len(raw) else hash((total, raw[whole:].tobytes()))
+        Of each row a sum in which each number has a factor of its own, so that an
+        exchange of two is seen as well. `Tensor._version` would cost less, and misses
+        what is written through `.data`, and through NumPy.
+        """
+        sums = (np.einsum("ij,j->i", rows, _FACTORS) for rows in self._large)
+        return b"".join([*self._small, *sums])
 
 
 def _after_fork() -> None:
