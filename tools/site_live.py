@@ -295,7 +295,7 @@ def ruled() -> Found:
         "rows": [
             {
                 "paper": ruling.paper,
-                "section": ruling.section,
+                "section": ruling.where,
                 "statement": ruling.statement,
                 "chapter": ruling.chapter,
                 "verdict": ruling.verdict,

@@ -20,11 +20,14 @@ from xai_lib.core.arguments import check_numbers
 from xai_lib.core.attribution import as_maps
 from xai_lib.core.boxes import as_box
 from xai_lib.core.detection import (
+    Detection,
     Detector,
     DetectorAttribution,
     check_detections,
     one_image,
 )
+
+__all__ = ["AISEDetection", "Detection", "place"]
 
 
 class AISEDetection(DetectorAttribution):
