@@ -36,7 +36,7 @@ def environment(name: str, root: Path = ROOT) -> Path:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     uv = (sys.executable, "-m", "uv")
     if not python.exists():
-        make = [*uv, "venv", "-q", "--python", sys.executable, str(folder)]
+        make = [*uv, "venv", "-q", "--seed", "--python", sys.executable, str(folder)]
         subprocess.run(make, check=True)
     pins = [] if name == "newest" else ["-c", f"constraints/{name}.txt"]
     install = [*uv, "pip", "install", "-q", "--python", str(python), *pins]

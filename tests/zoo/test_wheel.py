@@ -69,6 +69,22 @@ def test_no_such_wheel(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("uv", [True, False], ids=["within", "without"])
+def test_uv_where_there_is_no_pip(uv, tmp_path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(download, "find_spec", lambda name: name == "uv" and uv or None)
+
+    def fails(command: list[str], **_: object) -> None:
+        asked.extend(command)
+        raise OSError("no network")
+
+    monkeypatch.setattr(download.subprocess, "run", fails)
+    with pytest.raises(OfflineError, match="no network"):
+        fetch_wheel("tiny==1", "0" * 64, tmp_path)
+    before = [sys.executable, "-m"] if uv else []
+    assert asked[: len(before) + 4] == [*before, "uv", "tool", "run", "pip"]
+
+
 def test_neither_pip_nor_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "")

@@ -126,9 +126,10 @@ def fetch_wheel(requirement: str, sha256: str, folder: str | Path) -> Path:
     target = Path(folder) / f"{requirement.replace('==', '-')}-py3-none-any.whl"
     if target.is_file() and _sha256(target) == sha256:
         return target
-    # An environment made by uv has no pip, but then there is uv.
-    here = [sys.executable, "-m", "pip"]
-    pip = here if find_spec("pip") else ["uv", "tool", "run", "pip"]
+    # An environment made by uv has no pip, but then there is uv, within or without.
+    installed = [sys.executable, "-m"]
+    uv = [*installed, "uv"] if find_spec("uv") else ["uv"]
+    pip = [*installed, "pip"] if find_spec("pip") else [*uv, "tool", "run", "pip"]
     options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
     options += ["--only-binary=:all:"]  # a source archive would run code
     quietly: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True}
