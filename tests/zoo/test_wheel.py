@@ -72,7 +72,9 @@ def test_no_such_wheel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("uv", [True, False], ids=["within", "without"])
 def test_uv_where_there_is_no_pip(uv, tmp_path, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(download, "find_spec", lambda name: name == "uv" and uv or None)
+    monkeypatch.setattr(
+        download, "find_spec", lambda name: (name == "uv" and uv) or None
+    )
 
     def fails(command: list[str], **_: object) -> None:
         asked.extend(command)
