@@ -380,10 +380,10 @@ ALLOWED = {
     "core/boxes": "boxes, scores and labels of a detection are handled on the CPU",
     "core/gradients": "a model without a gradient is refused, once; slopes are checked",
     "aise/classification": "the search decides on the CPU where to look next",
-    "baselines/blackbox": "superpixels and the ridge regression are made on the CPU",
+    "baselines/segments": "superpixels and both regressions are made on the CPU",
     "baselines/extremal": "the sizes are compared at the end",
-    "baselines/kernelshap": "scores enter the least-squares fit on the CPU",
-    "baselines/layerwise": "the sum of a map is compared with the scores, once",
+    "baselines/deeplift": "the sum of a map is compared with the scores, once",
+    "baselines/layerwise": "the rewritten model must score as the model does, once",
     "pertmap/box": "a box that is not finite is refused; the worst point is kept",
     "pertmap/linear": "the linear program is solved on the CPU",
     "pertmap/stochastic": "the history is fetched when all steps are done",
@@ -393,7 +393,7 @@ ALLOWED = {
 }
 """Modules that wait for the device, and why they may."""
 
-IN_THE_LOOP = {"core/blackbox", "aise/classification", "baselines/kernelshap"}
+IN_THE_LOOP = {"core/blackbox", "aise/classification", "baselines/segments"}
 """Those that may as often as there are batches of queries."""
 
 
@@ -438,16 +438,7 @@ def test_metrics_on_a_gpu_are_those_on_a_cpu(name, monkeypatch) -> None:
     assert places(gpu.seen, "wait") <= set(ALLOWED)
 
 
-FLOAT64 = {
-    "AISE": "scores become float64 on the device, and so do maps",
-    "AISE, lipo": "as AISE",
-    "AISEDetection": "as AISE",
-    "KernelSHAP": "scores and maps become float64 on the device",
-    "LinearPertMap": "rows of the program become float64 on the device",
-}
-
-
-@pytest.mark.parametrize("name", marked(EXPLAINERS, FLOAT64))
+@pytest.mark.parametrize("name", EXPLAINERS)
 def test_no_explainer_makes_float64_but_on_the_cpu(name, monkeypatch) -> None:
     with pretended(monkeypatch) as gpu:
         explain(name, FEW, gpu)

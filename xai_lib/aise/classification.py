@@ -147,7 +147,7 @@ class AISE(BlackBoxAttribution):
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         maps = self._sample(inputs, target, show_progress).maps
-        return maps.sum(dim=1, keepdim=True).to(inputs.device)
+        return maps.sum(dim=1, keepdim=True).to(inputs)
 
     def _sample(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Samples:
         n, w = len(inputs), len(self.kernel_widths)
@@ -224,7 +224,7 @@ class AISE(BlackBoxAttribution):
                     torch.mul(x, factor, out=half)
                 classes = target[image[block]].repeat(len(sign))
                 scores = pick(self.blackbox(shown), classes)
-                parts.append(sign @ scores.double().cpu().view(len(sign), -1))
+                parts.append(sign @ scores.cpu().double().view(len(sign), -1))
             return torch.cat(parts)
 
         return ask

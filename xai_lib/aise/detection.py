@@ -95,7 +95,7 @@ class AISEDetection(DetectorAttribution):
         self, image: Tensor, box: Tensor, label: int, show_progress: bool
     ) -> Tensor:
         maps = self.sample(image, (box, label), show_progress=show_progress).maps
-        return as_maps(maps.sum(dim=1, keepdim=True).to(image.device), image)
+        return as_maps(maps.sum(dim=1, keepdim=True).to(image), image)
 
 
 def place(

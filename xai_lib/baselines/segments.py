@@ -86,7 +86,7 @@ class SegmentAttribution(BlackBoxAttribution):
                     error.partial = torch.stack(maps).to(inputs)
                 raise
             maps.append(values.T[:, segments.cpu()])
-        return torch.stack(maps).to(inputs.device)
+        return torch.stack(maps).to(inputs)
 
     def _score(
         self, image: Tensor, segments: Tensor, target: Tensor | None, z: Tensor
@@ -98,7 +98,7 @@ class SegmentAttribution(BlackBoxAttribution):
             return torch.where(z[j, segments][:, None], image[0], baseline)[None]
 
         scores = self.blackbox.versions(1, len(z), shown, of_target(target))
-        return scores[0].double().cpu()
+        return scores[0].cpu().double()
 
     def _segments(self, image: Tensor) -> Tensor:
         """Which segment each pixel is in, numbered without gaps: int64 `[H, W]`."""

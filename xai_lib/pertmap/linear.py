@@ -132,7 +132,7 @@ class LinearPertMap(PertMap):
             )
         n_classes = self._check_model(inputs, target)
         # How many features share each length.
-        counts = self._patch_sums(torch.ones_like(inputs[:1]))[0].double().cpu().numpy()
+        counts = self._patch_sums(torch.ones_like(inputs[:1]))[0].cpu().double().numpy()
         boxes, objective, slack, n_rows = [], [], [], []
         programs = self._linearise(inputs, target, n_classes, show_progress)
         for image, (limits, falls, rises) in enumerate(programs):
@@ -200,7 +200,7 @@ class LinearPertMap(PertMap):
                     halves = [slopes.clamp(min=0), (-slopes).clamp(min=0)]
                     rows.append((limits, *(self._patch_sums(half) for half in halves)))
             sides, falls, rises = (
-                np.concatenate([t.flatten(0, 1).double().cpu().numpy() for t in ts])
+                np.concatenate([t.flatten(0, 1).cpu().double().numpy() for t in ts])
                 for ts in zip(*rows, strict=True)
             )
             # A class at −∞ never wins: a row that always holds.
