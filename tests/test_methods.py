@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from xai_book import methods
-from xai_book.__main__ import main
+from xai_book.studies.command_line import main
 from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit
 

@@ -175,7 +175,7 @@ def _run_here(results: Path, gigabytes: float) -> None:
                 print(json.dumps((e.number, state)), file=lines)
 
 
-def main_grade(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m xai_book grade FOLDER`: write the table; returns the exit status."""
     parser = argparse.ArgumentParser("python -m xai_book grade", description=__doc__)
     parser.add_argument("folder", type=Path, help="the returned notebooks")

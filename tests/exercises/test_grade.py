@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from xai_book import grade as grading
-from xai_book.grade import grade, main_grade
+from xai_book.grade import grade, main
 
 SETUP = "import torch\nfrom xai_book.exercises import chapter01"
 STUBS = {
@@ -110,7 +110,7 @@ def test_the_table(
     write(tmp_path / "returned/anna.ipynb", SETUP, AOPC)
     monkeypatch.setitem(grade.__kwdefaults__, "book", book)
     out = tmp_path / "grades.csv"
-    assert main_grade([str(tmp_path / "returned"), "--out", str(out)]) == 0
+    assert main([str(tmp_path / "returned"), "--out", str(out)]) == 0
     assert list(csv.DictReader(out.open())) == [
         {"notebook": "anna.ipynb", "exercise": "1.2", "state": "ok", "remark": ""},
         {

@@ -14,8 +14,8 @@ import nbformat
 import psutil
 import pytest
 
-from xai_book.__main__ import NOTEBOOKS, main
 from xai_book.studies.catalogue import STUDIES
+from xai_book.studies.command_line import NOTEBOOKS, main
 from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit
 
@@ -23,7 +23,7 @@ from xai_book.studies.results import Results, Unit
 TOY = """
 import os, sys, time
 from pathlib import Path
-from xai_book.__main__ import NOTEBOOKS, main
+from xai_book.studies.command_line import NOTEBOOKS, main
 from xai_book.studies.engine import Study, Runner
 from xai_book.studies.results import Unit
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from xai_book.__main__ import main
 from xai_book.studies import geex, parallel, pertmap
+from xai_book.studies.command_line import main
 from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit, one_by_one
 
