@@ -13,7 +13,7 @@ import torch
 import torchvision.transforms.functional
 from torch import Tensor, nn
 
-from xai_lib.baselines import ExtremalPerturbation, whitebox
+from xai_lib.baselines import ExtremalPerturbation
 from xai_lib.baselines.extremal import (
     AREA_GROWTH,
     AREA_WEIGHT,
@@ -23,6 +23,7 @@ from xai_lib.baselines.extremal import (
     smooth_masks,
     upsampled,
 )
+from xai_lib.core import gradients
 from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox, NonFiniteOutput
 
@@ -289,7 +290,7 @@ def test_an_image_is_explained_alike_in_any_batch(
         one = slice(i, i + 1)
         alone = explainer.attribute(x[one], target[one])
         torch.testing.assert_close(alone, maps[one], rtol=1e-6, atol=1e-9)
-    monkeypatch.setattr(whitebox, "BATCH_NUMBERS", {"cpu": 4 * x[0].numel()})
+    monkeypatch.setattr(gradients, "BATCH_NUMBERS", {"cpu": 4 * x[0].numel()})
     in_pairs = explainer.attribute(x, target)
     torch.testing.assert_close(in_pairs, maps, rtol=1e-6, atol=1e-9)
     predicted = cnn(x).argmax(dim=1)

@@ -316,7 +316,7 @@ class BlackBox:
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
         """The answer, unless one of several inputs is answered otherwise alone."""
         i = len(batch) // 2  # the others may be those before it, or those after
-        if i > 0:
+        if i > 0 and as_scores(answer).ndim:  # one number has an error of its own
             answer = as_scores(answer).clone()
             refuse_mixing(answer[i : i + 1], as_scores(ask(batch[i : i + 1])))
             self._watched = True
