@@ -996,3 +996,11 @@ def test_a_cpu_model_answers_cuda_images() -> None:
 def test_wrong_cuda_device() -> None:
     with pytest.raises(ValueError, match="device is cuda but forward_func is on cpu"):
         BlackBox(small_net(), device="cuda")
+
+
+def test_a_black_box_in_a_function_is_not_asked_again() -> None:
+    """It looks at its batch as a whole, and needs no second asking for that."""
+    inner = BlackBox(lambda x: x.flatten(1).sum(dim=1, keepdim=True))
+    outer = BlackBox(lambda x: inner(x) * 2)
+    outer(torch.rand(7, 3, 4, 4))
+    assert inner.queries == outer.queries == 7

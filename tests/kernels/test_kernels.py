@@ -31,9 +31,7 @@ def run(*command: str, **environment: str) -> str:
 
 def test_all_kernels_in_the_interpreter() -> None:
     file = str(HERE / "interpreted.py")
-    said = run(
-        "-m", "pytest", "-p", "no:cacheprovider", file, TRITON_INTERPRET="1"
-    )
+    said = run("-m", "pytest", "-p", "no:cacheprovider", file, TRITON_INTERPRET="1")
     assert "passed" in said
     assert "skipped" not in said
 

@@ -31,6 +31,7 @@ from xai_lib.core.arguments import (
 )
 from xai_lib.core.conduct import (
     Watch,
+    in_black_box,
     in_training_mode,
     modules_behind,
     refuse_mixing,
@@ -155,6 +156,7 @@ class BlackBox:
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
 
+    @in_black_box()
     def __call__(self, inputs: Tensor) -> Tensor:
         """Answer float inputs `[N, C, H, W]` or `[N, d]` with scores `[N, K]`.
 

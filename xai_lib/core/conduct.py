@@ -15,6 +15,8 @@ import gc
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -36,8 +38,20 @@ REACH = 2_000  # how many values around a function are looked at for its modules
 _PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
 _JOINING = ("stack", "cat")
 _ALONG = ("index", "roll", "t")
+_depth = ContextVar("how many black boxes this call goes through", default=0)
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
+
+
+@contextmanager
+def in_black_box() -> Iterator[None]:
+    """Around a black box's call. A model may ask another one, which looks at a batch as
+    a whole before it asks, and sees by itself whether its own model mixes inputs."""
+    token = _depth.set(_depth.get() + 1)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
 
 
 def refuse_training_mode(module: nn.Module) -> None:
@@ -112,6 +126,7 @@ class Watch(TorchDispatchMode):
         self.random: str | None = None
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
+        self._depth = _depth.get()
         # Of a tensor made from the batch: has it all inputs in a row, or some of them?
         self._has_all = WeakIdKeyDictionary()
         if self._n > 1:
@@ -132,7 +147,7 @@ class Watch(TorchDispatchMode):
         if _draws(func, named):
             self.random = name
         answer = func(*args, **kwargs)
-        if self._n > 1 and not self.mixes:
+        if self._n > 1 and not self.mixes and _depth.get() == self._depth:
             self._follow(name, named, answer)
         return answer
 
