@@ -1004,3 +1004,19 @@ def test_a_black_box_in_a_function_is_not_asked_again() -> None:
     outer = BlackBox(lambda x: inner(x) * 2)
     outer(torch.rand(7, 3, 4, 4))
     assert inner.queries == outer.queries == 7
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_with_a_budget_a_function_is_asked_what_is_counted(backend: str) -> None:
+    seen = 0
+
+    def service(batch):
+        nonlocal seen
+        seen += len(batch)
+        return batch.reshape(len(batch), -1) - batch.mean()
+
+    box = BlackBox(service, budget=20, backend=backend)
+    box(torch.rand(20, 3))
+    assert seen == box.queries == 20
+    with pytest.raises(ValueError, match="differently alone and in a batch"):
+        BlackBox(service, backend=backend)(torch.rand(20, 3))

@@ -31,12 +31,12 @@ from xai_lib.core.arguments import (
 )
 from xai_lib.core.conduct import (
     Watch,
-    in_black_box,
     in_training_mode,
     modules_behind,
     refuse_mixing,
     refuse_random,
     refuse_training_mode,
+    unfollowed,
 )
 from xai_lib.core.image_range import FAR, check_range
 
@@ -100,8 +100,9 @@ class BlackBox:
             which is asked again in halves; tensors that a function on arrays rejects;
             and what only compares two answers: of two backends on the same module; of a
             model that was seen to draw random numbers, whose first batch is asked again
-            to learn whether its answers are random; and of a function that may let the
-            inputs of a batch meet, one of which is asked again alone.
+            to learn whether its answers are random; and, without a budget, of a
+            function that may let the inputs of a batch meet, one of which is asked
+            again alone.
         backend: the backend in use.
 
     Raises:
@@ -156,7 +157,7 @@ class BlackBox:
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
 
-    @in_black_box()
+    @unfollowed()
     def __call__(self, inputs: Tensor) -> Tensor:
         """Answer float inputs `[N, C, H, W]` or `[N, d]` with scores `[N, K]`.
 
@@ -318,7 +319,9 @@ class BlackBox:
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
         """The answer, unless one of several inputs is answered otherwise alone."""
         i = len(batch) // 2  # the others may be those before it, or those after
-        if i > 0 and as_scores(answer).ndim:  # one number has an error of its own
+        if self.budget is not None:
+            self._watched = True  # who pays by query pays for none that is not counted
+        elif i > 0 and as_scores(answer).ndim:  # one number has an error of its own
             answer = as_scores(answer).clone()
             refuse_mixing(answer[i : i + 1], as_scores(ask(batch[i : i + 1])))
             self._watched = True

@@ -38,15 +38,18 @@ REACH = 2_000  # how many values around a function are looked at for its modules
 _PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
 _JOINING = ("stack", "cat")
 _ALONG = ("index", "roll", "t")
-_depth = ContextVar("how many black boxes this call goes through", default=0)
+_depth = ContextVar("how many calls of `unfollowed` this one is in", default=0)
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
 
 
 @contextmanager
-def in_black_box() -> Iterator[None]:
-    """Around a black box's call. A model may ask another one, which looks at a batch as
-    a whole before it asks, and sees by itself whether its own model mixes inputs."""
+def unfollowed() -> Iterator[None]:
+    """What happens inside is no sign that the inputs of a model's batch meet.
+
+    So for a black box that a model asks, which sums a batch to check it and looks after
+    its own model; and for a detector, which pads and stacks its images.
+    """
     token = _depth.set(_depth.get() + 1)
     try:
         yield
