@@ -29,14 +29,19 @@ FLOORS = {
     "kernels": {"core"},
     "viz": {"core", "metrics"},
 }
-LINES = {"xai_lib": 9_500, "xai_lib/kernels": 700, "xai_book": 5_500}
-TODAY = {"xai_lib": 12_944, "xai_lib/kernels": 0, "xai_book": 8_508}
+# The most lines that each may have, without the kernels' for the library. The goal is
+# 9,500 and 5,500: lower these numbers when code goes, and never raise them.
+LINES = {"xai_lib": 13_120, "xai_lib/kernels": 700, "xai_book": 7_900}
 LONGEST = 500
-# Files that may share a name: a door and what is behind it, and the task of a method
-# with what that task is about.
+# Files that may share a name: a door and what is behind it, the task of a method with
+# what that task is about, and a kernel with its plain form.
 ONE_THING = (
     {"xai_lib/blackbox.py", "xai_lib/core/blackbox.py"},
     {"xai_lib/aise/detection.py", "xai_lib/core/detection.py"},
+    *(
+        {f"xai_lib/kernels/{name}.py", f"xai_lib/kernels/triton/{name}.py"}
+        for name in ("masks", "philox", "search")
+    ),
 )
 
 
@@ -121,7 +126,6 @@ def test_no_circles(package: str) -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-@pytest.mark.xfail(strict=False, reason="two catalogue.py, three blackbox.py")
 def test_one_name_is_one_thing() -> None:
     homes = defaultdict(set)
     for path in FILES.values():
@@ -131,7 +135,6 @@ def test_one_name_is_one_thing() -> None:
     assert [paths for paths in shared if paths not in ONE_THING] == []
 
 
-@pytest.mark.xfail(strict=False, reason="core/blackbox.py has 601 lines")
 def test_no_file_of_the_library_is_long() -> None:
     long = {
         module: n
@@ -142,7 +145,6 @@ def test_no_file_of_the_library_is_long() -> None:
     assert not long
 
 
-@pytest.mark.xfail(strict=False, reason=f"on the way there; once {TODAY}")
 @pytest.mark.parametrize("folder", LINES)
 def test_the_house_is_thin(folder: str) -> None:
     apart = lines("xai_lib/kernels") if folder == "xai_lib" else 0

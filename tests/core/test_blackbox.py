@@ -22,8 +22,8 @@ from torchvision.ops import StochasticDepth
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core import conduct
 from xai_lib.core.answers import as_scores
+from xai_lib.core.batch_size import BatchSize
 from xai_lib.core.blackbox import (
-    BatchSize,
     BlackBox,
     BudgetExceeded,
     NonFiniteOutput,
