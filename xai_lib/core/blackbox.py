@@ -158,58 +158,58 @@ class BlackBox:
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
 
-    @unfollowed()
     def __call__(self, inputs: Tensor) -> Tensor:
         """Answer float inputs `[N, C, H, W]` or `[N, d]` with scores `[N, K]`.
 
         The scores lie on the device of the inputs, without a gradient.
         """
-        check_inputs(inputs, dims=(2, 4))
-        check_range(self.forward_func, inputs, FAR)
-        if isinstance(self.forward_func, nn.Module):
-            refuse_training_mode(self.forward_func)
-        elif any(in_training_mode(m) for m in self._modules):
-            self._watched = False
-        inputs, left = inputs.detach(), len(inputs)
-        self._reserve(left)
-        try:
-            self._settle_backend(inputs)
-            # A larger one would only take more memory: for its copy, and in the model.
-            most = max(1, BLOCK // inputs[0].numel())
-            answers: list[Tensor] = []
-            while left > 0:
-                start = len(inputs) - left
-                with self._lock:
-                    size = self.batch_size.next(min(most, left))
-                batch = inputs[start : start + size]
-                began = time.perf_counter()
-                try:
-                    answer = self._ask(batch)
-                except openvino_backend.Disagreement as error:
-                    self._stay_on_torch(error, stacklevel=3)  # this batch as well
-                    continue
-                except Exception as error:
-                    if not out_of_memory(error):
-                        self._count(size)
-                        left -= size
-                        raise
-                    if size == 1:
-                        raise
+        with unfollowed():
+            check_inputs(inputs, dims=(2, 4))
+            check_range(self.forward_func, inputs, FAR)
+            if isinstance(self.forward_func, nn.Module):
+                refuse_training_mode(self.forward_func)
+            elif any(in_training_mode(m) for m in self._modules):
+                self._watched = False
+            inputs, left = inputs.detach(), len(inputs)
+            self._reserve(left)
+            try:
+                self._settle_backend(inputs)
+                # A larger one would only take more memory, of its copy and the model.
+                most = max(1, BLOCK // inputs[0].numel())
+                answers: list[Tensor] = []
+                while left > 0:
+                    start = len(inputs) - left
                     with self._lock:
-                        self.batch_size.halve(size)
-                    continue
-                self._count(size)
-                left -= size
-                scores = as_scores(answer).detach()
-                self._check(scores, size, start)
+                        size = self.batch_size.next(min(most, left))
+                    batch = inputs[start : start + size]
+                    began = time.perf_counter()
+                    try:
+                        answer = self._ask(batch)
+                    except openvino_backend.Disagreement as error:
+                        self._stay_on_torch(error, stacklevel=3)  # this batch as well
+                        continue
+                    except Exception as error:
+                        if not out_of_memory(error):
+                            self._count(size)
+                            left -= size
+                            raise
+                        if size == 1:
+                            raise
+                        with self._lock:
+                            self.batch_size.halve(size)
+                        continue
+                    self._count(size)
+                    left -= size
+                    scores = as_scores(answer).detach()
+                    self._check(scores, size, start)
+                    with self._lock:
+                        self.batch_size.timed(size, time.perf_counter() - began)
+                    # Copied: a model may write every answer into the same memory.
+                    answers.append(scores.to(inputs.device, copy=True))
+            finally:
                 with self._lock:
-                    self.batch_size.timed(size, time.perf_counter() - began)
-                # Copied: a model may write every answer into the same memory.
-                answers.append(scores.to(inputs.device, copy=True))
-        finally:
-            with self._lock:
-                self._reserved -= left
-        return torch.cat(answers)
+                    self._reserved -= left
+            return torch.cat(answers)
 
     def versions(
         self,
