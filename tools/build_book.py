@@ -1,7 +1,8 @@
-"""Execute the chapters, compare them with their committed outputs, collect figures.
+"""Execute the notebooks, compare them with their committed outputs, collect figures.
 
     python tools/build_book.py                  executes all, results in _build/
     python tools/build_book.py 01_what_an_...   only this chapter
+    python tools/build_book.py geex             only notebooks/reproduce/geex.ipynb
     python tools/build_book.py --write          saves the outputs into notebooks/
     python tools/build_book.py --figures-only   only the figures, without executing
 
@@ -44,7 +45,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from hygiene import WIDGET, is_ignored, numbered, printed
-from sync_notebooks import ROOT, chapters
+from sync_notebooks import ROOT, notebooks
 
 # What nbval 0.11 leaves out of its comparison.
 NOT_COMPARED = {"image/png", "image/jpeg", WIDGET}
@@ -155,7 +156,7 @@ def normalise(notebook: NotebookNode) -> None:
     for cell in notebook.cells:
         kept = {
             key: cell.metadata[key]
-            for key in ("tags", "jupyter")
+            for key in ("tags", "jupyter", "cellView")
             if key in cell.metadata
         }
         cell.metadata = nbformat.from_dict(kept)
@@ -256,15 +257,15 @@ def build(paths: list[Path], out: Path, write: bool, runs: list[Run]) -> None:
 
     Each is added to `runs` when it has ended, so that `Stopped` loses none of them.
     """
-    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    committed_ones = {path: nbformat.read(path, as_version=4) for path in paths}
     cells = sum(
         bool(cell.source.strip())
-        for notebook in notebooks.values()
+        for notebook in committed_ones.values()
         for _, cell in numbered(notebook)
     )
     comparing = os.environ["XAI_PROFILE"] == "quick"
     with tqdm(total=cells, unit="cell", file=sys.stderr) as bar:
-        for place, (path, committed) in enumerate(notebooks.items(), start=1):
+        for place, (path, committed) in enumerate(committed_ones.items(), start=1):
             bar.set_description(f"{path.stem} ({place}/{len(paths)})")
             run, notebook = Run(path.stem), deepcopy(committed)
             start = time.perf_counter()
@@ -334,7 +335,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     mode.add_argument("--figures-only", action="store_true", help="execute nothing")
     options = parser.parse_args(arguments)
 
-    available = {path.stem: path for path in chapters(root / "notebooks")}
+    available = {path.stem: path for path in notebooks(root / "notebooks")}
     names = [Path(name).stem for name in options.names] or list(available)
     if unknown := sorted(set(names) - set(available)):
         parser.error(f"no chapter {unknown[0]!r}; there are: {', '.join(available)}")

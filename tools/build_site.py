@@ -2,7 +2,7 @@
 
     python tools/build_site.py            writes _build/site/index.html
 
-The chapters are those in notebooks/, as they are committed; nothing is executed. What
+The notebooks are those in notebooks/, as they are committed; nothing is executed. What
 the build adds to them (anchors, links, captions) is in `site_chapters`, so that the
 notebooks stay plain Markdown for Jupyter and Colab. A warning of Sphinx is an error.
 """
@@ -22,22 +22,21 @@ from site_chapters import Book, chapter_for_site, read_figures, read_references
 from site_live import add_live_figures
 from site_pages import benchmark_page, execution_page, figure_page
 from site_photo import add_photo_page
-from sync_notebooks import ROOT, chapters, origin
+from sync_notebooks import ROOT, notebooks, origin
 
 
 def assemble(root: Path, source: Path) -> None:
     """Write Sphinx's sources into the new folder `source`."""
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "docs", source)
-    paths = chapters(root / "notebooks")
-    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    paths = notebooks(root / "notebooks")
     book = Book(
-        notebooks,
+        {path.stem: nbformat.read(path, as_version=4) for path in paths},
         read_figures(root / "docs" / "figures.csv"),
         read_references(root / "docs" / "references.bib"),
     )
     (source / "chapters").mkdir()
-    for name in notebooks:
+    for name in book.notebooks:
         page = chapter_for_site(name, book, origin(root))
         nbformat.write(page, source / "chapters" / f"{name}.ipynb")
     pages = {

@@ -22,7 +22,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from nbval.plugin import find_comment_markers, find_metadata_tags
 
-from sync_notebooks import ROOT, chapters, origin, stale, tags
+from sync_notebooks import REPRODUCE, ROOT, notebooks, origin, stale, tags
 
 MIN_CHECKED = 5
 MAX_LINE = 88
@@ -113,7 +113,8 @@ def problems(source: Path | NotebookNode) -> list[str]:
             f"notebook (size): {size:,} bytes, at most {MAX_BYTES:,}; "
             "make figures smaller or fewer"
         )
-    if source in stale(source.parent, origin()):
+    folder = source.parent
+    if source in stale(folder.parent if folder.name == REPRODUCE else folder, origin()):
         found.append(
             "notebook (sync): generated cells are missing or edited; "
             "run `python tools/sync_notebooks.py`"
@@ -257,10 +258,10 @@ def _exercise_number(cell: NotebookNode, verdict: str) -> str | None:
 
 
 def main() -> int:
-    """Print the problems of all chapters; returns the exit status."""
+    """Print the problems of all notebooks; returns the exit status."""
     found = [
         f"{path.name}: {text}"
-        for path in chapters(ROOT / "notebooks")
+        for path in notebooks(ROOT / "notebooks")
         for text in problems(path)
     ]
     print("\n".join(found))

@@ -19,13 +19,13 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from sync_notebooks import GENERATED, Origin, tags, without_title
+from sync_notebooks import GENERATED, REPRODUCE, Origin, tags, without_title
 
-# The chapters in which "Figure 1" means that of one paper.
+# The notebooks in which "Figure 1" means that of one paper.
 STRANDS = {
-    "pertmap": ("02", "03"),
-    "geex": ("04", "05", "06"),
-    "aise": ("07", "08", "09"),
+    "pertmap": ("02", "03", "pertmap"),
+    "geex": ("04", "05", "06", "geex"),
+    "aise": ("07", "08", "09", "aise"),
 }
 # Who is meant, in a chapter that belongs to no paper.
 NAMES = {
@@ -46,7 +46,10 @@ _LISTED = r"(?: (?:and|to) |, )"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, table or statement of a paper, and where the book reproduces it."""
+    """A figure, table or statement of a paper, and where the book reproduces it.
+
+    `chapter` is the number of a chapter, or the name of a notebook in `reproduce/`.
+    """
 
     paper: str
     item: str
@@ -95,8 +98,8 @@ class Book:
     references: dict[str, str]
 
     def chapter(self, number: str) -> str | None:
-        """The name of the chapter with this number, if there is one."""
-        return next((name for name in self.notebooks if name[:2] == number), None)
+        """The name of the notebook with this number, if there is one."""
+        return next((name for name in self.notebooks if short(name) == number), None)
 
     @cached_property
     def places(self) -> dict[str, tuple[str, str]]:
@@ -122,9 +125,16 @@ class Book:
         return found
 
 
+def short(name: str) -> str:
+    """The number of a chapter; a notebook that has none keeps its name."""
+    return name[:2] if name[:2].isdigit() else name
+
+
 def strand(name: str) -> str:
-    """The paper of a chapter, or the chapter's own number where it has none."""
-    return next((p for p, numbers in STRANDS.items() if name[:2] in numbers), name[:2])
+    """The paper of a notebook, or what it is called where it has none."""
+    return next(
+        (p for p, found in STRANDS.items() if short(name) in found), short(name)
+    )
 
 
 def meant(name: str, paragraph: str) -> str:
@@ -137,7 +147,7 @@ def meant(name: str, paragraph: str) -> str:
 
 
 def equation_anchor(name: str, tag: str) -> str:
-    return f"equation-{name[:2]}-{tag.replace('.', '-')}"
+    return f"equation-{short(name)}-{tag.replace('.', '-')}"
 
 
 def headings(notebook: NotebookNode) -> list[str]:
@@ -179,14 +189,18 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
         if shown == 1:
             # The number is that of the file that `make figures` writes.
-            number = f"{name[:2]}-{pictures + 1:02d}"
+            number = f"{short(name)}-{pictures + 1:02d}"
             caption = {"caption": f"Picture {number}", "name": f"picture-{number}"}
             cell.metadata["mystnb"] = {"figure": caption}
         pictures += shown
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
-    first.source = re.sub(r"^# ", f"# {name[:2]} · ", first.source, flags=re.MULTILINE)
+    path = f"{name}.ipynb"
+    if short(name) == name:
+        path = f"{REPRODUCE}/{path}"
+    else:
+        first.source = re.sub("^# ", f"# {short(name)} · ", first.source, flags=re.M)
     if home.repository:
-        link = home.badge(f"{name}.ipynb").rsplit("](", 1)[1]
+        link = home.badge(path).rsplit("](", 1)[1]
         notebook.cells.insert(1, new_markdown_cell(f"[Open in Colab]({link}"))
     return notebook
 

@@ -40,13 +40,14 @@ def figure_page(book: Book) -> str:
 
 
 def _place(book: Book, figure: Figure) -> str:
-    name = book.chapter(figure.chapter)
+    number = figure.chapter
+    where = f"chapter {number}" if number.isdigit() else f"reproduce/{number}"
     if figure.anchor in book.places:
         text = book.places[figure.anchor][1].replace("|", "\\|")
-        return f"chapter {figure.chapter}: [{text}](#{figure.anchor})"
-    if name:
-        return f"[chapter {figure.chapter}](chapters/{name}.ipynb)"
-    return f"chapter {figure.chapter}, not written yet"
+        return f"{where}: [{text}](#{figure.anchor})"
+    if name := book.chapter(number):
+        return f"[{where}](chapters/{name}.ipynb)"
+    return f"{where}, not written yet"
 
 
 def execution_page(record: Path, chapters: list[Path]) -> str:

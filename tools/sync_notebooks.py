@@ -1,4 +1,4 @@
-"""Write what all chapters share: navigation, Colab badge, bootstrap, folded solutions.
+"""Write what all notebooks share: navigation, Colab badge, bootstrap, folded solutions.
 
     python tools/sync_notebooks.py           writes them into notebooks/ and README.md
     python tools/sync_notebooks.py --check   fails, naming each stale file
@@ -26,6 +26,9 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = "00_start_here.ipynb"
+# The second door: notebooks that follow a paper item by item, in this order.
+REPRODUCE = "reproduce"
+PAPERS = ("pertmap", "geex", "aise", "bench")
 GENERATED, CONTENTS = "generated", "contents"
 TOP, BOOTSTRAP, BOTTOM = "nav-top", "bootstrap", "nav-bottom"
 
@@ -153,6 +156,25 @@ def chapters(folder: Path) -> list[Path]:
     return paths
 
 
+def reproductions(folder: Path) -> list[Path]:
+    """The notebooks of a folder's `reproduce/`, in the order of PAPERS.
+
+    Raises ValueError for another name.
+    """
+    found = {path.stem: path for path in (folder / REPRODUCE).glob("*.ipynb")}
+    if unknown := sorted(set(found) - set(PAPERS)):
+        raise ValueError(
+            f"{unknown[0]!r} in {REPRODUCE}/: the notebooks there are called "
+            f"{', '.join(PAPERS)}; rename or remove it"
+        )
+    return [found[name] for name in PAPERS if name in found]
+
+
+def notebooks(folder: Path) -> list[Path]:
+    """The chapters of a folder, and then its reproductions."""
+    return [*chapters(folder), *reproductions(folder)]
+
+
 def tags(cell: NotebookNode) -> list[str]:
     """The tags of a cell."""
     return list(cell.metadata.get("tags", []))
@@ -174,14 +196,15 @@ def title(notebook: NotebookNode, name: str) -> str:
 
 
 def synced(folder: Path, origin: Origin) -> dict[Path, NotebookNode]:
-    """Every chapter of a folder as it should be, by path."""
-    notebooks = {
-        path: upgrade(nbformat.read(path, as_version=4)) for path in chapters(folder)
+    """Every notebook of a folder as it should be, by path."""
+    found = {
+        path: upgrade(nbformat.read(path, as_version=4)) for path in notebooks(folder)
     }
-    titles = {path.name: title(nb, path.name) for path, nb in notebooks.items()}
-    for path, notebook in notebooks.items():
-        _sync(notebook, path.name, titles, origin)
-    return notebooks
+    names = {path: path.relative_to(folder).as_posix() for path in found}
+    titles = {names[path]: title(nb, path.name) for path, nb in found.items()}
+    for path, notebook in found.items():
+        _sync(notebook, names[path], titles, origin)
+    return found
 
 
 def stale(folder: Path, origin: Origin) -> list[Path]:
@@ -244,19 +267,32 @@ def _markdown(source: str, cell_id: str) -> NotebookNode:
 
 
 def _navigation(name: str, titles: dict[str, str]) -> str:
-    names = list(titles)
+    """Links to the contents and to the neighbours behind the same door."""
+    folder = Path(name).parent
+    names = [other for other in titles if Path(other).parent == folder]
     place = names.index(name)
-    links = ["**Contents**" if name == HOME else f"[Contents]({HOME})"]
+
+    def link(before: str, other: str, after: str) -> str:
+        return f"[{before}{titles[other]}{after}]({Path(other).name})"
+
+    home = "../" * len(folder.parts) + HOME
+    links = ["**Contents**" if name == HOME else f"[Contents]({home})"]
     if place > 0:
-        links.insert(0, f"[← {titles[names[place - 1]]}]({names[place - 1]})")
+        links.insert(0, link("← ", names[place - 1], ""))
     if place < len(names) - 1:
-        links.append(f"[{titles[names[place + 1]]} →]({names[place + 1]})")
+        links.append(link("", names[place + 1], " →"))
     return " | ".join(links)
 
 
 def _contents(titles: dict[str, str]) -> str:
-    rows = [f"| {name[:2]} | [{text}]({name}) |" for name, text in titles.items()]
-    return "\n".join(["| | chapter |", "| --- | --- |", *rows])
+    learn = [f"| {n[:2]} | [{t}]({n}) |" for n, t in titles.items() if "/" not in n]
+    lines = ["| | chapter |", "| --- | --- |", *learn]
+    reproduce = [
+        f"| [{text}]({name}) |" for name, text in titles.items() if "/" in name
+    ]
+    if reproduce:
+        lines += ["", "| to reproduce a paper, item by item |", "| --- |", *reproduce]
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

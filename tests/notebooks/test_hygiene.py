@@ -1,4 +1,4 @@
-"""The committed chapters keep the notebook rules of CONTRIBUTING.md."""
+"""The committed notebooks keep the notebook rules of CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from hygiene import problems
-from sync_notebooks import ROOT, chapters
+from sync_notebooks import ROOT, notebooks
 
-CHAPTERS = chapters(ROOT / "notebooks")
-
-
-def test_there_are_chapters() -> None:
-    assert CHAPTERS, "notebooks/ is empty: the notebook tests would test nothing"
-    assert CHAPTERS[0].name == "00_start_here.ipynb"
+NOTEBOOKS = notebooks(ROOT / "notebooks")
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_chapter_keeps_the_rules(path: Path) -> None:
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS, "notebooks/ is empty: the notebook tests would test nothing"
+    assert NOTEBOOKS[0].name == "00_start_here.ipynb"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_keeps_the_rules(path: Path) -> None:
     found = problems(path)
     assert not found, f"{path.name}:\n" + "\n".join(found)

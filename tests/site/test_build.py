@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 import build_site
-from sync_notebooks import ROOT, chapters
+from sync_notebooks import ROOT, notebooks
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def pages(site: Path) -> dict[Path, str]:
 
 
 def test_every_chapter_has_its_page(site: Path) -> None:
-    names = {path.stem for path in chapters(ROOT / "notebooks")}
+    names = {path.stem for path in notebooks(ROOT / "notebooks")}
     assert {path.stem for path in (site / "chapters").glob("*.html")} == names
     contents = (site / "index.html").read_text(encoding="utf-8")
     order = re.findall(

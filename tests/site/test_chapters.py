@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import site_chapters
 from site_chapters import Book, Figure, linked
-from sync_notebooks import ROOT, Origin, chapters
+from sync_notebooks import ROOT, Origin, notebooks
 
 NOWHERE = Origin("", "main")
 
@@ -28,12 +28,14 @@ def small() -> Book:
                 "# Queries", "## Figure 1: a scheme\n\n$$ g = 1 \\tag{1} $$"
             ),
             "05_masks": markdown("# Masks", "## Figures S4 and S5\n\nBoth."),
+            "geex": markdown("# GEEX, item by item", "## Figure S6"),
             "07_density": markdown("# Density\n\n$$ x \\tag{6, corrected} $$"),
         },
         [
             Figure("geex", "Figure 1", "a scheme", "04", "Figure 1"),
             Figure("geex", "Figure S4", "n", "05", "Figures S4 and S5"),
             Figure("geex", "Figure S5", "size", "05", "Figures S4 and S5"),
+            Figure("geex", "Figure S6", "sigma", "geex", "Figure S6"),
             Figure("aise", "Figure 1", "other", "08", "Not written"),
         ],
         {"agoodtitle": "good2020"},
@@ -54,6 +56,7 @@ def small() -> Book:
         ("$f(1)$ and `f (1)`, f(1)", "$f(1)$ and `f (1)`, f(1)"),
         ("[chapter 04](x.md)", "[chapter 04](x.md)"),
         ("In Figure 1 we", "In [Figure 1](#geex-figure-1) we"),
+        ("Figure S6 too", "[Figure S6](#geex-figure-s6) too"),
         ("Figures S4 and S9", "Figures [S4](#geex-figure-s4) and S9"),
         ("## Figure 1 in a heading", "## Figure 1 in a heading"),
         ("```\nchapter 04 (1)\n```", "```\nchapter 04 (1)\n```"),
@@ -92,6 +95,18 @@ def test_a_chapter_of_no_paper_links_to_the_one_that_a_paragraph_names(
     assert linked(fenced, "11_errata", small, set()) == fenced.replace(
         "GEEX (1)", "GEEX [(1)](#equation-04-1)"
     )
+
+
+def test_a_reproduction_speaks_of_its_own_paper(small: Book) -> None:
+    text = "Figure 1, formula (1) of chapter 04"
+    assert linked(text, "geex", small, set()) == (
+        "[Figure 1](#geex-figure-1), formula [(1)](#equation-04-1) of "
+        "[chapter 04](04_queries.ipynb)"
+    )
+    home = Origin("someone/book", "main")
+    page = site_chapters.chapter_for_site("geex", small, home)
+    assert page.cells[0].source == "# GEEX, item by item"
+    assert page.cells[1].source.endswith("/notebooks/reproduce/geex.ipynb)")
 
 
 def test_labels_stand_once_before_headings_and_equations(small: Book) -> None:
@@ -134,7 +149,7 @@ def test_a_chapter_links_to_colab_where_there_is_a_repository(small: Book) -> No
 
 @pytest.fixture(scope="module")
 def book() -> Book:
-    paths = chapters(ROOT / "notebooks")
+    paths = notebooks(ROOT / "notebooks")
     return Book(
         {path.stem: nbformat.read(path, as_version=4) for path in paths},
         site_chapters.read_figures(ROOT / "docs" / "figures.csv"),

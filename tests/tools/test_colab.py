@@ -23,13 +23,14 @@ import pytest
 from nbformat.v4 import new_code_cell
 from packaging.utils import canonicalize_name
 
-from sync_notebooks import BOOTSTRAP, ROOT, chapters
+from sync_notebooks import BOOTSTRAP, ROOT, notebooks
 
 PINS = ROOT / "constraints" / "colab.txt"
 # Colab compiles dlib, which takes many minutes; this is the same one, compiled.
 STAND_INS = {"dlib": "dlib-bin"}
 AT_MOST_MB = 60
-CHAPTERS = [path.stem for path in chapters(ROOT / "notebooks")]
+FOLDER = ROOT / "notebooks"
+NAMES = [path.relative_to(FOLDER).as_posix() for path in notebooks(FOLDER)]
 
 VERSIONS = """
 import json
@@ -116,7 +117,7 @@ def run(python: Path, *arguments: str, folder: Path, **settings: str) -> str:
 
 def committed(name: str) -> Any:
     """A notebook of the last commit, which is also what will be installed."""
-    show = ["git", "show", f"HEAD:notebooks/{name}.ipynb"]
+    show = ["git", "show", f"HEAD:notebooks/{name}"]
     text = subprocess.run(show, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     return nbformat.reads(text.decode(), as_version=4)
 
@@ -183,7 +184,7 @@ def colab(preinstalled: Path, tmp_path_factory: pytest.TempPathFactory) -> Opene
             name = canonicalize_name(STAND_INS.get(name, name))
             assert dict(before)[name] == version
 
-    (cell,) = (c for c in committed(CHAPTERS[0]).cells if c.id == BOOTSTRAP)
+    (cell,) = (c for c in committed(NAMES[0]).cells if c.id == BOOTSTRAP)
     settings = {"XAI_BOOK_SOURCE": f"git+file://{ROOT}", "PIP_LOG": "pip.log"}
     began = time.perf_counter()
     run(python, "-c", cell.source, folder=folder, **settings)
@@ -241,7 +242,7 @@ def repository_bytes(folder: Path) -> int:
     return sum(pack.stat().st_size for pack in packs)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", NAMES)
 def test_a_chapter_runs_from_its_first_cell(
     chapter: str, colab: Opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

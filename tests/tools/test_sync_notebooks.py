@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import sync_notebooks
 
@@ -69,6 +69,32 @@ def test_every_link_leads_to_a_chapter(book: Path) -> None:
         for cell in read(book, name).cells:
             for target in cell.source.split("](")[1:]:
                 assert (book / "notebooks" / target.split(")")[0]).exists()
+
+
+def test_reproductions_have_a_door_of_their_own(published: Path) -> None:
+    folder = published / "notebooks" / "reproduce"
+    folder.mkdir()
+    for name, heading in {"geex": "# GEEX", "pertmap": "# PertMap"}.items():
+        cells = [new_markdown_cell(heading), new_code_cell("1")]
+        nbformat.write(new_notebook(cells=cells), folder / f"{name}.ipynb")
+    assert sync(published, "--check") == 1
+    assert sync(published) == 0
+    assert sync(published, "--check") == 0
+    top, _, bootstrap, *_ = read(published, "reproduce/pertmap").cells
+    badge, navigation = top.source.split("\n\n")
+    assert badge.endswith("blob/main/notebooks/reproduce/pertmap.ipynb)")
+    # The paper's order, not the alphabet's, and no chapter among the neighbours.
+    assert navigation == "[Contents](../00_start_here.ipynb) | [GEEX →](geex.ipynb)"
+    assert bootstrap.id == sync_notebooks.BOOTSTRAP
+    contents = read(published, "00_start_here").cells[2].source
+    assert contents.endswith(
+        "| --- |\n| [PertMap](reproduce/pertmap.ipynb) |\n"
+        "| [GEEX](reproduce/geex.ipynb) |"
+    )
+    last = read(published, "02_second").cells[-1].source
+    assert "reproduce" not in last
+    (folder / "geex.ipynb").rename(folder / "gex.ipynb")
+    assert sync(published) == 1
 
 
 def test_contents_cell_lists_all_chapters(book: Path) -> None:
