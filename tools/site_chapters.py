@@ -19,7 +19,14 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from sync_notebooks import GENERATED, REPRODUCE, Origin, tags, without_title
+from sync_notebooks import (
+    GENERATED,
+    REPRODUCE,
+    Origin,
+    fold_title,
+    tags,
+    without_title,
+)
 
 # The notebooks in which "Figure 1" means that of one paper.
 STRANDS = {
@@ -183,15 +190,17 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, name, book, seen)
             continue
-        if "solution" in tags(cell):
-            cell.metadata.tags = [*tags(cell), "hide-input"]
+        if {"solution", "hide-input"} & set(tags(cell)):
+            shows = "Show: " + fold_title(cell)
+            cell.metadata["mystnb"] = {"code_prompt_show": shows}
+            cell.metadata.tags = list({*tags(cell), "hide-input"})
             cell.source = without_title(cell.source)
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
         if shown == 1:
             # The number is that of the file that `make figures` writes.
             number = f"{short(name)}-{pictures + 1:02d}"
             caption = {"caption": f"Picture {number}", "name": f"picture-{number}"}
-            cell.metadata["mystnb"] = {"figure": caption}
+            cell.metadata.setdefault("mystnb", {})["figure"] = caption
         pictures += shown
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
     path = f"{name}.ipynb"

@@ -180,6 +180,20 @@ def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
+def fold_title(cell: NotebookNode) -> str:
+    """What the first line of a folded cell says that its code does.
+
+    Raises ValueError if it says nothing.
+    """
+    found = re.match(r"# ?@title (.+)", cell.source)
+    if not found:
+        raise ValueError(
+            f"cell {cell.id!r} is tagged hide-input; its first line must say what it "
+            f"does, as `{_TITLE}Draw the three maps`"
+        )
+    return found[1]
+
+
 def without_title(source: str) -> str:
     """Code less the first line, if Colab folds the cell to it."""
     return re.sub(r"\A# ?@title .*\n", "", source)
@@ -226,6 +240,8 @@ def _sync(
             cell.source = _contents(titles)
         if "solution" in tags(cell):  # folded until the reader opens it
             _fold(cell, SOLUTION)
+        elif "hide-input" in tags(cell):
+            _fold(cell, fold_title(cell))
 
     navigation = _navigation(name, titles)
     top = "\n\n".join(filter(None, [origin.badge(name), navigation]))

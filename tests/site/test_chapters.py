@@ -126,7 +126,7 @@ def test_a_chapter_loses_generated_cells_and_gains_captions(small: Book) -> None
         new_markdown_cell("# Masks"),
         new_code_cell("two", outputs=[picture, picture]),
         new_code_cell("one", outputs=[picture]),
-        new_code_cell("answer", metadata={"tags": ["solution"]}),
+        new_code_cell("# @title Solution\nanswer", metadata={"tags": ["solution"]}),
     ]
     small.notebooks["05_masks"] = new_notebook(cells=cells)
     page = site_chapters.chapter_for_site("05_masks", small, NOWHERE)
@@ -136,7 +136,8 @@ def test_a_chapter_loses_generated_cells_and_gains_captions(small: Book) -> None
     # The name of the file of `make figures`: pictures are counted, not cells.
     figure = page.cells[2].metadata["mystnb"]["figure"]
     assert figure == {"caption": "Picture 05-03", "name": "picture-05-03"}
-    assert page.cells[3].metadata.tags == ["solution", "hide-input"]
+    assert set(page.cells[3].metadata.tags) == {"solution", "hide-input"}
+    assert page.cells[3].metadata.mystnb.code_prompt_show == "Show: Solution"
     assert cells[1].source == "# Masks"  # the notebook stays as it was
 
 

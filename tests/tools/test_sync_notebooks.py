@@ -97,6 +97,28 @@ def test_reproductions_have_a_door_of_their_own(published: Path) -> None:
     assert sync(published) == 1
 
 
+def test_code_that_draws_is_folded_to_what_it_says(book: Path) -> None:
+    notebook = read(book, "01_first")
+    source = "# @title Draw two maps\ndraw()"
+    notebook.cells.append(new_code_cell(source, metadata={"tags": ["hide-input"]}))
+    write(book, "01_first", notebook)
+    assert sync(book) == 0
+    cell = read(book, "01_first").cells[-2]
+    assert cell.source == source
+    assert cell.metadata["jupyter"] == {"source_hidden": True}  # JupyterLab
+    assert cell.metadata["cellView"] == "form"  # Colab
+
+
+def test_folded_code_must_say_what_it_does(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = read(book, "01_first")
+    notebook.cells.append(new_code_cell("draw()", metadata={"tags": ["hide-input"]}))
+    write(book, "01_first", notebook)
+    assert sync(book) == 1
+    assert "hide-input; its first line must say" in capsys.readouterr().err
+
+
 def test_contents_cell_lists_all_chapters(book: Path) -> None:
     sync(book)
     cells = read(book, "00_start_here").cells
