@@ -20,7 +20,7 @@ book: $(READY)  ## execute all notebooks; results and figures in _build/
 
 test: lint  ## lint, unit tests, and all notebooks against their committed outputs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
-	$(PY) -m pytest --nbval --nbval-current-env notebooks
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --nbval --nbval-current-env notebooks
 
 lint: $(READY)  ## ruff, types, and whether generated files are in sync
 	$(PY) -m ruff check

@@ -49,6 +49,8 @@ from sync_notebooks import ROOT, notebooks
 
 # What nbval 0.11 leaves out of its comparison.
 NOT_COMPARED = {"image/png", "image/jpeg", WIDGET}
+# A chapter takes up to 3 GB of memory, and they run side by side.
+MOST_JOBS = 4
 # A re-run may round a colour to its neighbour; that is no new figure.
 PIXEL_TOLERANCE = 2 / 255
 
@@ -81,64 +83,75 @@ class Stopped(Exception):
         self.number = number
 
 
-def execute(notebook: NotebookNode, folder: Path, bar: tqdm[Any]) -> str:
-    """Run all cells in place in a new kernel of this very Python, in `folder`.
+class Kernels:
+    """The kernels at work, which a signal to this process ends."""
 
-    Returns "" or what stopped the run; cells after that one are left without outputs.
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self._clients: set[NotebookClient] = set()
+        self._endings: list[asyncio.Future[None]] = []  # or a task may vanish
 
-    Raises:
-        Stopped: SIGINT or SIGTERM has come; the kernel has ended.
-    """
-    started = ["before the first cell"]
-    names = {cell.id: where for where, cell in numbered(notebook)}
-    for _, cell in numbered(notebook):
-        cell.outputs, cell.execution_count = [], None
-
-    def on_start(cell: NotebookNode, cell_index: int) -> None:
-        started[:] = [names[cell.id]]
-
-    client = NotebookClient(
-        notebook,
-        kernel_manager_class=ThisPython,
-        kernel_name=CURRENT_ENV_KERNEL_NAME,
-        extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(folder)}},
-        startup_timeout=300,
-        on_notebook_start=lambda notebook: take_signals(),
-        store_widget_state=False,
-        record_timing=False,
-        on_cell_execute=on_start,
-        on_cell_executed=lambda **_: bar.update(),
-    )
-    signals: list[int] = []
-
-    def take_signals() -> None:
-        # nbclient's own handlers end the kernel, and the next chapter would begin.
+    def take_signals(self) -> None:
+        """Instead of nbclient's handlers, after which the next chapter would begin."""
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError):  # on Windows
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop, number)
+                loop.add_signal_handler(number, self._stop, number)
 
-    def stop(number: int) -> None:
-        signals.append(number)
-        endings.append(asyncio.ensure_future(end_kernel()))
+    def _stop(self, number: int) -> None:
+        self.signals.append(number)
+        for client in self._clients:
+            self._endings.append(asyncio.ensure_future(self._end(client)))
 
-    async def end_kernel() -> None:
+    async def _end(self, client: NotebookClient) -> None:
         assert isinstance(client.km, ThisPython)
         await client.km.shutdown_kernel(now=True)
 
-    endings: list[asyncio.Future[None]] = []  # a task that nobody holds may vanish
-    failure = ""
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        failure = f"{started[0]} raised {error.ename}: {error.evalue}"
-    except RuntimeError as error:  # among them DeadKernelError
-        failure = f"{started[0]}: {error}"
-    if signals:
-        raise Stopped(signals[0])
-    normalise(notebook)
-    return failure
+    async def execute(
+        self, notebook: NotebookNode, folder: Path, bar: tqdm[Any]
+    ) -> str:
+        """Run all cells in place in a new kernel of this very Python, in `folder`.
+
+        Returns "" or what stopped the run; cells after that one have no outputs.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM has come; the kernel has ended.
+        """
+        started = ["before the first cell"]
+        names = {cell.id: where for where, cell in numbered(notebook)}
+        for _, cell in numbered(notebook):
+            cell.outputs, cell.execution_count = [], None
+
+        def on_start(cell: NotebookNode, cell_index: int) -> None:
+            started[:] = [names[cell.id]]
+
+        client = NotebookClient(
+            notebook,
+            kernel_manager_class=ThisPython,
+            kernel_name=CURRENT_ENV_KERNEL_NAME,
+            extra_arguments=["--log-level=ERROR"],
+            resources={"metadata": {"path": str(folder)}},
+            startup_timeout=300,
+            on_notebook_start=lambda notebook: self.take_signals(),
+            store_widget_state=False,
+            record_timing=False,
+            on_cell_execute=on_start,
+            on_cell_executed=lambda **_: bar.update(),
+        )
+        failure = ""
+        self._clients.add(client)
+        try:
+            await client.async_execute()
+        except CellExecutionError as error:
+            failure = f"{started[0]} raised {error.ename}: {error.evalue}"
+        except RuntimeError as error:  # among them DeadKernelError
+            failure = f"{started[0]}: {error}"
+        finally:
+            self._clients.discard(client)
+        if self.signals:
+            raise Stopped(self.signals[0])
+        normalise(notebook)
+        return failure
 
 
 def normalise(notebook: NotebookNode) -> None:
@@ -252,8 +265,10 @@ def _same_picture(old: str, new: str) -> bool:
     )
 
 
-def build(paths: list[Path], out: Path, write: bool, runs: list[Run]) -> None:
-    """Execute the notebooks one after the other; whatever one does, the rest run.
+async def build(
+    paths: list[Path], out: Path, write: bool, jobs: int, runs: list[Run]
+) -> None:
+    """Execute the notebooks, `jobs` at a time; whatever one does, the rest run.
 
     Each is added to `runs` when it has ended, so that `Stopped` loses none of them.
     """
@@ -264,24 +279,38 @@ def build(paths: list[Path], out: Path, write: bool, runs: list[Run]) -> None:
         for _, cell in numbered(notebook)
     )
     comparing = os.environ["XAI_PROFILE"] == "quick"
-    with tqdm(total=cells, unit="cell", file=sys.stderr) as bar:
-        for place, (path, committed) in enumerate(committed_ones.items(), start=1):
-            bar.set_description(f"{path.stem} ({place}/{len(paths)})")
+    kernels, places, running = Kernels(), asyncio.Semaphore(jobs), list[str]()
+
+    async def one(path: Path, committed: NotebookNode, bar: tqdm[Any]) -> None:
+        async with places:
+            if kernels.signals:
+                raise Stopped(kernels.signals[0])
+            running.append(path.stem)
+            bar.set_description(", ".join(running))
             run, notebook = Run(path.stem), deepcopy(committed)
             start = time.perf_counter()
-            failure = execute(notebook, path.parent, bar)
+            failure = await kernels.execute(notebook, path.parent, bar)
             run.minutes = (time.perf_counter() - start) / 60
-            nbformat.write(notebook, out / "notebooks" / path.name)
-            run.figures = save_figures(notebook, path.stem, out / "figures")
-            if failure:
-                run.problems.append(failure)
-            elif comparing:
-                compare(committed, notebook, run)
-                if write:
-                    run.problems.clear()  # new outputs are what --write is for
-                    keep_unchanged_pictures(committed, notebook)
-                    nbformat.write(notebook, path)
-            runs.append(run)
+            running.remove(path.stem)
+        nbformat.write(notebook, out / "notebooks" / path.name)
+        run.figures = save_figures(notebook, path.stem, out / "figures")
+        if failure:
+            run.problems.append(failure)
+        elif comparing:
+            compare(committed, notebook, run)
+            if write:
+                run.problems.clear()  # new outputs are what --write is for
+                keep_unchanged_pictures(committed, notebook)
+                nbformat.write(notebook, path)
+        runs.append(run)
+
+    with tqdm(total=cells, unit="cell", file=sys.stderr) as bar:
+        ended = await asyncio.gather(
+            *(one(path, notebook, bar) for path, notebook in committed_ones.items()),
+            return_exceptions=True,
+        )
+    for error in filter(None, ended):
+        raise error
 
 
 def table(runs: list[Run]) -> str:
@@ -333,7 +362,16 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--write", action="store_true", help="save outputs in notebooks/")
     mode.add_argument("--figures-only", action="store_true", help="execute nothing")
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=min(jobs, MOST_JOBS),
+        help="notebooks at a time, which share the cores (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs is {options.jobs}; expected 1 or more")
 
     available = {path.stem: path for path in notebooks(root / "notebooks")}
     names = [Path(name).stem for name in options.names] or list(available)
@@ -356,16 +394,20 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         return 0
 
     os.environ.setdefault("XAI_PROFILE", "quick")
+    if options.jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, jobs // options.jobs)))
     if options.write and os.environ["XAI_PROFILE"] != "quick":
         parser.error("--write saves outputs of the quick profile; unset XAI_PROFILE")
     runs: list[Run] = []
     status = 0
     try:
-        build(paths, out, options.write, runs)
+        asyncio.run(build(paths, out, options.write, options.jobs, runs))
     except Stopped as stopped:
-        rest = ", ".join(path.stem for path in paths[len(runs) :])
+        done = {run.name for run in runs}
+        rest = ", ".join(path.stem for path in paths if path.stem not in done)
         print(f"{stopped}; not run: {rest}", file=sys.stderr)
         status = 128 + stopped.number
+    runs.sort(key=lambda run: names.index(run.name))
     print(table(runs))
     record(runs, out / "execution.json")
     for run in runs:

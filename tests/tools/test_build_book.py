@@ -90,41 +90,58 @@ def test_all_notebooks_run_and_each_failure_is_named(
     assert committed == {p: p.read_bytes() for p in (book / "notebooks").iterdir()}
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_build(tmp_path: Path, number: signal.Signals) -> None:
-    """The chapter before is kept, the kernel ends, and no further chapter runs."""
+def test_a_signal_ends_the_build(
+    tmp_path: Path, number: signal.Signals, jobs: int
+) -> None:
+    """The chapter before is kept, the kernels end, and no further chapter runs."""
     (tmp_path / "notebooks").mkdir()
-    running = tmp_path / "running"
+
+    def running(name: str) -> Path:
+        return tmp_path / f"{name} is running"
+
+    # The first has ended when its figures have their folder.
+    waiting = (
+        "import os, time\n"
+        f"while not os.path.exists({str(tmp_path / '_build' / 'figures')!r}):\n"
+        "    time.sleep(0.05)\n"
+    )
+    long = ["01_long", "02_long"]
     sources = {
         "00_done": "print('done')",
-        "01_long": f"import time\nopen({str(running)!r}, 'w')\ntime.sleep(600)",
-        "02_next": f"open({str(tmp_path / 'next')!r}, 'w')",
+        **{
+            n: f"{waiting}open({str(running(n))!r}, 'w')\ntime.sleep(600)" for n in long
+        },
+        "03_next": f"open({str(running('03_next'))!r}, 'w')",
     }
     for name, source in sources.items():
         cells = [new_markdown_cell("# T"), new_code_cell(source)]
         nbformat.write(new_notebook(cells=cells), at(tmp_path, name))
     root = f"pathlib.Path({str(tmp_path)!r})"
-    code = f"import build_book, pathlib; exit(build_book.main([], {root}))"
+    call = f"build_book.main(['--jobs', '{jobs}'], {root})"
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"import build_book, pathlib; exit({call})"],
         cwd=Path(build_book.__file__).parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not running.exists():
+    while not all(running(name).exists() for name in long[:jobs]):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     kernels = psutil.Process(process.pid).children(recursive=True)
+    assert len(kernels) >= jobs
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; not run: 01_long, 02_next" in err
+    assert f"stopped by {number.name}; not run: 01_long, 02_long, 03_next" in err
     assert "00_done" in out
     assert list(json.loads((tmp_path / "_build/execution.json").read_text())) == [
         "00_done"
     ]
-    assert not (tmp_path / "next").exists()
+    started = {name for name in sources if running(name).exists()}
+    assert started == set(long[:jobs])
     _, alive = psutil.wait_procs(kernels, timeout=60)
     assert not alive
 

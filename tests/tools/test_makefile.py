@@ -54,7 +54,7 @@ def run(copy: Path, *command: str, failing: str = "none") -> tuple[int, list[str
 
 SETUP = ["-m venv .venv", "-m pip install -q -c constraints/book.txt -e .[dev]"]
 TESTS = "-m pytest -n 2"
-NBVAL = "-m pytest --nbval --nbval-current-env notebooks"
+NBVAL = "-m pytest -n 2 --dist loadscope --nbval --nbval-current-env notebooks"
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints/book.txt"])
