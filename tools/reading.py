@@ -4,7 +4,7 @@
 
 A student reads 200 words a minute, and needs two minutes for a code cell that shows its
 code, one for a displayed formula. Exercises are apart: their cells, and the text that
-stands between one and the code before it, are not counted.
+poses them, are not counted; nor are references.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def length(notebook: NotebookNode) -> Length:
         if GENERATED in tags(cell):
             continue
         if cell.cell_type == "markdown":
-            waiting.append(cell.source)
+            waiting.append(cell.source.partition("## References\n")[0])
             continue
         if {"exercise", "solution"} & set(tags(cell)):
             # The last cell before an exercise poses it; those before may teach.

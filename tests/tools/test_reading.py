@@ -21,6 +21,7 @@ def test_what_is_counted() -> None:
             new_code_cell("...", metadata={"tags": ["exercise"]}),
             new_code_cell("answer", metadata={"tags": ["solution"]}),
             new_code_cell("last"),
+            new_markdown_cell("## References\n\n- A. Uthor. *Not counted.*"),
         ]
     )
     found = reading.length(notebook)
