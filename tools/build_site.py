@@ -20,7 +20,7 @@ import nbformat
 
 from site_chapters import Book, chapter_for_site, read_figures, read_references
 from site_live import add_live_figures
-from site_pages import benchmark_page, execution_page, figure_page
+from site_pages import benchmark_page, cards, execution_page, figure_page
 from site_photo import add_photo_page
 from sync_notebooks import ROOT, notebooks, origin
 
@@ -46,6 +46,11 @@ def assemble(root: Path, source: Path) -> None:
     }
     for name, text in pages.items():
         (source / f"{name}.md").write_text(text, encoding="utf-8")
+    index = source / "index.md"
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    shown = cards(book, readme, source / "_static" / "cards")
+    text = index.read_text(encoding="utf-8").replace("<!-- cards -->", shown)
+    index.write_text(text, encoding="utf-8")
     copy_mathjax(source / "_static" / "mathjax")
     add_live_figures(source, root)
     add_photo_page(source, root / "_build" / "photo")

@@ -48,6 +48,7 @@ _PROTECTED = re.compile(
 _DISPLAY = re.compile(r"^\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
 _TAG = re.compile(r"\\tag\{(\w[\w.]*)[^}]*\}")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*$", re.MULTILINE)
+_BETWEEN_DOORS = re.compile(rf"\]\((?:\.\./|{REPRODUCE}/)(\w+\.ipynb)\)")
 _LISTED = r"(?: (?:and|to) |, )"
 
 
@@ -188,19 +189,20 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
     pictures, seen = 0, set[str]()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            # The site keeps all notebooks in one folder.
+            cell.source = _BETWEEN_DOORS.sub(r"](\1)", cell.source)
             cell.source = linked(cell.source, name, book, seen)
             continue
         if {"solution", "hide-input"} & set(tags(cell)):
-            shows = "Show: " + fold_title(cell)
-            cell.metadata["mystnb"] = {"code_prompt_show": shows}
+            prompt = "Show: " + fold_title(cell)
+            cell.metadata["mystnb"] = {"code_prompt_show": prompt}
             cell.metadata.tags = list({*tags(cell), "hide-input"})
             cell.source = without_title(cell.source)
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
         if shown == 1:
-            # The number is that of the file that `make figures` writes.
-            number = f"{short(name)}-{pictures + 1:02d}"
-            caption = {"caption": f"Picture {number}", "name": f"picture-{number}"}
-            cell.metadata.setdefault("mystnb", {})["figure"] = caption
+            cell.metadata.setdefault("mystnb", {}).update(
+                caption(name, pictures + 1, shows(cell, book.notebooks[name]))
+            )
         pictures += shown
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
     path = f"{name}.ipynb"
@@ -212,6 +214,27 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
         link = home.badge(path).rsplit("](", 1)[1]
         notebook.cells.insert(1, new_markdown_cell(f"[Open in Colab]({link}"))
     return notebook
+
+
+def shows(cell: NotebookNode, notebook: NotebookNode) -> str:
+    """What the picture of a cell shows, in a few words: its title if it is folded, or
+    else the heading that it stands under."""
+    original = next(c for c in notebook.cells if c.id == cell.id)
+    if "hide-input" in tags(original):
+        words = re.sub("^Draw ", "", fold_title(original))
+        return words[0].upper() + words[1:]
+    above = notebook.cells[: notebook.cells.index(original)]
+    return headings(NotebookNode(cells=above))[-1]
+
+
+def caption(name: str, picture: int, shown: str) -> dict[str, dict[str, str]]:
+    """MyST's settings for the only picture of a cell: caption, anchor, text for those
+    who do not see it. The number is that of the file that `make figures` writes."""
+    chapter = short(name)
+    number = f"{int(chapter)}.{picture}" if chapter.isdigit() else f"{name} {picture}"
+    text = f"Figure {number}. {shown}"
+    anchor = f"picture-{chapter}-{picture:02d}"
+    return {"figure": {"caption": text, "name": anchor}, "image": {"alt": text}}
 
 
 def _each(phrase: str, number: str, address: Callable[[str], str]) -> str:

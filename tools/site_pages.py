@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import operator
+import re
 from pathlib import Path
 from typing import Any
 
-from site_chapters import Book, Figure
+from nbformat import NotebookNode
+from PIL import Image
+
+from reading import stated
+from site_chapters import Book, Figure, short
 
 PAPERS = {
     "pertmap": "Ikeno and Hara: PertMap",
@@ -20,6 +28,57 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+STRANDS = {
+    "Begin": ("00", "01"),
+    "Invariant perturbations": ("02", "03"),
+    "Gradients from queries": ("04", "05", "06"),
+    "Saliency by adaptive sampling": ("07", "08", "09"),
+    "Choose, mistrust, speed up": ("10", "11", "12"),
+    "Reproduce a paper, item by item": ("pertmap", "geex", "aise", "bench"),
+}
+_ROW = re.compile(r"^\|[^|]*\| \[(.+?)\]\(notebooks/(.+?)\.ipynb\) \| (.+?) \|$", re.M)
+
+
+def cards(book: Book, readme: str, thumbnails: Path) -> str:
+    """A card for each notebook, in strands: a picture, its title, what it is for.
+
+    The words are those of README.md's tables; the pictures, the first of each notebook,
+    are written into the new folder `thumbnails`.
+    """
+    thumbnails.mkdir(parents=True)
+    found: dict[str, str] = {}
+    for heading, address, purpose in _ROW.findall(readme):
+        name = Path(address).name
+        if name not in book.notebooks:
+            continue
+        number, minutes = short(name), stated(book.notebooks[name])
+        title = f"{number} · {heading}" if number.isdigit() else heading
+        time = f"<small>{minutes} minutes</small>" if minutes else ""
+        image = _thumbnail(book.notebooks[name], thumbnails / f"{name}.png")
+        found[number] = (
+            f'<a class="book-card" href="chapters/{name}.html">{image}'
+            f"<b>{title}</b><span>{html.escape(purpose)}</span>{time}</a>"
+        )
+    parts = []
+    for title, numbers in STRANDS.items():
+        row = "\n".join(found[number] for number in numbers if number in found)
+        if row:
+            parts.append(f'<h2>{title}</h2>\n<div class="book-cards">\n{row}\n</div>')
+    return "\n".join(parts)
+
+
+def _thumbnail(notebook: NotebookNode, path: Path) -> str:
+    """HTML of a notebook's first picture, made small; "" if it has none."""
+    data = (o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
+    coded = next((d["image/png"] for d in data if "image/png" in d), None)
+    if coded is None:
+        return ""
+    picture = Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGB")
+    picture.thumbnail((480, 300))
+    picture.quantize(64).save(path, optimize=True)
+    return f'<img src="_static/{path.parent.name}/{path.name}" alt="" loading="lazy">'
 
 
 def figure_page(book: Book) -> str:

@@ -19,7 +19,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("book")
     for name in ("docs", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, root / name)
-    shutil.copy(ROOT / "pyproject.toml", root)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, root)
     assert build_site.main([], root=root) == 0
     return root / "_build" / "site"
 
@@ -36,7 +37,16 @@ def test_every_chapter_has_its_page(site: Path) -> None:
     order = re.findall(
         r'class="toctree-l1"><a[^>]*href="chapters/(\w+)\.html', contents
     )
-    assert list(dict.fromkeys(order)) == sorted(names)
+    assert set(order) == names
+    learn = [name for name in dict.fromkeys(order) if name[0].isdigit()]
+    assert learn == sorted(learn)
+
+
+def test_the_first_page_has_a_card_for_each_notebook(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    linked = re.findall(r'class="book-card" href="chapters/(\w+)\.html"', text)
+    assert linked == [path.stem for path in notebooks(ROOT / "notebooks")]
+    assert 'data-live="spot"' in text
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
@@ -79,4 +89,4 @@ def test_chapters_link_to_each_other_and_to_their_equations(site: Path) -> None:
     assert re.search(
         r'href="02_invariant_perturbations\.html"[^>]*><span[^>]*>Chapter', text
     )
-    assert '<span class="caption-text">Picture 03-01</span>' in text
+    assert '<span class="caption-text">Figure 3.1. ' in text

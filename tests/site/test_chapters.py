@@ -104,7 +104,10 @@ def test_a_reproduction_speaks_of_its_own_paper(small: Book) -> None:
         "[chapter 04](04_queries.ipynb)"
     )
     home = Origin("someone/book", "main")
+    other = new_markdown_cell("[there](../04_queries.ipynb)")
+    small.notebooks["geex"].cells.append(other)
     page = site_chapters.chapter_for_site("geex", small, home)
+    assert page.cells[-1].source == "[there](04_queries.ipynb)"
     assert page.cells[0].source == "# GEEX, item by item"
     assert page.cells[1].source.endswith("/notebooks/reproduce/geex.ipynb)")
 
@@ -133,12 +136,28 @@ def test_a_chapter_loses_generated_cells_and_gains_captions(small: Book) -> None
     assert [cell.source for cell in page.cells] == [
         *("# 05 · Masks", "two", "one", "answer")
     ]
-    # The name of the file of `make figures`: pictures are counted, not cells.
-    figure = page.cells[2].metadata["mystnb"]["figure"]
-    assert figure == {"caption": "Picture 05-03", "name": "picture-05-03"}
+    # The number of the file of `make figures`: pictures are counted, not cells.
+    text = "Figure 5.3. Masks"  # not folded: the heading above
+    assert page.cells[2].metadata["mystnb"] == {
+        "figure": {"caption": text, "name": "picture-05-03"},
+        "image": {"alt": text},
+    }
     assert set(page.cells[3].metadata.tags) == {"solution", "hide-input"}
     assert page.cells[3].metadata.mystnb.code_prompt_show == "Show: Solution"
     assert cells[1].source == "# Masks"  # the notebook stays as it was
+
+
+def test_a_folded_picture_is_called_by_its_title(small: Book) -> None:
+    picture = new_output("display_data", {"image/png": "aGVsbG8="})
+    tag = {"tags": ["hide-input"]}
+    cell = new_code_cell("# @title Draw two maps\n1", outputs=[picture], metadata=tag)
+    small.notebooks["geex"].cells.append(cell)
+    page = site_chapters.chapter_for_site("geex", small, NOWHERE)
+    assert page.cells[-1].metadata["mystnb"] == {
+        "code_prompt_show": "Show: Draw two maps",
+        "figure": {"caption": "Figure geex 1. Two maps", "name": "picture-geex-01"},
+        "image": {"alt": "Figure geex 1. Two maps"},
+    }
 
 
 def test_a_chapter_links_to_colab_where_there_is_a_repository(small: Book) -> None:
