@@ -3,6 +3,9 @@
 import importlib.metadata
 import re
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 project = "Explaining image models by perturbing their inputs"
 author = "The authors of the book"
 copyright = "The authors of the book: text CC BY 4.0, code MIT"
@@ -12,7 +15,6 @@ language = "en"
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
 ]
@@ -24,8 +26,8 @@ myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
 
-# MathJax and all its extensions in one file, copied from a package: no other host.
-mathjax_path = "mathjax/tex-svg-full.js"
+# Formulas become MathML when the site is built: a page needs no script to show them.
+html_math_renderer = "mathml"
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
 
@@ -56,6 +58,35 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = code.sub(literal, text).split("\n")
 
 
+_TAG = re.compile(r"\\tag\{([^}]*)\}")
+
+
+def as_mathml(formula, display):
+    """MathML of a formula in TeX; what it does not know is an error of the build."""
+    # latex2mathml has no "arg", and would print the star of an operator.
+    plain = _TAG.sub("", formula).replace(r"\arg\max", r"\operatorname{argmax}")
+    plain = plain.replace(r"\operatorname*", r"\operatorname")
+    found = convert(plain, display=display)
+    if unknown := re.search(r"\\\w+", found):
+        raise ValueError(f"{unknown[0]} cannot be shown, in {formula!r}")
+    return found
+
+
+def inline_math(self, node):
+    self.body.append(as_mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def display_math(self, node):
+    formula = node.astext()
+    self.body.append(self.starttag(node, "div", CLASS="displaymath"))
+    self.body.append(as_mathml(formula, "block"))
+    if tag := _TAG.search(formula):
+        self.body.append(f'<span class="eqno">({tag[1]})</span>')
+    self.body.append("</div>")
+    raise nodes.SkipNode
+
+
 def live_figures(app, pagename, templatename, context, doctree):
     """The scripts of the figures that move, on the pages that have one."""
     body = context.get("body") or ""
@@ -73,6 +104,7 @@ def live_figures(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("html-page-context", live_figures)
     # Before napoleon, which has the usual 500.
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)

@@ -10,11 +10,12 @@ notebooks stay plain Markdown for Jupyter and Colab. A warning of Sphinx is an e
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 
@@ -51,22 +52,38 @@ def assemble(root: Path, source: Path) -> None:
     shown = cards(book, readme, source / "_static" / "cards")
     text = index.read_text(encoding="utf-8").replace("<!-- cards -->", shown)
     index.write_text(text, encoding="utf-8")
-    copy_mathjax(source / "_static" / "mathjax")
     add_live_figures(source, root)
     add_photo_page(source, root / "_build" / "photo")
 
 
-def copy_mathjax(folder: Path) -> None:
-    """MathJax 3 (Apache 2.0) in one file, from the package that carries it."""
-    found = importlib.util.find_spec("mathjax")
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "MathJax is missing: pip install -e '.[docs]' brings it"
+def lighten(site: Path) -> None:
+    """Replace Font Awesome's program, 1.5 MB a page, by the icons that are used."""
+    program = site / "_static" / "scripts" / "fontawesome.js"
+    pages = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
+    drawn = program.read_text(encoding="utf-8")
+    rules = [".fa-solid::before { content: ''; }"]
+    for name in sorted(set(re.findall(r"fa-solid fa-([a-z-]+)", pages))):
+        found = re.search(
+            rf'\b"?{name}"?:\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"', drawn
         )
-    static = Path(found.submodule_search_locations[0]) / "static" / "mathjax"
-    folder.mkdir(parents=True)
-    shutil.copy(static / "es5" / "tex-svg-full.js", folder)
-    shutil.copy(static / "LICENSE", folder)
+        if found is None:
+            raise ValueError(f"Font Awesome has no icon {name!r}")
+        width, height, path = found.groups()
+        svg = (
+            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'>"
+            f"<path d='{path}'/></svg>"
+        )
+        size = f"height: 1em; width: {int(width) / int(height):.3g}em"
+        mask = f'url("data:image/svg+xml,{quote(svg)}") center / contain no-repeat'
+        rules.append(
+            f".fa-{name}::before {{ background: currentColor; "
+            f"display: inline-block; {size}; mask: {mask}; }}"
+        )
+    css = site / "_static" / "book.css"
+    css.write_text(css.read_text(encoding="utf-8") + "\n".join(rules), encoding="utf-8")
+    program.write_text("", encoding="utf-8")
+    for unused in site.rglob("*.map"):
+        unused.unlink()
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -76,9 +93,12 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     source, out = root / "_build" / "site-source", root / "_build" / "site"
     assemble(root, source)
     sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
+    # Sphinx leaves alone what is there, and `lighten` has changed it.
+    shutil.rmtree(out / "_static", ignore_errors=True)
     cache = root / "_build" / "site-cache"
     done = subprocess.run([*sphinx, "-d", str(cache), str(source), str(out)])
     if done.returncode == 0:
+        lighten(out)
         print(f"open {out.relative_to(root)}/index.html")
     return done.returncode
 

@@ -41,8 +41,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / "docs" / name, source)
     index = "# Pages\n\n```{toctree}\nlive\nyour_photo\nchapters/07\n```\n"
     (source / "index.md").write_text(index, encoding="utf-8")
-    (source / "_static" / "mathjax").mkdir()
-    (source / "_static" / "mathjax" / "tex-svg-full.js").write_text("")
     add_live_figures(source)
     chapter = "# A chapter\n\n```{raw} html\n:file: live/spot.html\n```\n"
     (source / "chapters" / "07.md").write_text(chapter, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from pathlib import Path
@@ -47,6 +48,29 @@ def test_the_first_page_has_a_card_for_each_notebook(site: Path) -> None:
     linked = re.findall(r'class="book-card" href="chapters/(\w+)\.html"', text)
     assert linked == [path.stem for path in notebooks(ROOT / "notebooks")]
     assert 'data-live="spot"' in text
+
+
+def test_a_page_is_light(site: Path) -> None:
+    """Without its pictures, all that a chapter loads; formulas need no script."""
+    for path in (site / "chapters").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|link)[^>]*(?:src|href)="([^"?#]+)', text)
+        files = {(path.parent / unquote(a)).resolve() for a in loaded}
+        own = [f for f in files if f.suffix in (".js", ".css")]
+        sent = sum(len(gzip.compress(f.read_bytes())) for f in [path, *own])
+        assert sent < 400_000, f"{path.name}: {sent:,} bytes, compressed"
+        assert "fontawesome" in text
+        assert "<math" in text or "$" not in text
+
+
+def test_icons_are_drawn_without_their_program(site: Path) -> None:
+    css = (site / "_static" / "book.css").read_text(encoding="utf-8")
+    used = set()
+    for text in pages(site).values():
+        used |= set(re.findall(r"fa-solid fa-([a-z-]+)", text))
+    assert {"magnifying-glass", "bars"} <= used
+    assert used <= set(re.findall(r"\.fa-([a-z-]+)::before", css))
+    assert not (site / "_static" / "scripts" / "fontawesome.js").read_text("utf-8")
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
