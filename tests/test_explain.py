@@ -150,7 +150,7 @@ def test_the_list_shows_models_data_and_methods(
 ) -> None:
     assert main(["list"]) == 0
     told = capsys.readouterr().out
-    for name in ("efficientnet_lite0", "chelsea", "voc07", *METHODS):
+    for name in ("efficientnet_lite0", "chelsea", "scenes", *METHODS):
         assert any(line.startswith(f"{name} ") for line in told.splitlines()), name
 
 

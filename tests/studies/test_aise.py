@@ -9,6 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from xai_book.data import torchray, voc
+from xai_book.data.annotated import Annotated
 from xai_book.studies import aise as study
 from xai_book.studies import hardware
 from xai_book.studies.results import NotMeasured, Results, Unit
@@ -16,8 +18,7 @@ from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import pointing_hits
-from xai_lib.zoo import models, scenes, torchray, voc
-from xai_lib.zoo.annotated import Annotated
+from xai_lib.zoo import models, scenes
 
 FEW = {"sampler": "direct", "kernel_widths": [0.1, 0.25], "n_kernels": 6}
 SMALL = {
@@ -396,7 +397,7 @@ def test_the_published_setting() -> None:
     """TorchRay's networks and areas, and the paper's numbers of photographs."""
     settings = unit(SMALL["AISE"], 4951, data="voc07 vgg16").settings
     assert settings["model"] == "torchray_vgg16_voc"
-    assert settings["model"] in models.names()
+    assert settings["model"] in torchray.MODELS
     assert unit(SMALL["AISE"], 0, data="coco14 resnet50").settings["model"] == (
         "torchray_resnet50_coco"
     )

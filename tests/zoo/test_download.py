@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from xai_lib.zoo.download import CorruptDownload, OfflineError, fetch, unpack
+from xai_book.data.archives import unpack
+from xai_lib.zoo.download import CorruptDownload, OfflineError, fetch
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -318,7 +319,8 @@ def test_a_damaged_archive_is_one_error_and_leaves_nothing(tmp_path: Path) -> No
 KILLED = """
 import sys, time, tarfile, zipfile
 from pathlib import Path
-from xai_lib.zoo.download import fetch, unpack
+from xai_book.data.archives import unpack
+from xai_lib.zoo.download import fetch
 print("ready", flush=True)
 if sys.argv[1] == "fetch":
     fetch(sys.argv[2], sys.argv[3], sys.argv[4])

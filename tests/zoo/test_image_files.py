@@ -19,6 +19,7 @@ import tifffile
 import torch
 from PIL import Image, ImageCms, features
 
+from xai_book.data import imagenet_folder
 from xai_lib.zoo import image_files, photos
 
 SIDES = (36, 36)
@@ -423,7 +424,7 @@ def test_folder_reads_as_read_does(pixels: np.ndarray, tmp_path: Path) -> None:
     for name in ("0/._plain.png", "7/._plain.png"):  # what macOS leaves beside it
         (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(78))
     (tmp_path / "7" / "Thumbs.db").write_bytes(b"no image")
-    data = photos.folder(tmp_path, size=28)
+    data = imagenet_folder.load(tmp_path, size=28)
     found = [
         (Path(path).relative_to(tmp_path).as_posix(), y) for path, y in data.samples
     ]
@@ -437,7 +438,7 @@ def test_folder_reads_as_read_does(pixels: np.ndarray, tmp_path: Path) -> None:
 
     (tmp_path / "7" / "deep.png").write_bytes(deep(pixels)["rgb.png"])
     (tmp_path / "7" / "half.png").write_bytes(coloured.read_bytes()[:300])
-    data = photos.folder(tmp_path, size=28)
+    data = imagenet_folder.load(tmp_path, size=28)
     with pytest.raises(ValueError, match=r"7.deep\.png has more than 8 bits"):
         data[3]
     with pytest.raises(ValueError, match=r"cannot read .*7.half\.png as an image"):
@@ -445,7 +446,7 @@ def test_folder_reads_as_read_does(pixels: np.ndarray, tmp_path: Path) -> None:
     for name in ("0", "7"):
         (tmp_path / name).rename(tmp_path / f".{name}")
     with pytest.raises(FileNotFoundError, match="no folder for a class"):
-        photos.folder(tmp_path)
+        imagenet_folder.load(tmp_path)
 
 
 def test_named_photographs_are_as_stored() -> None:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from xai_lib import zoo
 from xai_lib.core.paths import data_path
-from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, torchray, voc
+from xai_lib.zoo import detectors, digits, models, photos, scenes
 
-PARTS = (models, detectors, photos, digits, scenes, voc, coco)
+PARTS = (models, detectors, photos, digits, scenes)
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +17,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     first = [line.split("  ")[0] for line in lines[1:]]
     data = ["mnist", "mnist(full=True)", "fashion_mnist", "fashion_mnist(full=True)"]
     expected = [*models.names(), *detectors.names(), *photos.names(), *data]
-    assert first == [*expected, "scenes", "voc07", "coco14"]
+    assert first == [*expected, "scenes"]
     assert all(line.endswith((" offline", " download")) for line in lines[1:])
 
 
@@ -33,12 +32,3 @@ def test_sizes_are_true() -> None:
     # Published by torchvision, and taken from the networks' numbers of parameters.
     small = rows["fasterrcnn_mobilenet_v3_large_320_fpn"]
     assert small.size == pytest.approx(77.8e6, rel=0.01)
-    for name, (build, categories) in {
-        "torchray_vgg16_voc": (torchray.vgg16, 20),
-        "torchray_vgg16_coco": (torchray.vgg16, 80),
-        "torchray_resnet50_voc": (torchray.resnet50, 20),
-        "torchray_resnet50_coco": (torchray.resnet50, 80),
-    }.items():
-        with torch.device("meta"):
-            state = build(categories).state_dict()
-        assert rows[name].size == 4 * sum(v.numel() for v in state.values())

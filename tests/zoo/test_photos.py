@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 
+from xai_book.data import imagenet_folder
 from xai_lib.zoo import photos
 
 
@@ -142,7 +143,7 @@ def test_folder(colours: np.ndarray, tmp_path: Path) -> None:
     for number, name in enumerate(expected):
         (tmp_path / name).mkdir()
         Image.fromarray(np.roll(colours, number)).save(tmp_path / name / "a.png")
-    data = photos.folder(tmp_path, size=28)
+    data = imagenet_folder.load(tmp_path, size=28)
     assert [label for _, label in data] == list(expected.values())
     torch.testing.assert_close(
         data[1][0][None], photos.read(tmp_path / "2" / "a.png", 28)
@@ -153,11 +154,11 @@ def test_folder(colours: np.ndarray, tmp_path: Path) -> None:
 
 def test_bad_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"image folder .*none does not exist"):
-        photos.folder(tmp_path / "none")
+        imagenet_folder.load(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
-        photos.folder(tmp_path)
+        imagenet_folder.load(tmp_path)
     (tmp_path / "cats").mkdir()
     with pytest.raises(ValueError, match="size must be at least 1"):
-        photos.folder(tmp_path, size=0)
+        imagenet_folder.load(tmp_path, size=0)
     with pytest.raises(ValueError, match=r"'cats'.*names no ImageNet class"):
-        photos.folder(tmp_path)
+        imagenet_folder.load(tmp_path)

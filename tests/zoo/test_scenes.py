@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from xai_book.data.annotated import of_scene
 from xai_lib.zoo import scenes
 from xai_lib.zoo.digits import Digits
 
@@ -169,7 +170,7 @@ def some(*sides: int, classes: list[int]) -> scenes.Scenes:
 )
 def test_difficult(sides: tuple, classes: list[int], expected: bool) -> None:
     one = some(*sides, classes=classes)
-    assert scenes.annotated(one, 0).difficult(2) is expected
+    assert of_scene(one, 0).difficult(2) is expected
 
 
 def test_region_is_the_union_of_a_class() -> None:
@@ -179,7 +180,7 @@ def test_region_is_the_union_of_a_class() -> None:
     with pytest.raises(ValueError, match="the image has no object of class 7"):
         scenes.region(one, 0, 7)
     with pytest.raises(ValueError, match="no object of class 7"):
-        scenes.annotated(one, 0).difficult(7)
+        of_scene(one, 0).difficult(7)
 
 
 @pytest.mark.parametrize(

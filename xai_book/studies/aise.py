@@ -40,6 +40,8 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from xai_book.data import coco, torchray, voc
+from xai_book.data.annotated import Annotated, of_scene
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import hardware
 from xai_book.studies.beds import floor
@@ -69,8 +71,7 @@ from xai_lib.metrics import (
     max_sensitivity,
 )
 from xai_lib.metrics.intervals import bootstrap_mean, image_mean
-from xai_lib.zoo import coco, photos, scenes, torchray, voc
-from xai_lib.zoo.annotated import Annotated
+from xai_lib.zoo import photos, scenes
 
 DATA: dict[str, dict[str, Any]] = {
     "scenes": {"seed": 5, "n_objects": [1, 4], "sides": [0.2, 0.5]},
@@ -637,7 +638,7 @@ def _picture(data: str, number: int) -> Picture:
     if kind in LIMITS:
         one = _photographs(kind)[number]
         return _annotated(_network(data), one, torchray.prepare(one.image))
-    one = scenes.annotated(scenes_of(data), number)
+    one = of_scene(scenes_of(data), number)
     sure = DATA[data].get("sure", True)
     return _annotated(_network(data), one, one.image, sure)
 

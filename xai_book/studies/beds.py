@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from xai_book.data import coco_animals, imagenet_folder
 from xai_book.studies import hardware
 from xai_lib.core.attribution import generator
 from xai_lib.geex import search_noise
-from xai_lib.zoo import coco_animals, digits, photos
+from xai_lib.zoo import digits, photos
 
 PHOTOS = 26
 """Photographs with an ImageNet class that the packages bring."""
@@ -100,7 +101,7 @@ def _images(data: str, size: int) -> Any:
             f"data must be one of {', '.join(BEDS)} or the path of an ImageNet "
             f"validation folder, got {data!r}"
         )
-    return photos.folder(data, size)
+    return imagenet_folder.load(data, size)
 
 
 def floor(

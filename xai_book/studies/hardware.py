@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from xai_book.data import torchray
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.detection import Detection
 from xai_lib.zoo import detectors, models
@@ -21,8 +22,9 @@ def device() -> torch.device:
 
 @lru_cache
 def model(name: str) -> models.Classifier:
-    """A classifier of the zoo on `device`."""
-    return models.load(name).to(device())
+    """A classifier of the zoo, or of TorchRay's, on `device`."""
+    load = torchray.load if name in torchray.MODELS else models.load
+    return load(name).to(device())
 
 
 def size(name: str) -> int:

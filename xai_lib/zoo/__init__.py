@@ -1,8 +1,8 @@
 """Named models and named data, each with its source, licence and offline default.
 
 `models.load("efficientnet_lite0")`, `detectors.load("dlib_faces")`,
-`photos.load("chelsea")`, `digits.mnist()`, `scenes.make(100)`, `voc.load()`;
-`zoo.list()` prints all names.
+`photos.load("chelsea")`, `digits.mnist()`, `scenes.make(100)`; `zoo.list()` prints all
+names.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from xai_lib.zoo.listing import table
 
 if TYPE_CHECKING:
-    from xai_lib.zoo import coco, detectors, digits, models, photos, scenes, voc
+    from xai_lib.zoo import detectors, digits, models, photos, scenes
 
-__all__ = ["coco", "detectors", "digits", "list", "models", "photos", "scenes", "voc"]
+__all__ = ["detectors", "digits", "list", "models", "photos", "scenes"]
 
-_PARTS = ("models", "detectors", "photos", "digits", "scenes", "voc", "coco")
+_PARTS = ("models", "detectors", "photos", "digits", "scenes")
 
 
 def __getattr__(name: str) -> Any:

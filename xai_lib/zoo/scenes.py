@@ -22,7 +22,6 @@ from torch import Tensor
 
 from xai_lib.core.arguments import check_count, check_number, check_seed
 from xai_lib.zoo import digits
-from xai_lib.zoo.annotated import Annotated
 from xai_lib.zoo.digits import Digits
 from xai_lib.zoo.listing import Row
 
@@ -103,18 +102,16 @@ def make(
     return Scenes(torch.stack(images), labels, boxes, classes, masks, names)
 
 
-def annotated(scenes: Scenes, image: int) -> Annotated:
-    """Scene number `image`, in the form in which VOC and COCO come too."""
-    classes = scenes.classes[image]
-    nobody = torch.zeros_like(classes, dtype=torch.bool)
-    found = (scenes.boxes[image], classes, scenes.masks[image], nobody)
-    return Annotated(scenes.images[image][None], *found, scenes.categories)
-
-
 def region(scenes: Scenes, image: int, target: int) -> Tensor:
-    """The pixels of all articles of class `target` in a scene: bool `[S, S]`; see
-    `Annotated.region`."""
-    return annotated(scenes, image).region(target)
+    """The pixels of all articles of class `target` in a scene: bool `[S, S]`.
+
+    Raises:
+        ValueError: there is no such article.
+    """
+    found = scenes.classes[image] == target
+    if not bool(found.any()):
+        raise ValueError(f"the image has no object of class {target}")
+    return scenes.masks[image][found].any(dim=0)
 
 
 def rows() -> list[Row]:

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from skimage.draw import polygon2mask
 from torch import Tensor
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from xai_book.data.annotated import Annotated, AnnotatedImages, naming, read_image
 from xai_lib.core.boxes import box_masks
-from xai_lib.core.extras import extra
-from xai_lib.zoo.annotated import Annotated, AnnotatedImages, naming, read_image
 from xai_lib.zoo.listing import Row, lookup
-
-with extra("book"):
-    from skimage.draw import polygon2mask
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 # In the order of COCO's own ids, whose gaps torchvision fills with "N/A".
 CATEGORIES = tuple(
@@ -194,7 +191,7 @@ def _decoded(text: bytes) -> list[int]:
 
 
 def rows() -> list[Row]:
-    """What `zoo.list()` says about COCO; both archives together, rounded."""
+    """What `xai_book.data.list()` says about COCO; both archives together, rounded."""
     role = "40,504 photos with masks, 80 classes"
     licence = "CC BY 4.0; photos: Flickr's terms"
     return [Row("coco14", role, "COCO 2014 val", 6_900_000_000, licence, "download")]

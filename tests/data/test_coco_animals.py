@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai_lib.zoo import coco_animals
+from xai_book.data import coco_animals
 from xai_lib.zoo.download import CorruptDownload, OfflineError
 
 KINDS = ("bear", "bird", "cat", "dog", "giraffe", "horse", "sheep", "zebra")

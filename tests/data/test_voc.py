@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from xai_book.data import voc
 from xai_lib.metrics import pointing_hits
-from xai_lib.zoo import voc
 from xai_lib.zoo.download import OfflineError
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>

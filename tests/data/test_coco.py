@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from xai_book.data import coco
 from xai_lib.metrics import box_masks, pointing_hits
-from xai_lib.zoo import coco
 
 
 def annotation(image: int, category: int, box: list, segmentation: object) -> dict:

@@ -10,12 +10,10 @@ from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
-from xai_lib.core.extras import extra
 from xai_lib.zoo.image_files import in_srgb, stored
-
-with extra("book"):
-    from torchvision.transforms.functional import to_tensor
+from xai_lib.zoo.scenes import Scenes
 
 DIFFICULT_AREA = 0.25
 
@@ -69,6 +67,14 @@ class Annotated(NamedTuple):
         if not bool(found.any()):
             raise ValueError(f"the image has no object of class {target}")
         return found
+
+
+def of_scene(scenes: Scenes, image: int) -> Annotated:
+    """Scene number `image`, in the form in which VOC and COCO come too."""
+    classes = scenes.classes[image]
+    nobody = torch.zeros_like(classes, dtype=torch.bool)
+    found = (scenes.boxes[image], classes, scenes.masks[image], nobody)
+    return Annotated(scenes.images[image][None], *found, scenes.categories)
 
 
 class AnnotatedImages(Sequence[Annotated], ABC):

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from xai_book.data.archives import unpack
+from xai_book.data.imagenet_folder import is_hidden, is_picture
 from xai_lib.core.paths import cache_path
 from xai_lib.zoo import photos
-from xai_lib.zoo.download import OfflineError, fetch, unpack
-from xai_lib.zoo.image_files import is_hidden, is_picture
+from xai_lib.zoo.download import OfflineError, fetch
 
 URL = "http://cs231n.stanford.edu/coco-animals.zip"
 KINDS = ("bear", "bird", "cat", "dog", "giraffe", "horse", "sheep", "zebra")

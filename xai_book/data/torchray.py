@@ -1,8 +1,8 @@
 """The networks of the pointing game: Caffe's VGG16 and ResNet-50 for VOC and COCO.
 
 Zhang et al. (2016) fine-tuned them in Caffe for several labels per image; TorchRay
-(Fong et al., 2019) published them for PyTorch. `models.load("torchray_vgg16_voc")`
-gives them the zoo's form. What differs from torchvision's networks:
+(Fong et al., 2019) published them for PyTorch. `load("torchray_vgg16_voc")` gives them
+the zoo's form. What differs from torchvision's networks:
 
 - Colours: red, green, blue in [0, 1] as everywhere in the zoo; the stored first layer
   takes blue, green, red from 0 to 255 minus a mean.
@@ -21,15 +21,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import resnet, vgg
 
-from xai_lib.core.extras import extra
-
-with extra("book"):
-    from torchvision.models import resnet, vgg
+from xai_book.data import coco, voc
+from xai_lib.zoo import models
+from xai_lib.zoo.listing import Row, lookup
 
 # Red, green, blue; Caffe subtracts it from values up to 255.
 MEAN = tuple(m / 255 for m in (123.68, 116.779, 103.939))
@@ -117,3 +118,47 @@ def resnet50_state(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     state["conv1.weight"] = stored["conv1.weight"].flip(1)  # from BGR
     state["fc.weight"] = stored["fc.weight"].flatten(1)
     return state
+
+
+def _known(
+    file: str,
+    size: int,
+    build: Callable[[int], nn.Module],
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+) -> models.Known:
+    categories = voc.CATEGORIES if "_voc" in file else coco.CATEGORIES
+    url = f"https://dl.fbaipublicfiles.com/torchray/{file}.pth.tar"
+    return models.Known(
+        lambda: build(len(categories)),
+        partial(models.hub_file, url, 'models.load("scenes_classifier")'),
+        source="TorchRay, after Zhang et al. (2016)",
+        licence="CC BY-NC",
+        download_size=size,
+        mean=MEAN,
+        std=STD,
+        categories=categories,
+        multi_label=True,
+        convert=convert,
+    )
+
+
+_vgg16 = partial(_known, build=vgg16, convert=vgg16_state)
+_resnet50 = partial(_known, build=resnet50, convert=resnet50_state)
+MODELS = {
+    # Sizes: four bytes per parameter.
+    "torchray_vgg16_voc": _vgg16("vgg16_voc-b050e8c3", 537_369_936),
+    "torchray_vgg16_coco": _vgg16("vgg16_coco-d82c8150", 538_353_216),
+    "torchray_resnet50_voc": _resnet50("resnet50_voc-9ca920d6", 94_408_996),
+    "torchray_resnet50_coco": _resnet50("resnet50_coco-e99468c5", 94_900_756),
+}
+
+
+def load(name: str) -> models.Classifier:
+    """A classifier of MODELS by name, its weights downloaded if need be; errors are
+    those of `models.load`."""
+    return lookup(MODELS, name, "model").load(name)
+
+
+def rows() -> list[Row]:
+    """What `xai_book.data.list()` says about the networks."""
+    return [model.row(name) for name, model in MODELS.items()]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models import resnet
 
-from xai_lib.zoo import models, torchray
+from xai_book.data import torchray
+from xai_lib.zoo import models
 
 PLAN = (4, "M", 4, "M", 6, "M", 6, "M", 8, "M")
 BGR_MEAN = torch.tensor([103.939, 116.779, 123.68])
@@ -61,14 +62,14 @@ def caffe_vgg(state: dict[str, Tensor], images: Tensor) -> Tensor:
 
 @pytest.fixture
 def from_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """`models.load` with a smaller network and a file of our own."""
+    """`torchray.load` with a smaller network and a file of our own."""
 
     def load(name: str, build: object, state: dict[str, Tensor]) -> models.Classifier:
         path = tmp_path / "weights.pth.tar"
         torch.save(state, path)
-        known = models._MODELS[name]._replace(build=build, weights=lambda _: path)
-        monkeypatch.setitem(models._MODELS, name, known)
-        return models.load(name)
+        known = torchray.MODELS[name]._replace(build=build, weights=lambda _: path)
+        monkeypatch.setitem(torchray.MODELS, name, known)
+        return torchray.load(name)
 
     return load
 
@@ -202,7 +203,7 @@ def test_published_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for arch in ("vgg16", "resnet50"):
         for data in ("voc", "coco"):
             with pytest.raises(FileNotFoundError):
-                models.load(f"torchray_{arch}_{data}")
+                torchray.load(f"torchray_{arch}_{data}")
     assert asked == [
         ("vgg16_voc-b050e8c3.pth.tar", "b050e8c3"),
         ("vgg16_coco-d82c8150.pth.tar", "d82c8150"),

@@ -7,16 +7,14 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import torch
+from torchvision.datasets import VOCDetection
 
+from xai_book.data.annotated import Annotated, AnnotatedImages, naming, read_image
+from xai_book.data.archives import unpack
 from xai_lib.core.boxes import box_masks
-from xai_lib.core.extras import extra
 from xai_lib.core.paths import cache_path
-from xai_lib.zoo.annotated import Annotated, AnnotatedImages, naming, read_image
-from xai_lib.zoo.download import OfflineError, unpack
+from xai_lib.zoo.download import OfflineError
 from xai_lib.zoo.listing import Row, lookup
-
-with extra("book"):
-    from torchvision.datasets import VOCDetection
 
 # In alphabetical order, as in every list of results.
 CATEGORIES = (
@@ -142,6 +140,6 @@ def load(path: str | Path | None = None) -> VOC07:
 
 
 def rows() -> list[Row]:
-    """What `zoo.list()` says about VOC."""
+    """What `xai_book.data.list()` says about VOC."""
     what = ("4,952 photos with boxes, 20 classes", "PASCAL VOC 2007", 451_020_800)
     return [Row("voc07", *what, "Flickr's terms", "download")]
