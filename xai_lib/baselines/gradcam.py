@@ -17,13 +17,14 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.baselines.rewrite import CONVOLUTIONS
+from xai_lib.baselines.rewrite import CONVOLUTIONS, check_module
 from xai_lib.core.arguments import check_flag
 from xai_lib.core.gradients import BatchwiseAttribution, gradient, target_scores
 
@@ -71,11 +72,7 @@ class GradCAM(BatchwiseAttribution):
         reshape: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__(forward_func)
-        if not isinstance(forward_func, nn.Module):
-            raise TypeError(
-                "forward_func must be an nn.Module, whose layers can be read, got "
-                f"{type(forward_func).__name__}"
-            )
+        check_module(forward_func)
         if layer is not None and layer not in dict(forward_func.named_modules()):
             raise ValueError(
                 f"layer must name a module of forward_func (see named_modules()), got "
@@ -140,13 +137,14 @@ def hooked(*hooks: tuple[nn.Module, Callable[[nn.Module, Any], Any]]) -> Iterato
     """
     thread = threading.get_ident()
 
-    def ours(hook: Callable[[nn.Module, Any], Any]) -> Callable[..., Any]:
-        def called(module: nn.Module, _: Any, output: Any) -> Any:
-            return hook(module, output) if threading.get_ident() == thread else None
+    def called(
+        hook: Callable[[nn.Module, Any], Any], module: nn.Module, _: Any, output: Any
+    ) -> Any:
+        return hook(module, output) if threading.get_ident() == thread else None
 
-        return called
-
-    handles = [module.register_forward_hook(ours(hook)) for module, hook in hooks]
+    handles = [
+        module.register_forward_hook(partial(called, hook)) for module, hook in hooks
+    ]
     try:
         yield
     finally:
@@ -159,14 +157,11 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
     """A list that fills up with the calls of all modules, in the order they end."""
     calls: list[Call] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, output: Any) -> None:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            calls.append(Call(name, module, shape))
+    def note(name: str, module: nn.Module, output: Any) -> None:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        calls.append(Call(name, module, shape))
 
-        return hook
-
-    with hooked(*((module, note(name)) for name, module in model.named_modules())):
+    with hooked(*((m, partial(note, name)) for name, m in model.named_modules())):
         yield calls
 
 
@@ -246,9 +241,9 @@ def _channels_last(call: Call, size: tuple[int, ...]) -> bool:
     _, a, b, c = call.shape
     if isinstance(call.module, (nn.Linear, nn.LayerNorm)):  # work on the last axis
         return True
-    return _shaped_like(a, b, size) and not _shaped_like(b, c, size)
-
-
-def _shaped_like(height: int, width: int, size: tuple[int, ...]) -> bool:
-    """Do height x width places have the image's proportions, to within one place?"""
-    return abs(height * size[1] - width * size[0]) < max(size)
+    # Which places have the image's proportions, to within one of them?
+    first, last = (
+        abs(height * size[1] - width * size[0]) < max(size)
+        for height, width in ((a, b), (b, c))
+    )
+    return first and not last

@@ -88,6 +88,15 @@ class _Tracer(fx.Tracer):
         return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
 
+def check_module(model: Any) -> None:
+    """Refuse what is not an `nn.Module`."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            "forward_func must be an nn.Module, whose layers can be read, got "
+            f"{type(model).__name__}"
+        )
+
+
 def explicit_layers(model: nn.Module) -> fx.GraphModule:
     """A copy in evaluation mode whose activations and pools are layers, used once each.
 
@@ -98,11 +107,7 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
         TypeError: not an `nn.Module`.
         ValueError: torch.fx cannot trace the model.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            "forward_func must be an nn.Module, whose layers can be read, got "
-            f"{type(model).__name__}"
-        )
+    check_module(model)
     # Inside a Sequential, even a model that is a single layer is a node of the graph.
     root = nn.Sequential(_with_plain_weights(_copy(model).eval()))
     try:

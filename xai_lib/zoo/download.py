@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -151,16 +152,9 @@ def _download(url: str, file: IO[bytes], show_progress: bool) -> int | None:
         length = answer.headers.get("Content-Length") or ""
         # A header that is no number announces nothing; the hash decides.
         total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
-        with tqdm(
-            total=total,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=not show_progress,
-        ) as bar:
-            while block := answer.read(_BLOCK):
-                file.write(block)
-                bar.update(len(block))
+        options = {"total": total, "leave": False, "disable": not show_progress}
+        with tqdm.wrapattr(answer, "read", **options) as watched:
+            shutil.copyfileobj(watched, file, _BLOCK)
     return total
 
 

@@ -83,6 +83,15 @@ def _foolbox(number: int, label: int) -> _File:
     return _File("foolbox", f"data/{file}", label, "foolbox", "unclear", False)
 
 
+# The name and label of each photograph in foolbox, by its number there.
+_FOOLBOX = (
+    *(("bull_mastiff", 243), ("folding_chair", 559), ("beaker", 438), ("buckeye", 990)),
+    *(("strawberry", 949), ("thatch", 853), ("jeep_sepia", 609), ("jeep_blue", 609)),
+    *(("yurt", 915), ("bottlecap", 455), ("drum", 541), ("loafer", 630)),
+    *(("prayer_rug", 741), ("cannon", 471), ("spoonbill", 129), ("goose", 99)),
+    *(("dalmatian", 251), ("bald_eagle", 22)),
+    *(("leafhopper", 317), ("dung_beetle", 305)),
+)
 _FILES: dict[str, _File] = {
     "chelsea": _skimage("chelsea.png", 281, "Stefan van der Walt", "CC0"),
     "coffee": _skimage("coffee.png", 967, "Rachel Michetti", "CC0"),
@@ -96,26 +105,7 @@ _FILES: dict[str, _File] = {
     "astronaut": _skimage("astronaut.png", None, "NASA", "public domain"),
     "china": _sklearn("china.jpg", 698, "danielbuechele"),
     "flower": _sklearn("flower.jpg", None, "vultilion"),
-    "bull_mastiff": _foolbox(0, 243),
-    "folding_chair": _foolbox(1, 559),
-    "beaker": _foolbox(2, 438),
-    "buckeye": _foolbox(3, 990),
-    "strawberry": _foolbox(4, 949),
-    "thatch": _foolbox(5, 853),
-    "jeep_sepia": _foolbox(6, 609),
-    "jeep_blue": _foolbox(7, 609),
-    "yurt": _foolbox(8, 915),
-    "bottlecap": _foolbox(9, 455),
-    "drum": _foolbox(10, 541),
-    "loafer": _foolbox(11, 630),
-    "prayer_rug": _foolbox(12, 741),
-    "cannon": _foolbox(13, 471),
-    "spoonbill": _foolbox(14, 129),
-    "goose": _foolbox(15, 99),
-    "dalmatian": _foolbox(16, 251),
-    "bald_eagle": _foolbox(17, 22),
-    "leafhopper": _foolbox(18, 317),
-    "dung_beetle": _foolbox(19, 305),
+    **{name: _foolbox(number, label) for number, (name, label) in enumerate(_FOOLBOX)},
 }
 
 
