@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from xai_book.data import torchray
 from xai_lib.baselines.gradcam import GradCAM
 from xai_lib.core import gradients as whitebox
 from xai_lib.core.attribution import generator
@@ -168,7 +169,8 @@ def test_the_layer_it_finds(name: str, layer: str) -> None:
         network.classifier = nn.Linear(512 * 7 * 7, 10)
         model: nn.Module = nn.Sequential(OrderedDict(network=network))
     else:
-        model = models.load(name, pretrained=False)
+        load = torchray.load if name in torchray.MODELS else models.load
+        model = load(name, pretrained=False)
     sides = {"cnn_mnist": 28, "inception_v3": 139}
     channels = 1 if name in ("cnn_mnist", "scenes_classifier") else 3
     side = sides.get(name, 64)

@@ -11,6 +11,7 @@ import torchvision.models as tv
 from sklearn.metrics import average_precision_score
 from torch import nn
 
+from xai_book.data import torchray
 from xai_lib.core.paths import data_path
 from xai_lib.zoo import digits, models, photos, scenes
 from xai_lib.zoo.download import OfflineError
@@ -34,10 +35,14 @@ def lite0() -> models.Classifier:
 
 
 # The networks for COCO are those for VOC with more classes.
-@pytest.mark.parametrize("name", [n for n in models.names() if "_coco" not in n])
+TORCHRAY = [name for name in torchray.MODELS if "_coco" not in name]
+
+
+@pytest.mark.parametrize("name", [*models.names(), *TORCHRAY])
 def test_architecture(name: str) -> None:
     before = torch.get_rng_state()
-    model = models.load(name, pretrained=False)
+    load = torchray.load if name in TORCHRAY else models.load
+    model = load(name, pretrained=False)
     assert torch.equal(torch.get_rng_state(), before)
 
     images = images_for(model)
@@ -132,9 +137,9 @@ def test_probabilities_of_several_labels() -> None:
     images = images_for(model)
     found = models.probabilities(model)(images)
     torch.testing.assert_close(found, 1 / (1 + (-model(images)).exp()))
-    several = [n for n in models.names() if "scenes" in n or "torchray" in n]
+    assert all(known.multi_label for known in torchray.MODELS.values())
     for name, known in models._MODELS.items():
-        assert known.multi_label == (name in several)
+        assert known.multi_label == ("scenes" in name)
 
 
 @pytest.mark.parametrize(

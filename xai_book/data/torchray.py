@@ -153,10 +153,12 @@ MODELS = {
 }
 
 
-def load(name: str) -> models.Classifier:
-    """A classifier of MODELS by name, its weights downloaded if need be; errors are
-    those of `models.load`."""
-    return lookup(MODELS, name, "model").load(name)
+def load(
+    name: str, pretrained: bool = True, *, show_progress: bool = False
+) -> models.Classifier:
+    """A classifier of MODELS by name; arguments and errors are those of
+    `models.load`."""
+    return lookup(MODELS, name, "model").load(name, pretrained, show_progress)
 
 
 def rows() -> list[Row]:
