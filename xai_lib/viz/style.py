@@ -27,28 +27,6 @@ def use_style() -> None:
     A style that the reader or the editor has set is left first: the chapters draw
     black lines, which a dark one would hide.
     """
-    mpl.style.use("default")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 90,
-            "savefig.dpi": 90,
-            "figure.constrained_layout.use": True,
-            "font.size": 10,
-            "axes.titlesize": 10,
-            "axes.labelsize": 10,
-            "legend.fontsize": 9,
-            "legend.frameon": True,
-            "legend.edgecolor": "none",
-            "legend.framealpha": 0.85,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.alpha": 0.3,
-            "lines.markersize": 4,
-            "image.interpolation": "nearest",
-            "axes.prop_cycle": cycler(color=COLORS)
-            + cycler(linestyle=DASHES)
-            + cycler(marker=MARKERS),
-        }
-    )
+    mpl.style.use(["default", "xai_lib.viz.book"])  # book.mplstyle beside this file
+    lines = cycler(color=COLORS) + cycler(linestyle=DASHES) + cycler(marker=MARKERS)
+    mpl.rcParams["axes.prop_cycle"] = lines
