@@ -19,11 +19,11 @@ PACKAGES = ("xai_lib", "xai_book")
 # them and for the book alone.
 FLOORS = {
     "core": set(),
-    "aise": {"core"},
-    "geex": {"core"},
-    "pertmap": {"core"},
-    "baselines": {"core"},
-    "metrics": {"core"},
+    "aise": {"core", "kernels"},
+    "geex": {"core", "kernels"},
+    "pertmap": {"core", "kernels"},
+    "baselines": {"core", "kernels"},
+    "metrics": {"core", "kernels"},
     "zoo": {"core"},
     "checks": {"core"},
     "kernels": {"core"},

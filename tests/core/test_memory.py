@@ -36,7 +36,6 @@ from xai_lib.core import gradients as whitebox_module
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.blocks import groups, joined
 from xai_lib.geex import GEEX, GERS, IGEEX
-from xai_lib.geex.noise import normals
 from xai_lib.pertmap import Box, LinearPertMap, StochasticPertMap, violation_rates
 
 HEIGHT, WIDTH = 96, 128
@@ -251,17 +250,6 @@ def test_maps_are_those_of_large_blocks(
     small = run(x, 70, 4)
     monkeypatch.setattr(blackbox_module, "BLOCK", 2**24)
     torch.testing.assert_close(small, run(x, 70, 4), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("d", [1, 5, 16, 47, 1003])
-@pytest.mark.parametrize("rows", [1, 2, 7, 50])
-def test_normal_numbers_in_parts_are_those_at_once(d: int, rows: int) -> None:
-    for count in (1, 9, 40):
-        expected = torch.randn(count, d, generator=torch.Generator().manual_seed(1))
-        rng = torch.Generator().manual_seed(1)
-        parts = list(normals(count, d, rows, rng))
-        assert torch.equal(torch.cat(parts), expected)
-        assert max(map(len, parts)) <= rows
 
 
 def test_groups_and_what_joins_them() -> None:

@@ -7,7 +7,7 @@ where blocks of orthogonal directions differ from independent ones, a cubic show
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xai_lib.geex import noise as noise_module
 from xai_lib.geex.estimator import ScoreFunctionMean
-from xai_lib.geex.noise import SearchNoise
+from xai_lib.geex.noise import Chunk, SearchNoise
 
 D, SIGMA = 6, 0.5
 _RNG = torch.Generator().manual_seed(0)
@@ -36,6 +36,12 @@ def quadratic(v: Tensor) -> Tensor:
     return linear(v) + ((v @ HESSIAN) * v).sum(-1) / 2
 
 
+def chunks_of(search: SearchNoise) -> Iterator[tuple[Chunk, Tensor]]:
+    """Each with the directions of all its queries, `[m, d]`."""
+    for chunk in (c for group in search.groups(torch.empty(0).double()) for c in group):
+        yield chunk, torch.cat([chunk.e, -chunk.e]) if search.mirrored else chunk.e
+
+
 def estimates(
     f: Callable[[Tensor], Tensor],
     noise: str,
@@ -49,9 +55,8 @@ def estimates(
     for seed in range(seeds):
         search = SearchNoise(noise, (d,), n, seed)
         mean = ScoreFunctionMean(search, with_error=True)
-        for chunk in search:
-            chunk = chunk.double()
-            scores = f(sigma * chunk)[None, :, None]
+        for chunk, e in chunks_of(search):
+            scores = f(sigma * e)[None, :, None]
             mean.see(scores)
             mean.accumulate(scores, chunk)
         gradients.append(mean.gradient(sigma)[0, 0])
@@ -266,9 +271,8 @@ def test_chunks_add_up_to_the_definition(
     centres = torch.stack([torch.zeros(D), torch.linspace(-1, 1, D)]).double()
     search = SearchNoise(noise, (D,), n, seed=9)
     full, only = (ScoreFunctionMean(search, with_error=w) for w in (True, False))
-    for chunk in search:
-        chunk = chunk.double()
-        scores = scores_of(centres[:, None] + SIGMA * chunk)
+    for chunk, e in chunks_of(search):
+        scores = scores_of(centres[:, None] + SIGMA * e)
         for mean in (full, only):
             mean.see(scores)
             mean.accumulate(scores, chunk)

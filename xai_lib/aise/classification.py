@@ -213,13 +213,18 @@ class AISE(BlackBoxAttribution):
         def ask(image: Tensor, centres: np.ndarray, widths: Tensor) -> Tensor:
             height, width = inputs.shape[2:]
             rows, columns = profiles(centres, widths, height, width, self.kernel)
-            rows, columns = rows.to(inputs), columns.to(inputs)
+            # Copied without waiting: the search, which decides here, waits for scores.
+            rows, columns, owner = (
+                t.to(inputs.device, non_blocking=True)
+                for t in (rows.to(inputs.dtype), columns.to(inputs.dtype), image)
+            )
             parts = []
-            for block in torch.arange(len(image), device="cpu").split(most):
+            for start in range(0, len(image), most):
+                block = slice(start, start + most)
                 mask = (rows[block, :, None] * columns[block, None, :])[:, None]
                 masks = [mask] * self.preserve + [1 - mask] * self.delete
-                shown = memory[: len(block) * len(sign)]
-                x = inputs[image[block]]
+                x = inputs[owner[block]]
+                shown = memory[: len(x) * len(sign)]
                 for half, factor in zip(shown.chunk(len(sign)), masks, strict=True):
                     torch.mul(x, factor, out=half)
                 classes = target[image[block]].repeat(len(sign))

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from xai_lib.baselines.segments import CHUNK, Score, SegmentAttribution
 from xai_lib.core.arguments import check_count
-from xai_lib.core.attribution import DRAWN, chunks, generator
 from xai_lib.core.blackbox import keeping
+from xai_lib.kernels import philox
 
 
 class KernelSHAP(SegmentAttribution):
@@ -117,13 +117,14 @@ def coalitions(m: int, n: int, seed: int) -> Iterator[Tensor]:
 
     The second half of a chunk holds the complements of the first.
     """
-    rng = generator(seed)
     sizes = torch.arange(1, m, dtype=torch.float64, device="cpu")
-    probabilities = 1 / (sizes * (m - sizes))
-    for count in chunks(n, CHUNK):
-        half = -(-count // 2)
-        size = 1 + torch.multinomial(probabilities, half, True, generator=rng)
-        order = torch.rand(half, m, generator=rng, **DRAWN).argsort(dim=1)
-        first = torch.arange(m, device="cpu") < size[:, None]
-        z = torch.zeros_like(first).scatter_(1, order, first)
+    below = (1 / (sizes * (m - sizes))).cumsum(0)  # of the probabilities, unscaled
+    for start in range(0, n, CHUNK):
+        count = min(CHUNK, n - start)
+        place = seed, start, -(-count // 2)
+        share = (philox.uniforms(*place, 1)[:, 0].double() + 1) / 2
+        size = 1 + torch.searchsorted(below[:-1], share * below[-1], right=True)
+        order = philox.uniforms(*place, m, stream=1).argsort(dim=1, stable=True)
+        shown = torch.arange(m, device="cpu") < size[:, None]
+        z = torch.zeros_like(shown).scatter_(1, order, shown)
         yield torch.cat([z, ~z])[:count]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.baselines.segments import CHUNK, Score, SegmentAttribution
-from xai_lib.core.attribution import DRAWN, generator
 from xai_lib.core.blackbox import keeping
 from xai_lib.core.extras import extra
+from xai_lib.kernels import philox
 
 
 class LIME(SegmentAttribution):
@@ -57,10 +57,7 @@ class LIME(SegmentAttribution):
         with extra("book"):
             from sklearn.linear_model import Ridge
         z = torch.ones(self.n_samples, m, dtype=torch.bool, device="cpu")
-        drawn = torch.rand(
-            self.n_samples - 1, m, generator=generator(self.seed), **DRAWN
-        )
-        z[1:] = drawn < 0.5
+        z[1:] = philox.uniforms(self.seed, 0, self.n_samples - 1, m) < 0
         scores = torch.empty(0, dtype=torch.float64, device="cpu")
 
         def weights() -> Tensor:

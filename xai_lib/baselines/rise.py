@@ -15,31 +15,24 @@ acts on rows and columns apart, so a mask is a product of three small matrices,
 
     m_i = A[y_i : y_i + H] @ grid_i @ A[x_i : x_i + W].T,
 
-and a batch of masks is two batched matrix products.
+and a batch of masks is two batched matrix products (`kernels.masks`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from xai_lib.core.arguments import check_count, check_number, check_seed
-from xai_lib.core.attribution import (
-    DRAWN,
-    BlackBoxAttribution,
-    accumulator,
-    chunks,
-    generator,
-    progress,
-)
+from xai_lib.core.attribution import BlackBoxAttribution, accumulator, progress
 from xai_lib.core.blackbox import keeping
 from xai_lib.core.blocks import at_once, of_target
+from xai_lib.kernels import masks as kernel
+from xai_lib.kernels import philox
 
-CHUNK = 64  # masks drawn at once
+CHUNK = 64  # masks made at once
 
 
 class RISE(BlackBoxAttribution):
@@ -50,7 +43,7 @@ class RISE(BlackBoxAttribution):
         n_samples: masks, and so queries, per image. The same masks serve all images.
         mask_size: cells per side of the small random grid.
         p: the probability that a cell is visible.
-        seed: of the masks; the same seed gives the same map.
+        seed: of the masks; the same seed gives the same map, on every device.
 
     Example: a model that looks at the left half alone.
 
@@ -99,23 +92,24 @@ class RISE(BlackBoxAttribution):
         coverage = inputs.new_zeros(height, width, dtype=accumulator(inputs))
         total = coverage.new_zeros(0)
         rows = at_once(height * width)
-        counts = chunks(self.n_samples, CHUNK)
-        blocks = sum(math.ceil(count / rows) for count in counts)
-        masks_of = self.masks(height, width)
+        draws = self._draws(height, width, inputs.device)
+        blocks = -(-self.n_samples // min(CHUNK, rows))
+        one = coverage.new_ones(1, 1, height, width)
 
         def average() -> Tensor:
             # A pixel that no mask showed has no evidence: 0 / tiny = 0.
             return total.div_(coverage.clamp_min(torch.finfo(coverage.dtype).tiny))
 
         with keeping(average):
-            for masks in progress(masks_of, show_progress, blocks, "RISE"):
-                masks = masks.to(total)
-                shown = masks.to(inputs)
+            for cells, shifts in progress(draws, show_progress, blocks, "RISE"):
 
-                def masked(i: slice, j: slice, shown: Tensor = shown) -> Tensor:
-                    return inputs[i, None] * shown[None, j, None]
+                def masked(
+                    i: slice, j: slice, cells: Tensor = cells, shifts: Tensor = shifts
+                ) -> Tensor:
+                    return kernel.shown(inputs[i], cells[j], shifts[j])
 
-                scores = self.blackbox.versions(n, len(masks), masked, keep).to(masks)
+                scores = self.blackbox.versions(n, len(cells), masked, keep).to(total)
+                masks = kernel.shown(one, cells, shifts)[0, :, 0]
                 if not len(total):
                     total = coverage.new_zeros(n, scores.shape[2], height, width)
                 weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
@@ -130,32 +124,22 @@ class RISE(BlackBoxAttribution):
 
         Memory does not grow with `n_samples`.
         """
-        rng = generator(self.seed)
-        rows, columns = (upsampling(self.mask_size, size) for size in (height, width))
-        size = at_once(height * width)
-        for m in chunks(self.n_samples, CHUNK):
-            cells = (
-                torch.rand(m, self.mask_size, self.mask_size, generator=rng, **DRAWN)
-                < self.p
-            ).float()
+        one = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
+        for cells, shifts in self._draws(height, width, one.device):
+            yield kernel.shown(one, cells, shifts)[0, :, 0]
+
+    def _draws(
+        self, height: int, width: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cells `[m, s, s]` and shifts `[m, 2]` of some masks after the others."""
+        size, s = min(CHUNK, at_once(height * width)), self.mask_size
+        for first in range(0, self.n_samples, size):
+            place = self.seed, first, min(size, self.n_samples - first)
+            drawn = philox.uniforms(*place, s * s, device=device)
             # All shifts are drawn, the last valid one included.
-            down, right = len(rows) - height + 1, len(columns) - width + 1
-            y = torch.randint(down, (m, 1), generator=rng, device="cpu")
-            x = torch.randint(right, (m, 1), generator=rng, device="cpu")
-            for start in range(0, m, size):
-                part = slice(start, start + size)
-                top = rows[y[part] + torch.arange(height, device="cpu")]
-                left = columns[x[part] + torch.arange(width, device="cpu")]
-                yield top @ cells[part] @ left.transpose(1, 2)
-
-
-def upsampling(mask_size: int, size: int) -> Tensor:
-    """The matrix A of one-dimensional linear upsampling, `[(s + 1) * cell, s]`.
-
-    s is `mask_size` and `cell` is ceil(size / s), so that A is at least a cell longer
-    than an image of `size` and the mask can be shifted by that much (Petsiuk et al.,
-    section 3.2).
-    """
-    length = (mask_size + 1) * math.ceil(size / mask_size)
-    cells = torch.eye(mask_size, dtype=torch.float32, device="cpu")[None]
-    return F.interpolate(cells, size=length, mode="linear")[0].T
+            shifts = [
+                philox.integers(*place, 1, kernel.most_shift(s, side) + 1, axis, device)
+                for axis, side in ((1, height), (2, width))
+            ]
+            visible = (drawn < 2 * self.p - 1).to(torch.float32)
+            yield visible.view(-1, s, s), torch.cat(shifts, dim=1)

@@ -92,7 +92,8 @@ class SegmentAttribution(BlackBoxAttribution):
         self, image: Tensor, segments: Tensor, target: Tensor | None, z: Tensor
     ) -> Tensor:
         """v(z) of an image `[1, C, H, W]`."""
-        baseline, z = expand_baselines(self.baselines, image)[0], z.to(image.device)
+        baseline = expand_baselines(self.baselines, image)[0]
+        z = z.to(image.device, non_blocking=True)  # drawn where the regression is
 
         def shown(_: slice, j: slice) -> Tensor:
             return torch.where(z[j, segments][:, None], image[0], baseline)[None]

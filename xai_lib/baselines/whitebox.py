@@ -19,16 +19,10 @@ from xai_lib.core.arguments import (
     check_seed,
     expand_baselines,
 )
-from xai_lib.core.attribution import (
-    DRAWN,
-    accumulator,
-    chunks,
-    default_device,
-    generator,
-    progress,
-)
+from xai_lib.core.attribution import accumulator, chunks, default_device, progress
 from xai_lib.core.extras import extra
 from xai_lib.core.gradients import BatchwiseAttribution, batch_rows, target_gradient
+from xai_lib.kernels import philox
 
 
 class Gradient(BatchwiseAttribution):
@@ -51,7 +45,7 @@ class SmoothGrad(BatchwiseAttribution):
 
     Captum's NoiseTunnel does this with global random state. Here the noise comes from
     the seed alone and is shared by all inputs, so that a map depends neither on the
-    batch it is computed in nor on the images beside it.
+    batch it is computed in, nor on the images beside it, nor on the device.
 
     Args:
         forward_func: model that maps inputs to scores `[N, K]`, in torch.
@@ -77,17 +71,16 @@ class SmoothGrad(BatchwiseAttribution):
         self.seed = check_seed(seed)
 
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        source = generator(self.seed)
         copies = max(1, batch_rows(inputs, inputs.device) // len(inputs))
         total = torch.zeros_like(inputs, dtype=accumulator(inputs))
         counts = list(chunks(self.n_samples, copies))
+        first, size = 0, inputs[0].numel()
         for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
-            noise = inputs.new_empty(count, 1, *inputs.shape[1:])
-            for copy in noise:
-                # One draw per copy: the same numbers however many go into one pass.
-                copy[0] = torch.randn(inputs.shape[1:], generator=source, **DRAWN)
+            noise = philox.normals(self.seed, first, count, size, device=inputs.device)
+            noise = noise.to(inputs.dtype).view(count, 1, *inputs.shape[1:])
             noisy = (inputs + noise.mul_(self.stdevs)).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
+            first += count
             total += maps.view(count, *inputs.shape).sum(dim=0)
         return total.div_(self.n_samples).to(inputs.dtype)
 

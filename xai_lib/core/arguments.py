@@ -162,7 +162,8 @@ def pick(scores: Tensor, target: Tensor) -> Tensor:
             f"target {int(target.max())} is out of range: forward_func returns "
             f"{scores.shape[1]} scores (classes 0 to {scores.shape[1] - 1})"
         )
-    picked = scores.gather(1, target.to(scores.device)[:, None])[:, 0]
+    here = target.to(scores.device, non_blocking=True)
+    picked = scores.gather(1, here[:, None])[:, 0]
     if not bool(picked.isfinite().all()):
         raise NonFiniteOutput(
             "forward_func answered NaN or infinity for a target; explain probabilities "

@@ -36,11 +36,12 @@ overstates its error.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
-from xai_lib.geex.noise import SearchNoise
+from xai_lib.geex.noise import Chunk, SearchNoise
 
 
 class Estimate(NamedTuple):
@@ -55,7 +56,7 @@ class ScoreFunctionMean:
     """The mean over chunks of queries, for N images and K scores at once.
 
     All images share the noise, so a chunk adds one product of matrices: weights
-    `[N K, h]` made of the scores, times directions `[h, D]`.
+    `[N K, h]` made of the scores, times directions `[h, D]`, which are made for it.
 
     Args:
         search: where the noise comes from.
@@ -75,23 +76,26 @@ class ScoreFunctionMean:
         self.seen += scores.shape[1] // (2 if self.search.mirrored else 1)
         self.score_sum = self.score_sum + scores.sum(dim=1, keepdim=True)
 
-    def accumulate(self, scores: Tensor, noise: Tensor) -> None:
-        """Scores that have been seen, of all inputs, at a chunk of noise `[m, …]`."""
-        weights = self._weights(scores).to(noise).transpose(1, 2)
-        w, e = weights.flatten(0, 1), noise[: weights.shape[2]].flatten(1)
+    def accumulate(self, scores: Tensor, chunk: Chunk) -> None:
+        """Scores `[N, m, K]` that have been seen, of all inputs, at a chunk."""
+        weights = self._weights(scores).to(chunk.like).transpose(1, 2)
+        w = weights.flatten(0, 1)
         if self.done == 0:
-            self.shape = (*weights.shape[:2], *noise.shape[1:])
-            self.total = e.new_zeros(len(w), e.shape[1])
+            self.shape = weights.shape[:2]
+            # Σ w ε = U Σ w z, but the squares of ε have no such short form.
+            d = self.search.dimension
+            size = math.prod(self.search.shape) if self.with_error else d
+            self.total = chunk.like.new_zeros(len(w), size)
             if self.with_error:
                 # Of closed units, the squares of their sums; of the open one, its sum.
                 self.squares, self.open = self.total.clone(), self.total.clone()
         if self.unit > 1:
-            self._add_to_blocks(w, e)
+            self._add_to_blocks(w, chunk.e.flatten(1))
         else:
-            self.total.addmm_(w, e)
+            chunk.add(self.total, w)
             if self.with_error:
-                self.squares.addmm_(w.square(), e.square())
-        self.done += len(e)
+                chunk.add(self.squares, w.square(), squared=True)
+        self.done += chunk.count
 
     def _weights(self, scores: Tensor) -> Tensor:
         """What each direction is multiplied by, `[N, h, K]`."""
@@ -116,7 +120,9 @@ class ScoreFunctionMean:
     def gradient(self, stdevs: float) -> Tensor:
         """g for queries at x + stdevs · ε, `[N, K, *shape]`."""
         total = self.total + self.open if self.unit > 1 else self.total
-        return (total / (self.done * stdevs * self.search.gain)).view(self.shape)
+        if not self.with_error:
+            total = self.search.spread(total)
+        return self._mean_of(total, stdevs)
 
     def standard_error(self, stdevs: float) -> Tensor:
         """Of `gradient`, likewise; needs `with_error`.
@@ -135,4 +141,8 @@ class ScoreFunctionMean:
         units = -(-n // self.unit)
         factor = units / (units - 1) if units > 1 else float("nan")
         error = (factor * spread.clamp_min(0)).sqrt()
-        return (error / (n * stdevs * self.search.gain)).view(self.shape)
+        return self._mean_of(error, stdevs)
+
+    def _mean_of(self, total: Tensor, stdevs: float) -> Tensor:
+        mean = total / (self.done * stdevs * self.search.gain)
+        return mean.view(*self.shape, *self.search.shape)

@@ -32,7 +32,7 @@ from xai_lib.core.attribution import BlackBoxAttribution, accumulator, as_maps, 
 from xai_lib.core.blackbox import keeping
 from xai_lib.core.blocks import of_target
 from xai_lib.geex.estimator import Estimate, ScoreFunctionMean
-from xai_lib.geex.noise import SearchNoise, check_search
+from xai_lib.geex.noise import Chunk, SearchNoise, check_search
 
 LOSSES = ("score", "non-informative")
 
@@ -113,35 +113,49 @@ class EstimatedGradient(BlackBoxAttribution):
         search = SearchNoise(
             self.noise, shape, self.n_samples, self.seed, self.mask_size
         )
-        mean, memory = ScoreFunctionMean(search, with_error), Memory()
-        plain = inputs.new_empty(0, dtype=accumulator(inputs))
-        chunks = search.groups(plain)
-        bar = progress(chunks, show_progress, len(search), type(self).__name__)
+        mean, memory = ScoreFunctionMean(search, with_error), Memory(inputs)
+        root = self._root(inputs)
+        groups = search.groups(inputs.new_empty(0, dtype=accumulator(inputs)))
+        bar = progress(groups, show_progress, len(search), type(self).__name__)
         with keeping(lambda: self._map(mean, inputs) if mean.done else None):
             for group in bar:
                 answers = []
-                for noise in group:
-                    make = self._queries(inputs, noise.to(inputs), mean, memory)
-                    scores = self.blackbox.versions(len(inputs), len(noise), make, loss)
+                for chunk in group:
+                    make = self._queries(inputs, chunk, root, memory)
+                    versions = chunk.count * (2 if search.mirrored else 1)
+                    scores = self.blackbox.versions(len(inputs), versions, make, loss)
                     mean.see(scores)
                     answers.append(scores)
-                for scores, noise in zip(answers, group, strict=True):
-                    mean.accumulate(scores, noise)
+                    if len(group) > 1:
+                        chunk.forget()
+                for scores, chunk in zip(answers, group, strict=True):
+                    mean.accumulate(scores, chunk)
+                    chunk.forget()
         return mean
 
     def _map(self, mean: ScoreFunctionMean, inputs: Tensor) -> Tensor:
         return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
     def _queries(
-        self, inputs: Tensor, noise: Tensor, mean: ScoreFunctionMean, memory: Memory
+        self, inputs: Tensor, chunk: Chunk, root: Tensor | None, memory: Memory
     ) -> Make:
-        """x + σ ε."""
+        """x + σ ε; on a path x' + α (x − x') + σ ε, with the α of each direction."""
+        path = None
+        if root is not None:
+            path = self._alpha(chunk, inputs.device), root
 
         def make(i: slice, j: slice) -> Tensor:
-            x, e = inputs[i, None], noise[None, j]
-            return torch.add(x, e, alpha=self.stdevs, out=memory.like(x, e))
+            return chunk.queries(inputs[i], self.stdevs, j, path, memory.of)
 
         return make
+
+    def _root(self, inputs: Tensor) -> Tensor | None:
+        """x', where the path begins, shaped like one input; None without a path."""
+        return None
+
+    def _alpha(self, chunk: Chunk, device: torch.device) -> Tensor:
+        """α of each direction of a chunk, float32: at the end, x."""
+        return torch.ones(chunk.count, dtype=torch.float32, device=device)
 
     def _factor(self, inputs: Tensor) -> Tensor:
         """What the estimate is multiplied by, to broadcast with the inputs."""
@@ -266,24 +280,15 @@ class IGEEX(EstimatedGradient):
                     f"{n_steps} steps has as many; got {n_samples}"
                 )
 
-    def _queries(
-        self, inputs: Tensor, noise: Tensor, mean: ScoreFunctionMean, memory: Memory
-    ) -> Make:
-        """x' + α (x − x') + σ ε, direction i at α = (⌊i k / n⌋ + ½) / k."""
-        n, pair = mean.search.n_directions, 2 if mean.search.mirrored else 1
+    def _root(self, inputs: Tensor) -> Tensor:
+        return expand_baselines(self.baselines, inputs)[0].contiguous()
+
+    def _alpha(self, chunk: Chunk, device: torch.device) -> Tensor:
+        """Of direction i among n, (⌊i k / n⌋ + ½) / k."""
+        n = chunk.search.n_directions
         steps = n if self.n_steps is None else self.n_steps
-        i = torch.arange(mean.seen, mean.seen + len(noise) // pair, device="cpu")
-        middle = (((i * steps) // n).float() + 0.5) / steps
-        alpha = middle.repeat(pair).to(inputs).view(-1, *[1] * (inputs.ndim - 1))
-        # What all images share is summed once: (1 − α) x' + σ ε.
-        root = expand_baselines(self.baselines, inputs)[0]
-        shared = ((1 - alpha) * root).add_(noise, alpha=self.stdevs)
-
-        def make(i: slice, j: slice) -> Tensor:
-            x, e = inputs[i, None], shared[None, j]
-            return torch.addcmul(e, alpha[None, j], x, out=memory.like(x, e))
-
-        return make
+        i = torch.arange(chunk.first, chunk.first + chunk.count, device=device)
+        return ((i * steps // n).float() + 0.5) / steps
 
     def _factor(self, inputs: Tensor) -> Tensor:
         return inputs - expand_baselines(self.baselines, inputs)
@@ -296,15 +301,14 @@ class Memory:
     `BlackBox` is done with a block before it asks for the next one.
     """
 
-    def __init__(self) -> None:
-        self.numbers: Tensor | None = None
+    def __init__(self, like: Tensor) -> None:
+        self.numbers, self.size = like.new_empty(0), like[0].numel()
 
-    def like(self, x: Tensor, e: Tensor) -> Tensor:
-        """Room for what x and e broadcast to."""
-        shape = torch.broadcast_shapes(x.shape, e.shape)
-        if self.numbers is None or self.numbers.numel() < shape.numel():
-            self.numbers = x.new_empty(shape.numel())
-        return self.numbers[: shape.numel()].view(shape)
+    def of(self, n: int) -> Tensor:
+        """Room for n inputs."""
+        if len(self.numbers) < n * self.size:
+            self.numbers = self.numbers.new_empty(n * self.size)
+        return self.numbers[: n * self.size]
 
 
 def divergence_from_uniform(scores: Tensor) -> Tensor:

@@ -34,17 +34,19 @@ converges to U Uᵀ ∇f_U, where f_U is f smoothed by this noise (see `estimato
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xai_lib.core.arguments import check_choice, check_count, check_seed
-from xai_lib.core.attribution import DRAWN, chunks, generator
+from xai_lib.core.attribution import DRAWN
 from xai_lib.core.blocks import at_once
+from xai_lib.kernels import kernels_run_on, philox, search
 
 NOISES = ("independent", "mirrored", "orthogonal", "low-frequency")
 
@@ -60,9 +62,10 @@ BLOCK = 2**20
 class SearchNoise:
     """ε for `n_samples` queries of inputs of one shape, to be multiplied by σ.
 
-    Iterating gives chunks `[m, *shape]`, float32, on the CPU; all inputs share them.
-    The second half of a mirrored chunk is minus its first half. The same settings give
-    the same chunks, and memory does not grow with n_samples.
+    A direction is a function of the seed and its number (`kernels.philox`): the same
+    on every device, of independent normal numbers equal to the bit. Iterating gives
+    chunks `[m, *shape]`, float32, on the CPU; all inputs share them. The second half of
+    a mirrored chunk is minus its first half. Memory does not grow with n_samples.
 
     Orthogonality saves queries in proportion to block / d (see `estimator`), so a block
     has all d directions where these have at most BLOCK numbers, else as many as fit:
@@ -137,49 +140,51 @@ class SearchNoise:
     def __len__(self) -> int:
         """The number of groups."""
         if not self.mirrored:
-            return len(list(self._draws()))
-        return sum(
-            -(-rows // self._per_chunk)
-            for count in self._draws()
-            for rows in chunks(count, self._blocks_at_once)
+            return -(-self.n_directions // self._asked_at_once)
+        whole, rest = divmod(self.n_directions, self._drawn_at_once)
+        of_whole, of_rest = (
+            -(-count // self._per_chunk) for count in (self._drawn_at_once, rest)
         )
+        return whole * of_whole + of_rest
 
     def __iter__(self) -> Iterator[Tensor]:
-        plain = torch.empty(0, **DRAWN)
-        return (chunk for group in self.groups(plain) for chunk in group)
+        like = torch.empty(0, **DRAWN)
+        for chunk in (chunk for group in self.groups(like) for chunk in group):
+            yield torch.cat([chunk.e, -chunk.e]) if self.mirrored else chunk.e
 
-    def groups(self, like: Tensor) -> Iterator[Iterable[Tensor]]:
-        """The chunks whose answers are needed together, on the device of `like`.
+    def groups(self, like: Tensor) -> Iterator[list[Chunk]]:
+        """The chunks whose answers are needed together, made like `like`.
 
-        A mirrored chunk is a group by itself, and so is one of all that an independent
-        estimate takes a mean of. Where these are too many to be held, they come in
-        parts, and are drawn again each time the group is iterated.
+        A mirrored chunk is a group by itself. Of independent noise it takes all that an
+        estimate has a mean of.
         """
-        rng = generator(self.seed)
-        for count in self._draws():
-            draw = partial(self._chunks, count, rng, like)
-            if self.mirrored:
-                yield from ((chunk,) for chunk in draw())
-            elif count <= self._per_chunk:
-                yield tuple(draw())
-            else:
-                yield Redrawn(draw, rng)
+        if not self.mirrored:
+            for group in spans(0, self.n_directions, self._asked_at_once):
+                yield [Chunk(self, *s, like) for s in spans(*group, self._per_chunk)]
+            return
+        for first, count in spans(0, self.n_directions, self._drawn_at_once):
+            z = None
+            if self.block > 1:  # too dear to be made again, and few numbers
+                z = orthogonalised(self.normals(first, count, like), self.block)
+            for start, n in spans(first, count, self._per_chunk):
+                own = None if z is None else z[start - first :][:n]
+                yield [Chunk(self, start, n, like, own)]
 
-    def _chunks(
-        self, count: int, rng: torch.Generator, like: Tensor
-    ) -> Iterator[Tensor]:
-        """Of the next `count` directions."""
-        rows, columns = self._basis()
-        for z in normals(count, self.dimension, self._blocks_at_once, rng):
-            if self.block > 1:
-                z = orthogonalised(z, self.block)
-            for e in z.split(self._per_chunk):
-                if self.mask_size is None:
-                    e = e.view(-1, *self.shape)
-                else:
-                    size = (self.mask_size, self.mask_size)
-                    e = rows @ e.view(-1, self.shape[0], *size) @ columns.T
-                yield (torch.cat([e, -e]) if self.mirrored else e).to(like)
+    def normals(self, first: int, count: int, like: Tensor) -> Tensor:
+        """Independent directions `[count, d]`."""
+        place = self.seed, first, count, self.dimension
+        return philox.normals(*place, device=like.device).to(like.dtype)
+
+    def spread(self, z: Tensor) -> Tensor:
+        """U z of each row of `[n, d]`: `[n, *shape]`."""
+        if self.mask_size is None:
+            return z.view(-1, *self.shape)
+        of = cosines if self.noise == "low-frequency" else interpolation
+        rows, columns = (
+            of(self.mask_size, size, z.device).to(z.dtype) for size in self.shape[1:]
+        )
+        cells = z.view(-1, self.shape[0], self.mask_size, self.mask_size)
+        return rows @ cells @ columns.T
 
     @property
     def _asked_at_once(self) -> int:
@@ -194,57 +199,98 @@ class SearchNoise:
         return min(self._asked_at_once, held)
 
     @property
-    def _blocks_at_once(self) -> int:
-        """Directions that are drawn and made orthogonal at once."""
-        return self.block * max(1, at_once(self.dimension) // self.block)
-
-    def _draws(self) -> Iterator[int]:
-        """How many directions are drawn in one go: whole blocks, about a chunk."""
-        whole = self.block * max(1, self._asked_at_once // self.block)
-        return chunks(self.n_directions, whole)
-
-    def _basis(self) -> tuple[Tensor, Tensor]:
-        """U acts on rows and columns apart: `[H, s]` and `[W, s]`."""
-        if self.mask_size is None:
-            return torch.empty(0, **DRAWN), torch.empty(0, **DRAWN)
-        of = cosines if self.noise == "low-frequency" else interpolation
-        return of(self.mask_size, self.shape[1]), of(self.mask_size, self.shape[2])
+    def _drawn_at_once(self) -> int:
+        """Directions that are made orthogonal at once: whole blocks."""
+        most = min(self._asked_at_once, at_once(self.dimension))
+        return self.block * max(1, most // self.block)
 
 
-class Redrawn:
-    """Chunks that are drawn each time they are iterated, and are the same each time.
+class Chunk:
+    """Some successive directions of a search, made where they are used.
 
-    They have to be iterated before the generator is used again.
+    On an NVIDIA GPU a kernel makes noise on pixels as it writes a query, and again as
+    it adds up the answers. Elsewhere ε stays in memory in between, which is faster.
     """
 
     def __init__(
-        self, draw: Callable[[], Iterator[Tensor]], rng: torch.Generator
+        self,
+        search: SearchNoise,
+        first: int,
+        count: int,
+        like: Tensor,
+        z: Tensor | None = None,
     ) -> None:
-        self.draw, self.rng, self.state = draw, rng, rng.get_state()
+        self.search, self.first, self.count, self.like = search, first, count, like
+        self.in_kernels = (
+            search.mask_size is None
+            and z is None
+            and like.dtype == torch.float32
+            and kernels_run_on(like.device)
+        )
+        if z is not None:
+            self.z = z
 
-    def __iter__(self) -> Iterator[Tensor]:
-        self.rng.set_state(self.state)
-        return self.draw()
+    @cached_property
+    def z(self) -> Tensor:
+        """z `[count, d]`."""
+        return self.search.normals(self.first, self.count, self.like)
+
+    @cached_property
+    def e(self) -> Tensor:
+        """ε `[count, *shape]`."""
+        return self.search.spread(self.z)
+
+    def forget(self) -> None:
+        """Make them again when they are needed again."""
+        for name in ("z", "e"):
+            vars(self).pop(name, None)
+
+    def queries(
+        self,
+        inputs: Tensor,
+        stdevs: float,
+        versions: slice,
+        path: tuple[Tensor, Tensor] | None,
+        out: Callable[[int], Tensor],
+    ) -> Tensor:
+        """Some versions of x + σε, then x − σε: `[N, versions, *shape]`, see `search`.
+
+        Args:
+            versions: of all of them, or of one sign.
+            path: for iGEEX α `[count]` and x'.
+            out: memory for N · versions inputs, where ε is in memory.
+        """
+        n = versions.stop - versions.start
+        minus, mirrored = versions.start >= self.count, n > self.count
+        if minus:
+            stdevs = -stdevs
+        start = versions.start - minus * self.count
+        count = self.count if mirrored else n
+        own = slice(start, start + count)
+        path = path and (path[0][own], path[1])
+        if self.in_kernels:
+            place = self.search.seed, self.first + start, count
+            return search.queries(inputs, stdevs, mirrored, *place, path)
+        room = out(len(inputs) * n).view(len(inputs), n, *inputs.shape[1:])
+        return search.around(inputs, stdevs, mirrored, self.e[own], path, room)
+
+    def add(self, total: Tensor, weights: Tensor, squared: bool = False) -> None:
+        """Add Σ w_i ε_i to `total` `[R, D]`, or Σ w_i ε_i²; weights `[R, count]`.
+
+        Where `total` has a column for each number in z, it is Σ w_i z_i.
+        """
+        if self.in_kernels:
+            place = total.shape[1], self.search.seed, self.first
+            total += search.weighted_noise(weights, *place, squared)
+            return
+        e = self.z if total.shape[1] == self.z.shape[1] else self.e.flatten(1)
+        total.addmm_(weights, e.square() if squared else e)
 
 
-def normals(count: int, d: int, rows: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """The rows of `torch.randn(count, d)`, to the bit, at most `rows` at a time.
-
-    torch makes normal numbers of 16 uniform ones at a time, and the last 16 anew if
-    fewer are left: so 16 is what can be drawn apart, and the last few wait for more.
-    """
-    left, rest = count * d, torch.empty(0, **DRAWN)
-    for n in chunks(count, rows):
-        missing = max(0, n * d - len(rest))
-        fresh = missing + -missing % 16
-        if left - fresh < 16:
-            fresh = left
-        numbers = torch.empty(len(rest) + fresh, **DRAWN)
-        numbers[: len(rest)] = rest
-        numbers[len(rest) :].normal_(generator=rng)
-        left -= fresh
-        rest = numbers[n * d :].clone()
-        yield numbers[: n * d].view(n, d)
+def spans(first: int, count: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut (first, count) into parts of at most `most`, likewise."""
+    for start in range(first, first + count, most):
+        yield start, min(most, first + count - start)
 
 
 def check_search(noise: str, n_samples: int, seed: int, mask_size: int | None) -> None:
@@ -292,16 +338,18 @@ def _gram_schmidt(z: Tensor) -> Tensor:
     return q.mT * lengths[..., None]
 
 
-def interpolation(mask_size: int, size: int) -> Tensor:
+@lru_cache(maxsize=16)
+def interpolation(mask_size: int, size: int, device: Any = "cpu") -> Tensor:
     """Bilinear upsampling along one axis, `[size, mask_size]`; rows sum to 1."""
     cells = torch.eye(mask_size, dtype=torch.float32, device="cpu")[None]
-    return F.interpolate(cells, size=size, mode="linear")[0].T
+    return F.interpolate(cells, size=size, mode="linear")[0].T.to(device)
 
 
-def cosines(mask_size: int, size: int) -> Tensor:
+@lru_cache(maxsize=16)
+def cosines(mask_size: int, size: int, device: Any = "cpu") -> Tensor:
     """The lowest frequencies of one axis (DCT-II), orthonormal: `[size, mask_size]`."""
     of_pixels = torch.arange(size, dtype=torch.float64, device="cpu")
     frequencies = torch.arange(mask_size, dtype=torch.float64, device="cpu")
     places = (of_pixels + 0.5) * (math.pi / size)
     waves = torch.cos(places[:, None] * frequencies)
-    return (waves / torch.linalg.vector_norm(waves, dim=0)).float()
+    return (waves / torch.linalg.vector_norm(waves, dim=0)).float().to(device)

@@ -15,6 +15,7 @@ one pass already, nor for AISE's density Σ s G, one product of matrices per wid
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ def plain_shown(inputs: Tensor, cells: Tensor, shifts: Tensor) -> Tensor:
     """As `shown`, in torch."""
     height, width = inputs.shape[2:]
     grid, device = cells.shape[1], inputs.device
-    rows, columns = (upsampling(grid, size).to(device) for size in (height, width))
+    rows, columns = (upsampling(grid, size, device) for size in (height, width))
     top = rows[shifts[:, :1] + torch.arange(height, device=device)]
     left = columns[shifts[:, 1:] + torch.arange(width, device=device)]
     masks = top @ cells.to(rows) @ left.transpose(1, 2)
@@ -55,11 +56,16 @@ def most_shift(grid: int, size: int) -> int:
     return (grid + 1) * math.ceil(size / grid) - size
 
 
-def upsampling(grid: int, size: int) -> Tensor:
-    """Linear upsampling along one axis, `[(grid + 1) · ⌈size / grid⌉, grid]`."""
+@lru_cache(maxsize=16)
+def upsampling(grid: int, size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Linear upsampling along one axis, `[(grid + 1) · ⌈size / grid⌉, grid]`.
+
+    It is at least a cell longer than an image of `size` pixels, so that a mask can be
+    shifted by that much (Petsiuk et al., section 3.2).
+    """
     length = (grid + 1) * math.ceil(size / grid)
     cells = torch.eye(grid, dtype=torch.float32, device="cpu")[None]
-    return F.interpolate(cells, size=length, mode="linear")[0].T
+    return F.interpolate(cells, size=length, mode="linear")[0].T.to(device)
 
 
 def blurred(

@@ -58,15 +58,31 @@ def plain_queries(
     """As `queries`, in torch."""
     shape = inputs.shape[1:]
     noise = philox.normals(seed, first, count, shape.numel(), device=inputs.device)
-    noise = noise.view(count, *shape).to(inputs.dtype)
-    points = inputs[:, None]
+    return around(inputs, stdevs, mirrored, noise.view(count, *shape), path)
+
+
+def around(
+    inputs: Tensor,
+    stdevs: float,
+    mirrored: bool,
+    noise: Tensor,
+    path: tuple[Tensor, Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """As `queries`, of noise ε `[count, *shape]` in memory, written to `out` if given.
+
+    Memory that was never used costs a CPU more than the sum that is written to it.
+    """
+    shape, noise = inputs.shape[1:], noise.to(inputs.dtype)
+    if out is None:
+        out = inputs.new_empty(len(inputs), (1 + mirrored) * len(noise), *shape)
+    points, plus = inputs[:, None], out[:, : len(noise)]
     if path is not None:
-        alpha = path[0].to(inputs).view(-1, *[1] * len(shape))
-        points = alpha * points + (1 - alpha) * path[1]
-    out = inputs.new_empty(len(inputs), (1 + mirrored) * count, *shape)
-    torch.add(points, noise, alpha=stdevs, out=out[:, :count])
+        alpha = path[0].to(inputs.dtype).view(-1, *[1] * len(shape))
+        points = torch.lerp(path[1], points, alpha, out=out[:, -len(noise) :])
+    torch.add(points, noise, alpha=stdevs, out=plus)
     if mirrored:
-        torch.sub(points, noise, alpha=stdevs, out=out[:, count:])
+        torch.sub(points, noise, alpha=stdevs, out=out[:, len(noise) :])
     return out
 
 

@@ -24,9 +24,9 @@ from xai_lib.core.arguments import (
     check_number,
     check_target,
 )
-from xai_lib.core.attribution import generator
 from xai_lib.core.blocks import groups, joined
 from xai_lib.core.image_range import stepping_outside
+from xai_lib.kernels import philox
 
 
 def max_sensitivity(
@@ -77,13 +77,11 @@ def max_sensitivity(
                 torch.manual_seed(seed)
                 return attribute(images, target=target).detach().flatten(1)
 
-        here, source = explained(images), generator(seed)
+        here, size = explained(images), images[0].numel()
         norm, largest = here.norm(dim=1), here.new_zeros(len(here))
-        for _ in range(n_samples):
-            delta = torch.rand(
-                images.shape[1:], generator=source, dtype=torch.float64, device="cpu"
-            )
-            delta = delta.mul_(2).sub_(1).mul_(radius).to(images)
+        for i in range(n_samples):
+            delta = philox.uniforms(seed, i, 1, size, device=images.device)
+            delta = delta.mul_(radius).to(images.dtype).view(images.shape[1:])
             change = (explained(images + delta) - here).norm(dim=1)
             largest = largest.maximum(change / norm.where(norm > 0, 1))
         return largest

@@ -25,7 +25,6 @@ from xai_lib.core.arguments import (
     pick,
     resolve_target,
 )
-from xai_lib.core.attribution import DRAWN, chunks, generator
 from xai_lib.core.blackbox import BlackBox, as_blackbox
 from xai_lib.core.blocks import at_once
 from xai_lib.core.gradients import (
@@ -37,8 +36,9 @@ from xai_lib.core.gradients import (
     target_gradient,
 )
 from xai_lib.core.image_range import check_range
+from xai_lib.kernels import philox
 
-CHUNK = 64  # perturbations drawn at once
+CHUNK = 64  # perturbations made at once
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ def violation_rates(
     blackbox = as_blackbox(forward_func)
     classes = _check_box(blackbox, inputs, box, target)
     n_samples = check_count("n_samples", n_samples)
-    rng = generator(seed)
     broken = inputs.new_zeros(2, len(inputs), dtype=torch.float32)
-    for size in chunks(n_samples, min(CHUNK, at_once(inputs[0].numel()))):
-        t = torch.rand(size, *inputs.shape[1:], generator=rng, **DRAWN).to(inputs)
-        t.mul_(2).sub_(1)
+    most = min(CHUNK, at_once(inputs[0].numel()))
+    for first in range(0, n_samples, most):
+        size = min(most, n_samples - first)
+        t = draws(inputs, seed, first, size)
         both = torch.cat([t, torch.where(t < 0, -1.0, 1.0).to(t)])
 
         def perturbed(i: slice, j: slice, t: Tensor = both) -> Tensor:
@@ -209,13 +209,11 @@ def worst_point(
     n_steps = check_count("n_steps", n_steps)
     n_starts = check_count("n_starts", n_starts)
     inputs, device = inputs.detach(), blackbox.device or inputs.device
-    rng = generator(seed)
     found = inputs.new_full((len(inputs),), -torch.inf)
     best = torch.zeros_like(inputs)
     rows = batch_rows(inputs, device)
     for start in range(n_starts):
-        first = torch.rand(inputs.shape[1:], generator=rng, **DRAWN)
-        first = first.to(inputs) * 2 - 1
+        first = draws(inputs, seed, start, 1)[0]
         first = first if start else torch.zeros_like(first)
         for i in range(0, len(inputs), rows):
             part = slice(i, i + rows)
@@ -230,6 +228,13 @@ def worst_point(
                 if step < n_steps:
                     t = slope.sign_().mul_(2.5 / n_steps).add_(t).clamp_(-1, 1)
     return WorstPoint(found, best)
+
+
+def draws(inputs: Tensor, seed: int, first: int, count: int) -> Tensor:
+    """t uniform in [-1, 1], numbers first ... first + count − 1: `[count, *shape]`."""
+    size, device = inputs[0].numel(), inputs.device
+    t = philox.uniforms(seed, first, count, size, device=device)
+    return t.to(inputs.dtype).view(count, *inputs.shape[1:])
 
 
 def excess(scores: Tensor, target: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ Hara, Ikeno, Soma and Maehara, "Maximally invariant data perturbation as explana
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +36,10 @@ from xai_lib.core.arguments import (
     check_number,
     check_seed,
 )
-from xai_lib.core.attribution import DRAWN, generator, progress
+from xai_lib.core.attribution import progress
 from xai_lib.core.blackbox import NonFiniteOutput
 from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
+from xai_lib.kernels import philox
 from xai_lib.pertmap.box import Box, PertMap, check_positive
 
 ROWS_PER_ROUND = 16
@@ -181,8 +182,9 @@ class LinearPertMap(PertMap):
             all_but_c = [j for j in range(n_classes) if j != c]
             others = torch.tensor(all_but_c, device="cpu")
             rows = []
-            for noise in self._noise(inputs.shape[1:], at_once):
-                offsets, n = noise.to(device, inputs.dtype), len(noise)
+            for first in range(0, self.n_smooth + 1, at_once):
+                n = min(at_once, self.n_smooth + 1 - first)
+                offsets = self._offsets(inputs, first, n, device)
                 # A reverse pass serves as many classes as there are copies of a point.
                 n_passes = math.ceil(len(others) / max(1, at_once // n))
                 n_copies = math.ceil(len(others) / n_passes)
@@ -213,20 +215,17 @@ class LinearPertMap(PertMap):
                 )
             yield sides, falls, rises
 
-    def _noise(self, shape: Sequence[int], at_once: int) -> Iterator[Tensor]:
-        """0 and ε of each noisy copy, in parts `[n, *shape]`."""
-        rng = generator(self.seed)
-        for first in range(0, self.n_smooth + 1, at_once):
-            copies = range(first, min(first + at_once, self.n_smooth + 1))
-            # One draw per copy: the first copies stay the same when n_smooth grows.
-            yield torch.stack(
-                [
-                    self.stdevs * torch.randn(shape, generator=rng, **DRAWN)
-                    if k
-                    else torch.zeros(shape, **DRAWN)
-                    for k in copies
-                ]
-            )
+    def _offsets(
+        self, inputs: Tensor, first: int, n: int, device: torch.device
+    ) -> Tensor:
+        """Of copies first ... first + n − 1, 0 for copy 0, else ε: `[n, *shape]`.
+
+        The first copies stay the same when n_smooth grows.
+        """
+        e = philox.normals(self.seed, first, n, inputs[0].numel(), device=device)
+        if first == 0:
+            e[0] = 0
+        return e.mul_(self.stdevs).to(inputs.dtype).view(n, *inputs.shape[1:])
 
     def _patch_sums(self, values: Tensor) -> Tensor:
         """Sums over patches: `[..., C, H, W]` -> `[..., P]`; `[..., d]` as it is."""

@@ -13,17 +13,10 @@ import torch
 from torch import Tensor
 
 from xai_lib.core.arguments import Target, check_count, check_number, check_seed
-from xai_lib.core.attribution import (
-    DRAWN,
-    accumulator,
-    chunks,
-    default_device,
-    progress,
-)
+from xai_lib.core.attribution import DRAWN, accumulator, default_device, progress
 from xai_lib.core.blackbox import NonFiniteOutput
-from xai_lib.core.blocks import at_once
 from xai_lib.core.gradients import batch_rows, gradient, gradients_enabled, graph_scores
-from xai_lib.pertmap.box import Box, PertMap, check_positive
+from xai_lib.pertmap.box import Box, PertMap, check_positive, draws
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -58,9 +51,8 @@ class StochasticPertMap(PertMap):
     the full one, and for a small input the map can be constant. Logits have larger
     differences, and the same λ then gives smaller boxes.
 
-    The same seed gives the same map, however many images are explained together: all
-    share the draws of t. They are made on the device of the model, as copying them
-    would stall a GPU; so a CPU and a GPU draw different ones.
+    The same seed gives the same map on every device, however many images are explained
+    together: all share the draws of t, which are made where the model is.
 
     Args:
         forward_func: model that maps inputs to scores `[N, K]`, in torch.
@@ -156,13 +148,12 @@ class StochasticPertMap(PertMap):
 
             inputs = inputs.to(accumulator(inputs))
         penalty = 0.1 * inputs[0].numel() if self.penalty is None else self.penalty
-        rng = torch.Generator(inputs.device).manual_seed(self.seed)
         w = torch.zeros_like(inputs)
         # A parameter per image: one image's step never depends on another's.
         optimizer = self.optimizer(each := list(w.unbind()), lr=self.lr)
         history = inputs.new_empty(3, self.n_iterations, len(inputs))
         for k in iterations:
-            hinge, slope = self._penalty(model, inputs, target, w, rng)
+            hinge, slope = self._penalty(model, inputs, target, w, k)
             size = w.flatten(1).sum(dim=1)
             history[:, k] = torch.stack([size - penalty * hinge, hinge, size])
             # Optimisers minimise: they get the gradient of minus (3.3).
@@ -181,23 +172,21 @@ class StochasticPertMap(PertMap):
         inputs: Tensor,
         target: Tensor,
         w: Tensor,
-        rng: torch.Generator,
+        step: int,
     ) -> tuple[Tensor, Tensor]:
         """The sample of the penalty in (3.3), `[N]`, and its gradient by w."""
         passes = -(-self.n_perturbations // batch_rows(inputs, inputs.device))
         per_pass = -(-self.n_perturbations // passes)
-        drawn = per_pass * at_once(per_pass * inputs[0].numel())
         hinge, slope = inputs.new_zeros(len(inputs)), torch.zeros_like(w)
-        for count in chunks(self.n_perturbations, drawn):
-            t = inputs.new_empty(count, *inputs.shape[1:]).uniform_(
-                -1, 1, generator=rng
-            )
-            for draws in t.split(per_pass):
-                v = w.detach().requires_grad_()
-                share = len(draws) / self.n_perturbations
-                loss = share * mean_hinge(model, inputs, target, v, draws)
-                slope += gradient(loss, v)
-                hinge += loss.detach()
+        for start in range(0, self.n_perturbations, per_pass):
+            count = min(per_pass, self.n_perturbations - start)
+            first = step * self.n_perturbations + start
+            t = draws(inputs, self.seed, first, count)
+            v = w.detach().requires_grad_()
+            share = count / self.n_perturbations
+            loss = share * mean_hinge(model, inputs, target, v, t)
+            slope += gradient(loss, v)
+            hinge += loss.detach()
         return hinge, slope
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from xai_lib.aise.samplers.base import UNIT_SQUARE, Bounds, Sampler
 from xai_lib.core.arguments import check_seed
+from xai_lib.kernels import philox
 
 
 class RandomSampler(Sampler):
@@ -13,8 +14,9 @@ class RandomSampler(Sampler):
 
     def __init__(self, bounds: Bounds = UNIT_SQUARE, seed: int = 0) -> None:
         super().__init__(bounds)
-        self._rng = np.random.default_rng(check_seed(seed))
+        self.seed, self._asked = check_seed(seed), 0
 
     def _propose(self, n: int) -> np.ndarray:
-        unit = self._rng.random((n, len(self.lower)))
-        return self.lower + unit * (self.upper - self.lower)
+        drawn = philox.uniforms(self.seed, self._asked, n, len(self.lower)).double()
+        self._asked += n
+        return self.lower + (drawn.numpy() + 1) / 2 * (self.upper - self.lower)
