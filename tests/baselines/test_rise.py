@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.baselines.rise import CHUNK, RISE, upsampling
+from xai_lib.baselines.rise import CHUNK, RISE
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded
+from xai_lib.kernels import philox
+from xai_lib.kernels.masks import upsampling
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -48,17 +50,19 @@ def test_masks_equal_an_interpolated_and_cropped_grid(
     height: int, width: int, mask_size: int, p: float
 ) -> None:
     explainer = RISE(curved, n_samples=CHUNK + 9, mask_size=mask_size, p=p, seed=11)
-    rng = torch.Generator().manual_seed(11)
     tall, wide = (
         (mask_size + 1) * math.ceil(side / mask_size) for side in (height, width)
     )
     chunks = list(explainer.masks(height, width))
     assert [len(chunk) for chunk in chunks] == [CHUNK, 9]
-    for masks in chunks:
+    for first, masks in zip((0, CHUNK), chunks, strict=True):
         m = len(masks)
-        cells = (torch.rand(m, mask_size, mask_size, generator=rng) < p).float()
-        y = torch.randint(tall - height + 1, (m, 1), generator=rng)[:, 0].tolist()
-        x = torch.randint(wide - width + 1, (m, 1), generator=rng)[:, 0].tolist()
+        drawn = philox.uniforms(11, first, m, mask_size**2)
+        cells = ((drawn + 1) / 2 < p).float().view(m, mask_size, mask_size)
+        y, x = (
+            philox.integers(11, first, m, 1, most + 1, stream)[:, 0].tolist()
+            for stream, most in ((1, tall - height), (2, wide - width))
+        )
         large = F.interpolate(cells[:, None], (tall, wide), mode="bilinear")[:, 0]
         for i in range(m):
             crop = large[i, y[i] : y[i] + height, x[i] : x[i] + width]
@@ -79,12 +83,11 @@ def test_all_shifts_occur_the_last_valid_one_included() -> None:
     """Which shift a mask has shows in where it lies in its large version."""
     height, width, mask_size = 6, 4, 2
     explainer = RISE(curved, n_samples=3000, mask_size=mask_size, p=0.5, seed=0)
-    rng = torch.Generator().manual_seed(0)
+    drawn = philox.uniforms(0, 0, 3000, mask_size**2)
+    grids = (drawn < 0).float().view(-1, mask_size, mask_size)
     seen = set()
-    for masks in explainer.masks(height, width):
-        m = len(masks)
-        cells = (torch.rand(m, mask_size, mask_size, generator=rng) < 0.5).float()
-        torch.randint(2, (2 * m,), generator=rng)  # as many numbers as the shifts
+    pairs = zip(explainer.masks(height, width), grids.split(CHUNK), strict=True)
+    for masks, cells in pairs:
         large = F.interpolate(cells[:, None], (9, 6), mode="bilinear")[:, 0]
         windows = large.unfold(1, height, 1).unfold(2, width, 1)
         fits = ((windows - masks[:, None, None]).abs() < 1e-6).all(-1).all(-1)

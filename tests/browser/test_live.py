@@ -23,7 +23,7 @@ from site_photo import Missing, add_photo_page, pack
 from sync_notebooks import ROOT
 from xai_lib import AISE, RISE
 from xai_lib.aise.samplers import DirectSampler
-from xai_lib.baselines.rise import upsampling
+from xai_lib.kernels.masks import most_shift
 from xai_lib.zoo import models
 
 WIDTHS = (360, 1280)
@@ -282,19 +282,17 @@ def packed() -> None:
 
 
 class SameMasks(RISE):
-    """RISE with the masks of the page, from Philox."""
+    """RISE with the masks of the page, from its own form of Philox."""
 
-    def masks(self, height: int, width: int) -> Iterator[torch.Tensor]:
-        matrix = upsampling(self.grid, height)
-        shifts = len(matrix) - height + 1
-        cells = self.grid**2
+    def _draws(
+        self, height: int, width: int, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        s, places = self.mask_size, most_shift(self.mask_size, height) + 1
         for index in range(self.n_samples):
-            drawn = uniform(self.seed, index, cells + 2)
-            down, right = (int(u * shifts) for u in drawn[cells:])
-            visible = torch.from_numpy(drawn[:cells] < self.p).float()
-            grid = visible.view(self.grid, self.grid)
-            rows, columns = matrix[down : down + height], matrix[right : right + width]
-            yield (rows @ grid @ columns.T)[None]
+            drawn = uniform(self.seed, index, s**2 + 2)
+            visible = torch.from_numpy(drawn[: s**2] < self.p).float()
+            shifts = torch.tensor([[int(u * places) for u in drawn[s**2 :]]])
+            yield visible.view(1, s, s), shifts
 
 
 def test_direct_visits_the_same_places(chromium: Any, site: Path) -> None:

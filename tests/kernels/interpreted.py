@@ -167,11 +167,10 @@ def test_the_masks_are_those_of_rise() -> None:
     expected = next(
         iter(RISE(print, n_samples=m, mask_size=grid, seed=4).masks(height, width))
     )
-    rng = torch.Generator("cpu").manual_seed(4)
-    cells = (torch.rand(m, grid, grid, generator=rng) < 0.5).float()
+    cells = (philox.uniforms(4, 0, m, grid**2) < 0).float().view(m, grid, grid)
     shifts = [
-        torch.randint(masks.most_shift(grid, side) + 1, (m, 1), generator=rng)
-        for side in (height, width)
+        philox.integers(4, 0, m, 1, masks.most_shift(grid, side) + 1, stream)
+        for stream, side in ((1, height), (2, width))
     ]
     found = masks.shown(torch.ones(1, 1, height, width), cells, torch.cat(shifts, 1))
     torch.testing.assert_close(found[0, :, 0], expected, rtol=0, atol=2e-6)

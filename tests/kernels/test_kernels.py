@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from xai_lib import kernels
-from xai_lib.kernels import masks
 
 HERE = Path(__file__).parent
 pytest.importorskip("triton")
@@ -77,11 +76,3 @@ for function, arguments in (
 """
     said = run("-c", program, TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert said.split() == ["1", "1"]
-
-
-def test_upsampling_is_that_of_rise() -> None:
-    from xai_lib.baselines import rise
-
-    for grid, size in ((1, 1), (7, 224), (5, 33)):
-        assert torch.equal(masks.upsampling(grid, size), rise.upsampling(grid, size))
-        assert masks.most_shift(grid, size) == len(rise.upsampling(grid, size)) - size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from xai_lib.baselines import RISE, Gradient, SmoothGrad
 from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox
+from xai_lib.kernels import philox
 from xai_lib.metrics import max_sensitivity
 
 
@@ -26,9 +28,8 @@ def curved(x: Tensor) -> Tensor:
 
 
 def deltas(shape: tuple[int, ...], radius: float, n: int, seed: int) -> list[Tensor]:
-    source = generator(seed)
-    draws = [torch.rand(shape, generator=source, dtype=torch.float64) for _ in range(n)]
-    return [(2 * u - 1) * radius for u in draws]
+    drawn = philox.uniforms(seed, 0, n, math.prod(shape))
+    return [radius * t for t in drawn.view(n, *shape)]
 
 
 def by_loop(

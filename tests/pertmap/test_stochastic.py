@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xai_lib.core import gradients as whitebox
 from xai_lib.core.blackbox import BlackBox, NonFiniteOutput
+from xai_lib.kernels import philox
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.pertmap.stochastic import mean_hinge
 
@@ -88,10 +89,9 @@ def test_algorithm_1_with_sgd_step_by_step(smooth_net, images):
         seed=7,
     ).solve(x)
     c = int(smooth_net(x).argmax())
-    rng = torch.Generator().manual_seed(7)
     w = torch.zeros_like(x[0])
     for k in range(40):
-        t = torch.empty(8, 2, 5, 4).double().uniform_(-1, 1, generator=rng)
+        t = philox.uniforms(7, 8 * k, 8, 2 * 5 * 4).double().view(8, 2, 5, 4)
         w.requires_grad_()
         y = smooth_net(x + t * w)
         hinge = sum((y[:, j] - y[:, c]).clamp(min=0).mean() for j in range(6) if j != c)

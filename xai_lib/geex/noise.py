@@ -165,15 +165,15 @@ class SearchNoise:
         for first, count in spans(0, self.n_directions, self._drawn_at_once):
             z = None
             if self.block > 1:  # too dear to be made again, and few numbers
-                z = orthogonalised(self.normals(first, count, like), self.block)
+                z = self.normals(first, count, like.device)
+                z = orthogonalised(z, self.block).to(like.dtype)
             for start, n in spans(first, count, self._per_chunk):
                 own = None if z is None else z[start - first :][:n]
                 yield [Chunk(self, start, n, like, own)]
 
-    def normals(self, first: int, count: int, like: Tensor) -> Tensor:
-        """Independent directions `[count, d]`."""
-        place = self.seed, first, count, self.dimension
-        return philox.normals(*place, device=like.device).to(like.dtype)
+    def normals(self, first: int, count: int, device: torch.device) -> Tensor:
+        """Independent directions, float32 `[count, d]`."""
+        return philox.normals(self.seed, first, count, self.dimension, device=device)
 
     def spread(self, z: Tensor) -> Tensor:
         """U z of each row of `[n, d]`: `[n, *shape]`."""
@@ -233,7 +233,8 @@ class Chunk:
     @cached_property
     def z(self) -> Tensor:
         """z `[count, d]`."""
-        return self.search.normals(self.first, self.count, self.like)
+        place = self.first, self.count, self.like.device
+        return self.search.normals(*place).to(self.like.dtype)
 
     @cached_property
     def e(self) -> Tensor:
