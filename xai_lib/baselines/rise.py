@@ -10,12 +10,7 @@ Their eq. 6 divides by n p, the expectation of the last sum, instead of the sum.
 the sum itself a constant model gets a flat map; with n p it gets the noise of the
 masks, multiplied by the constant.
 
-A mask is a small random grid, upsampled bilinearly and shifted. Bilinear upsampling
-acts on rows and columns apart, so a mask is a product of three small matrices,
-
-    m_i = A[y_i : y_i + H] @ grid_i @ A[x_i : x_i + W].T,
-
-and a batch of masks is two batched matrix products (`kernels.masks`).
+A mask is a small random grid, upsampled bilinearly and shifted (`kernels.masks`).
 """
 
 from __future__ import annotations

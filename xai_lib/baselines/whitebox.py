@@ -19,7 +19,7 @@ from xai_lib.core.arguments import (
     check_seed,
     expand_baselines,
 )
-from xai_lib.core.attribution import accumulator, chunks, default_device, progress
+from xai_lib.core.attribution import accumulator, default_device, progress
 from xai_lib.core.extras import extra
 from xai_lib.core.gradients import BatchwiseAttribution, batch_rows, target_gradient
 from xai_lib.kernels import philox
@@ -73,14 +73,13 @@ class SmoothGrad(BatchwiseAttribution):
     def _attribute(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Tensor:
         copies = max(1, batch_rows(inputs, inputs.device) // len(inputs))
         total = torch.zeros_like(inputs, dtype=accumulator(inputs))
-        counts = list(chunks(self.n_samples, copies))
-        first, size = 0, inputs[0].numel()
-        for count in progress(counts, show_progress, len(counts), "SmoothGrad"):
+        starts, size = range(0, self.n_samples, copies), inputs[0].numel()
+        for first in progress(starts, show_progress, len(starts), "SmoothGrad"):
+            count = min(copies, self.n_samples - first)
             noise = philox.normals(self.seed, first, count, size, device=inputs.device)
             noise = noise.to(inputs.dtype).view(count, 1, *inputs.shape[1:])
             noisy = (inputs + noise.mul_(self.stdevs)).flatten(0, 1)
             maps = super()._attribute(noisy, target.repeat(count), False)
-            first += count
             total += maps.view(count, *inputs.shape).sum(dim=0)
         return total.div_(self.n_samples).to(inputs.dtype)
 

@@ -193,17 +193,14 @@ def as_maps(values: Tensor, inputs: Tensor) -> Tensor:
 def generator(seed: int) -> torch.Generator:
     """A source of randomness of our own: global random state is never touched.
 
-    It lives on the CPU, so that a seed means the same noise on every device.
+    It lives on the CPU, and is for what is drawn once, such as the weights of a small
+    model. The noise of explainers is made where it is used, see `kernels.philox`.
     """
     return torch.Generator("cpu").manual_seed(check_seed(seed))
 
 
 def chunks(total: int, size: int) -> Iterator[int]:
-    """Split `total` draws into chunks of `size`; the last one holds the rest.
-
-    Random numbers are drawn chunk by chunk. As `size` depends on nothing else, the
-    same seed gives the same draws for any batch size and any number of images.
-    """
+    """Split `total` draws into chunks of `size`; the last one holds the rest."""
     for start in range(0, total, size):
         yield min(size, total - start)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from xai_lib.core.arguments import (
@@ -46,6 +45,7 @@ class EstimatedGradient(BlackBoxAttribution):
     """Base of the three: the loop of propose, query, aggregate."""
 
     input_dims: tuple[int, ...] = (2, 4)
+    n_steps: int | None = None
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ class EstimatedGradient(BlackBoxAttribution):
         search = SearchNoise(
             self.noise, shape, self.n_samples, self.seed, self.mask_size
         )
-        mean, memory = ScoreFunctionMean(search, with_error), Memory(inputs)
-        root = self._root(inputs)
+        mean = ScoreFunctionMean(search, with_error)
+        root, memory = self._root(inputs), [inputs.new_empty(0)]
         groups = search.groups(inputs.new_empty(0, dtype=accumulator(inputs)))
         bar = progress(groups, show_progress, len(search), type(self).__name__)
         with keeping(lambda: self._map(mean, inputs) if mean.done else None):
@@ -137,25 +137,15 @@ class EstimatedGradient(BlackBoxAttribution):
         return self._factor(inputs) * mean.gradient(self.stdevs)[:, 0]
 
     def _queries(
-        self, inputs: Tensor, chunk: Chunk, root: Tensor | None, memory: Memory
+        self, inputs: Tensor, chunk: Chunk, root: Tensor | None, memory: list[Tensor]
     ) -> Make:
         """x + σ ε; on a path x' + α (x − x') + σ ε, with the α of each direction."""
-        path = None
-        if root is not None:
-            path = self._alpha(chunk, inputs.device), root
-
-        def make(i: slice, j: slice) -> Tensor:
-            return chunk.queries(inputs[i], self.stdevs, j, path, memory.of)
-
-        return make
+        path = None if root is None else (chunk.alpha(self.n_steps), root)
+        return lambda i, j: chunk.queries(inputs[i], self.stdevs, j, path, memory)
 
     def _root(self, inputs: Tensor) -> Tensor | None:
         """x', where the path begins, shaped like one input; None without a path."""
         return None
-
-    def _alpha(self, chunk: Chunk, device: torch.device) -> Tensor:
-        """α of each direction of a chunk, float32: at the end, x."""
-        return torch.ones(chunk.count, dtype=torch.float32, device=device)
 
     def _factor(self, inputs: Tensor) -> Tensor:
         """What the estimate is multiplied by, to broadcast with the inputs."""
@@ -283,32 +273,8 @@ class IGEEX(EstimatedGradient):
     def _root(self, inputs: Tensor) -> Tensor:
         return expand_baselines(self.baselines, inputs)[0].contiguous()
 
-    def _alpha(self, chunk: Chunk, device: torch.device) -> Tensor:
-        """Of direction i among n, (⌊i k / n⌋ + ½) / k."""
-        n = chunk.search.n_directions
-        steps = n if self.n_steps is None else self.n_steps
-        i = torch.arange(chunk.first, chunk.first + chunk.count, device=device)
-        return ((i * steps // n).float() + 0.5) / steps
-
     def _factor(self, inputs: Tensor) -> Tensor:
         return inputs - expand_baselines(self.baselines, inputs)
-
-
-class Memory:
-    """Memory that blocks of queries are written into, one after the other.
-
-    Pages that were never used cost more than the sum that is written to them, and a
-    `BlackBox` is done with a block before it asks for the next one.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.numbers, self.size = like.new_empty(0), like[0].numel()
-
-    def of(self, n: int) -> Tensor:
-        """Room for n inputs."""
-        if len(self.numbers) < n * self.size:
-            self.numbers = self.numbers.new_empty(n * self.size)
-        return self.numbers[: n * self.size]
 
 
 def divergence_from_uniform(scores: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ converges to U Uᵀ ∇f_U, where f_U is f smoothed by this noise (see `estimato
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -141,11 +141,9 @@ class SearchNoise:
         """The number of groups."""
         if not self.mirrored:
             return -(-self.n_directions // self._asked_at_once)
-        whole, rest = divmod(self.n_directions, self._drawn_at_once)
-        of_whole, of_rest = (
-            -(-count // self._per_chunk) for count in (self._drawn_at_once, rest)
-        )
-        return whole * of_whole + of_rest
+        drawn, each = self._drawn_at_once, self._per_chunk
+        whole, rest = divmod(self.n_directions, drawn)
+        return whole * -(-drawn // each) - (-rest // each)
 
     def __iter__(self) -> Iterator[Tensor]:
         like = torch.empty(0, **DRAWN)
@@ -179,12 +177,12 @@ class SearchNoise:
         """U z of each row of `[n, d]`: `[n, *shape]`."""
         if self.mask_size is None:
             return z.view(-1, *self.shape)
-        of = cosines if self.noise == "low-frequency" else interpolation
-        rows, columns = (
-            of(self.mask_size, size, z.device).to(z.dtype) for size in self.shape[1:]
+        of, s = (
+            cosines if self.noise == "low-frequency" else interpolation,
+            self.mask_size,
         )
-        cells = z.view(-1, self.shape[0], self.mask_size, self.mask_size)
-        return rows @ cells @ columns.T
+        rows, columns = (of(s, size, z.device).to(z.dtype) for size in self.shape[1:])
+        return rows @ z.view(-1, self.shape[0], s, s) @ columns.T
 
     @property
     def _asked_at_once(self) -> int:
@@ -243,8 +241,14 @@ class Chunk:
 
     def forget(self) -> None:
         """Make them again when they are needed again."""
-        for name in ("z", "e"):
-            vars(self).pop(name, None)
+        vars(self).pop("z", None), vars(self).pop("e", None)
+
+    def alpha(self, n_steps: int | None) -> Tensor:
+        """Of direction i among n, (⌊i k / n⌋ + ½) / k; k is n if it is None."""
+        n, last = self.search.n_directions, self.first + self.count
+        k = n_steps or n
+        i = torch.arange(self.first, last, device=self.like.device)
+        return ((i * k // n).float() + 0.5) / k
 
     def queries(
         self,
@@ -252,28 +256,29 @@ class Chunk:
         stdevs: float,
         versions: slice,
         path: tuple[Tensor, Tensor] | None,
-        out: Callable[[int], Tensor],
+        memory: list[Tensor],
     ) -> Tensor:
-        """Some versions of x + σε, then x − σε: `[N, versions, *shape]`, see `search`.
+        """Some versions of x + σε, then x − σε: `[N, versions, *shape]`.
 
         Args:
             versions: of all of them, or of one sign.
-            path: for iGEEX α `[count]` and x'.
-            out: memory for N · versions inputs, where ε is in memory.
+            path: for iGEEX α `[count]` and x', see `kernels.search`.
+            memory: one tensor, which blocks of queries are written into, one after the
+                other: pages that were never used cost more than the sum.
         """
         n = versions.stop - versions.start
         minus, mirrored = versions.start >= self.count, n > self.count
-        if minus:
-            stdevs = -stdevs
         start = versions.start - minus * self.count
-        count = self.count if mirrored else n
-        own = slice(start, start + count)
-        path = path and (path[0][own], path[1])
+        own = slice(start, start + (self.count if mirrored else n))
+        stdevs, path = -stdevs if minus else stdevs, path and (path[0][own], path[1])
         if self.in_kernels:
-            place = self.search.seed, self.first + start, count
+            place = self.search.seed, self.first + start, own.stop - start
             return search.queries(inputs, stdevs, mirrored, *place, path)
-        room = out(len(inputs) * n).view(len(inputs), n, *inputs.shape[1:])
-        return search.around(inputs, stdevs, mirrored, self.e[own], path, room)
+        size = len(inputs) * n * inputs[0].numel()
+        if len(memory[0]) < size:
+            memory[0] = inputs.new_empty(size)
+        out = memory[0][:size].view(len(inputs), n, *self.search.shape)
+        return search.around(inputs, stdevs, mirrored, self.e[own], path, out)
 
     def add(self, total: Tensor, weights: Tensor, squared: bool = False) -> None:
         """Add Σ w_i ε_i to `total` `[R, D]`, or Σ w_i ε_i²; weights `[R, count]`.

@@ -2,7 +2,7 @@
 
 **RISE** (Petsiuk, Das and Saenko, 2018, section 3.2): a small grid of zeros and ones,
 upsampled bilinearly to a little more than the image, shifted, and multiplied. In torch
-a batch of masks is two products of matrices, and then one with the images; the kernel
+a mask is a product of matrices, A[y : y + H] @ grid @ A[x : x + W].T; the kernel
 computes a pixel's mask from the four cells around it and writes the product alone.
 The masks themselves are what an image of ones shows.
 
@@ -58,11 +58,8 @@ def most_shift(grid: int, size: int) -> int:
 
 @lru_cache(maxsize=16)
 def upsampling(grid: int, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Linear upsampling along one axis, `[(grid + 1) · ⌈size / grid⌉, grid]`.
-
-    It is at least a cell longer than an image of `size` pixels, so that a mask can be
-    shifted by that much (Petsiuk et al., section 3.2).
-    """
+    """Linear upsampling along one axis, `[(grid + 1) · ⌈size / grid⌉, grid]`: at least
+    a cell longer than an image, by which masks are shifted (RISE, section 3.2)."""
     length = (grid + 1) * math.ceil(size / grid)
     cells = torch.eye(grid, dtype=torch.float32, device="cpu")[None]
     return F.interpolate(cells, size=length, mode="linear")[0].T.to(device)

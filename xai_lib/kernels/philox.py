@@ -2,8 +2,7 @@
 
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
 Philox is no sequence: it encrypts a counter of 256 bits with a key of 128, in ten
-rounds of multiplications. Any part of the noise can be made anywhere, in any order,
-and again. So none is stored, and none depends on how work is cut into batches.
+rounds of multiplications. Any part of the noise can be made anywhere and again.
 
 **Integers.** The key is (seed, stream). A direction owns B successive counters,
 direction i those from i B on, and a counter gives 256 bits: 16 pieces of 16 bits or 8
@@ -15,7 +14,7 @@ function, as a table). The mean is 0 and the variance 1, the fourth moment 2.999
 the sixth 14.991 where the normal law has 3 and 15, and the largest number is 4.39.
 
 **What holds across devices**: all numbers here are equal to the bit, on every device,
-for every batch and chunk. Noise depends on `size`, the numbers in a direction.
+however work is cut into batches. They depend on `size`, the numbers in a direction.
 
 **Why like this.** `benchmarks/noise.py`, on one thread: the integers of Philox 4x32,
 of which Triton's noise and CUDA's own are made, take several times as long in torch as
@@ -100,20 +99,6 @@ def integers(
     words = _words(seed, first, count, -(-size // 8), stream, device)
     unsigned = words.view(torch.int32)[:, :size].long() & 0xFFFFFFFF
     return unsigned * below >> 32
-
-
-def signs(
-    seed: int,
-    first: int,
-    count: int,
-    size: int,
-    stream: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Independent, −1 or 1 alike, float32 `[count, size]`: those of `normals`."""
-    words = _words(seed, first, count, -(-size // 16), stream, device)
-    upper_half = words.view(torch.int16)[:, :size] < 0
-    return upper_half.to(torch.float32).mul_(2).sub_(1)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 On a GPU ε is made where it is used, twice, and never lies in memory: a query is
 written once, and the sum reads nothing but its weights. Elsewhere ε is made by
-`philox.normals` and multiplied by a matrix. The numbers are the same.
+`philox.normals`, once for a chunk. The numbers are the same.
 
 Noise in a basis, ε = U z (resized masks, cosines), has few numbers z: `normals` makes
 them on the device, and as Σ w ε = U Σ w z, the sum is one over z.
@@ -69,10 +69,7 @@ def around(
     path: tuple[Tensor, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """As `queries`, of noise ε `[count, *shape]` in memory, written to `out` if given.
-
-    Memory that was never used costs a CPU more than the sum that is written to it.
-    """
+    """As `queries`, of ε `[count, *shape]` in memory, written to `out` if given."""
     shape, noise = inputs.shape[1:], noise.to(inputs.dtype)
     if out is None:
         out = inputs.new_empty(len(inputs), (1 + mirrored) * len(noise), *shape)
@@ -109,6 +106,5 @@ def plain_weighted_noise(
     weights: Tensor, size: int, seed: int, first: int, squared: bool = False
 ) -> Tensor:
     """As `weighted_noise`, in torch."""
-    count, device = weights.shape[1], weights.device
-    noise = philox.normals(seed, first, count, size, device=device)
+    noise = philox.normals(seed, first, weights.shape[1], size, device=weights.device)
     return weights.float() @ (noise.square_() if squared else noise)

@@ -22,6 +22,7 @@ from xai_lib.core.arguments import (
     check_count,
     check_inputs,
     check_number,
+    check_seed,
     check_target,
 )
 from xai_lib.core.blocks import groups, joined
@@ -69,6 +70,7 @@ def max_sensitivity(
         )
     check_number("radius", radius, 0)
     check_count("n_samples", n_samples)
+    check_seed(seed)
 
     def of_group(images: Tensor, target: Tensor) -> Tensor:
         def explained(images: Tensor) -> Tensor:

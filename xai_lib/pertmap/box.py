@@ -22,6 +22,7 @@ from xai_lib.core.arguments import (
     check_count,
     check_inputs,
     check_number,
+    check_seed,
     pick,
     resolve_target,
 )
@@ -232,8 +233,8 @@ def worst_point(
 
 def draws(inputs: Tensor, seed: int, first: int, count: int) -> Tensor:
     """t uniform in [-1, 1], numbers first ... first + count − 1: `[count, *shape]`."""
-    size, device = inputs[0].numel(), inputs.device
-    t = philox.uniforms(seed, first, count, size, device=device)
+    place = check_seed(seed), first, count, inputs[0].numel()
+    t = philox.uniforms(*place, device=inputs.device)
     return t.to(inputs.dtype).view(count, *inputs.shape[1:])
 
 

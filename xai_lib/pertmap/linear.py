@@ -218,10 +218,7 @@ class LinearPertMap(PertMap):
     def _offsets(
         self, inputs: Tensor, first: int, n: int, device: torch.device
     ) -> Tensor:
-        """Of copies first ... first + n − 1, 0 for copy 0, else ε: `[n, *shape]`.
-
-        The first copies stay the same when n_smooth grows.
-        """
+        """Of copies first ... first + n − 1, 0 for copy 0, else ε: `[n, *shape]`."""
         e = philox.normals(self.seed, first, n, inputs[0].numel(), device=device)
         if first == 0:
             e[0] = 0
