@@ -34,6 +34,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import xai_lib
 from xai_lib import baselines, geex, metrics, pertmap
 from xai_lib.aise import AISE, AISEDetection
+from xai_lib.core import blackbox, gradients
 from xai_lib.core.detection import Detection
 from xai_lib.geex import noise
 from xai_lib.kernels import masks, philox, search
@@ -424,6 +425,19 @@ def test_maps_on_a_gpu_are_those_on_a_cpu(name, monkeypatch) -> None:
     scale = float(expected.abs().max())
     torch.testing.assert_close(found.held, expected, rtol=0, atol=1e-5 * scale)
     assert places(gpu.seen, "wait") <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_neither_batches_nor_other_images_change_a_map(name, monkeypatch) -> None:
+    """In parts as small as they get, and each image alone."""
+    expected = explain(name, FEW)
+    monkeypatch.setattr(blackbox, "BLOCK", 5 * 3 * SIZE**2)
+    numbers = dict.fromkeys(("cpu", "accelerator"), 2 * 3 * SIZE**2)
+    monkeypatch.setattr(gradients, "BATCH_NUMBERS", numbers)
+    images = photographs().split(1)[: len(expected)]
+    apart = torch.cat([EXPLAINERS[name](network(), FEW)(x) for x in images])
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(apart, expected, rtol=0, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("name", METRICS)
