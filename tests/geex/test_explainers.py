@@ -17,7 +17,7 @@ from torch import Tensor
 from xai_lib.baselines import SmoothGrad
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded, NonFiniteOutput
-from xai_lib.geex import GEEX, GERS, IGEEX, Estimate, SearchNoise
+from xai_lib.geex import GEEX, GERS, IGEEX, NOISES, Estimate, SearchNoise
 from xai_lib.geex import noise as noise_module
 from xai_lib.geex.explainers import divergence_from_uniform
 from xai_lib.geex.noise import cosines, interpolation
@@ -195,6 +195,20 @@ def test_on_a_sum_of_squares_the_integral_is_ig(
     # Independent noise pays for squares: its error is several times as large.
     rows = found.gradient.flatten(1).sum(1) / exact.flatten(1).sum(1)
     assert (rows - 1).abs().max() < (0.15 if noise == "independent" else 0.04)
+
+
+@pytest.mark.parametrize("size", [3, W])
+@pytest.mark.parametrize("noise", NOISES)
+def test_sums_over_masks_and_over_pixels_are_the_same(noise: str, size: int) -> None:
+    """A map is summed in the numbers of a mask, a map with its error on pixels."""
+    x = images(2)[:, :, :W]  # as many frequencies as pixels, for one of the sizes
+    slopes = WEIGHTS[:, : x[0].numel()].T
+    for n in (8, 60):
+        explainer = GERS(lambda x: (x.flatten(1) @ slopes).sin(), n, 0.5, size, noise)
+        found = explainer.estimate(x, 0).gradient
+        torch.testing.assert_close(
+            found, explainer.attribute(x, 0), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("noise", ["independent", "mirrored", "orthogonal"])

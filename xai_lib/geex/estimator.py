@@ -92,7 +92,7 @@ class ScoreFunctionMean:
         if self.unit > 1:
             self._add_to_blocks(w, chunk.e.flatten(1))
         else:
-            chunk.add(self.total, w)
+            chunk.add(self.total, w, of_z=not self.with_error)
             if self.with_error:
                 chunk.add(self.squares, w.square(), squared=True)
         self.done += chunk.count

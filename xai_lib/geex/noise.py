@@ -177,10 +177,9 @@ class SearchNoise:
         """U z of each row of `[n, d]`: `[n, *shape]`."""
         if self.mask_size is None:
             return z.view(-1, *self.shape)
-        of, s = (
-            cosines if self.noise == "low-frequency" else interpolation,
-            self.mask_size,
-        )
+        s, of = self.mask_size, interpolation
+        if self.noise == "low-frequency":
+            of = cosines
         rows, columns = (of(s, size, z.device).to(z.dtype) for size in self.shape[1:])
         return rows @ z.view(-1, self.shape[0], s, s) @ columns.T
 
@@ -241,7 +240,8 @@ class Chunk:
 
     def forget(self) -> None:
         """Make them again when they are needed again."""
-        vars(self).pop("z", None), vars(self).pop("e", None)
+        for name in ("z", "e"):
+            vars(self).pop(name, None)
 
     def alpha(self, n_steps: int | None) -> Tensor:
         """Of direction i among n, (⌊i k / n⌋ + ½) / k; k is n if it is None."""
@@ -280,16 +280,15 @@ class Chunk:
         out = memory[0][:size].view(len(inputs), n, *self.search.shape)
         return search.around(inputs, stdevs, mirrored, self.e[own], path, out)
 
-    def add(self, total: Tensor, weights: Tensor, squared: bool = False) -> None:
-        """Add Σ w_i ε_i to `total` `[R, D]`, or Σ w_i ε_i²; weights `[R, count]`.
-
-        Where `total` has a column for each number in z, it is Σ w_i z_i.
-        """
+    def add(
+        self, total: Tensor, weights: Tensor, squared: bool = False, of_z: bool = False
+    ) -> None:
+        """Add Σ w ε to `total` `[R, D]`, or Σ w ε², or Σ w z; weights `[R, count]`."""
         if self.in_kernels:
             place = total.shape[1], self.search.seed, self.first
             total += search.weighted_noise(weights, *place, squared)
             return
-        e = self.z if total.shape[1] == self.z.shape[1] else self.e.flatten(1)
+        e = self.z if of_z else self.e.flatten(1)
         total.addmm_(weights, e.square() if squared else e)
 
 
