@@ -14,11 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from xai_lib.baselines.rise import RISE
+from xai_lib import geex
+from xai_lib.baselines import RISE, SmoothGrad
+from xai_lib.core import blackbox
+from xai_lib.geex import noise
 from xai_lib.kernels import kernels_run_on, masks, philox, search
 from xai_lib.kernels.triton import masks as masks_kernel
 from xai_lib.kernels.triton import philox as philox_kernel
 from xai_lib.kernels.triton import search as search_kernel
+from xai_lib.pertmap import StochasticPertMap
 
 SHAPES = [(1, 1, 1), (3, 7, 9), (1, 16, 16), (2, 13, 11), (17,)]
 
@@ -189,3 +193,42 @@ def test_blurred_images() -> None:
         masks.blurred(x, owner, rows, columns, preserve=False), found[k:]
     )
     assert math.prod(found.shape) == 2 * k * x[0].numel()
+
+
+def scores(x: Tensor) -> Tensor:
+    z = x.flatten(1) @ torch.linspace(-1, 1, x[0].numel()).to(x)
+    return torch.stack([z.sin(), z.cos()], dim=1)
+
+
+EXPLAINERS = {
+    "GEEX": lambda: geex.GEEX(scores, 6),
+    "independent": lambda: geex.GEEX(scores, 5, noise="independent"),
+    "orthogonal": lambda: geex.GEEX(scores, 6, noise="orthogonal"),
+    "IGEEX": lambda: geex.IGEEX(scores, 6, baselines=0.3),
+    "GERS": lambda: geex.GERS(scores, 6, mask_size=3),
+    "RISE": lambda: RISE(scores, 5, mask_size=3),
+    "SmoothGrad": lambda: SmoothGrad(scores, 3),
+    "PertMap": lambda: StochasticPertMap(scores, n_iterations=2, n_perturbations=3),
+}
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_explainers_with_kernels_and_without(name, monkeypatch) -> None:
+    """Also where the chunks of a group are forgotten, and a pair is asked apart."""
+    x = images(2, 1, 5, 4)
+
+    def maps() -> list[Tensor]:
+        explainer = EXPLAINERS[name]()
+        found = [explainer.attribute(x, 1)]
+        if hasattr(explainer, "estimate"):
+            found += explainer.estimate(x, 1)
+        return found
+
+    for block in (3 * x[0].numel(), x[0].numel()):
+        monkeypatch.setattr(blackbox, "BLOCK", block)
+        by_kernels = maps()
+        with monkeypatch.context() as plain:
+            for module in (noise, philox, masks, search):
+                plain.setattr(module, "kernels_run_on", lambda _: False)
+            for kernel, expected in zip(by_kernels, maps(), strict=True):
+                torch.testing.assert_close(kernel, expected, rtol=1e-4, atol=1e-4)
