@@ -97,14 +97,13 @@ class RISE(BlackBoxAttribution):
 
         with keeping(average):
             for cells, shifts in progress(draws, show_progress, blocks, "RISE"):
+                masks = kernel.shown(one, cells, shifts)[0, :, 0]
+                seen = masks.to(inputs.dtype)
 
-                def masked(
-                    i: slice, j: slice, cells: Tensor = cells, shifts: Tensor = shifts
-                ) -> Tensor:
-                    return kernel.shown(inputs[i], cells[j], shifts[j])
+                def masked(i: slice, j: slice, seen: Tensor = seen) -> Tensor:
+                    return inputs[i, None] * seen[None, j, None]
 
                 scores = self.blackbox.versions(n, len(cells), masked, keep).to(total)
-                masks = kernel.shown(one, cells, shifts)[0, :, 0]
                 if not len(total):
                     total = coverage.new_zeros(n, scores.shape[2], height, width)
                 weights = scores.transpose(1, 2).flatten(0, 1).split(rows)
