@@ -59,10 +59,8 @@ def test_masks_equal_an_interpolated_and_cropped_grid(
         m = len(masks)
         drawn = philox.uniforms(11, first, m, mask_size**2)
         cells = ((drawn + 1) / 2 < p).float().view(m, mask_size, mask_size)
-        y, x = (
-            philox.integers(11, first, m, 1, most + 1, stream)[:, 0].tolist()
-            for stream, most in ((1, tall - height), (2, wide - width))
-        )
+        below = torch.tensor([tall - height + 1, wide - width + 1])
+        y, x = philox.integers(11, first, m, 2, below, stream=1).T.tolist()
         large = F.interpolate(cells[:, None], (tall, wide), mode="bilinear")[:, 0]
         for i in range(m):
             crop = large[i, y[i] : y[i] + height, x[i] : x[i] + width]

@@ -171,11 +171,9 @@ def test_the_masks_are_those_of_rise() -> None:
         iter(RISE(print, n_samples=m, mask_size=grid, seed=4).masks(height, width))
     )
     cells = (philox.uniforms(4, 0, m, grid**2) < 0).float().view(m, grid, grid)
-    shifts = [
-        philox.integers(4, 0, m, 1, masks.most_shift(grid, side) + 1, stream)
-        for stream, side in ((1, height), (2, width))
-    ]
-    found = masks.shown(torch.ones(1, 1, height, width), cells, torch.cat(shifts, 1))
+    below = torch.tensor([masks.most_shift(grid, side) + 1 for side in (height, width)])
+    shifts = philox.integers(4, 0, m, 2, below, stream=1)
+    found = masks.shown(torch.ones(1, 1, height, width), cells, shifts)
     torch.testing.assert_close(found[0, :, 0], expected, rtol=0, atol=2e-6)
 
 

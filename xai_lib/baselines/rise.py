@@ -24,8 +24,8 @@ from xai_lib.core.arguments import check_count, check_number, check_seed
 from xai_lib.core.attribution import BlackBoxAttribution, accumulator, progress
 from xai_lib.core.blackbox import keeping
 from xai_lib.core.blocks import at_once, of_target
+from xai_lib.kernels import kernels_run_on, philox
 from xai_lib.kernels import masks as kernel
-from xai_lib.kernels import philox
 
 CHUNK = 64  # masks made at once
 
@@ -89,7 +89,6 @@ class RISE(BlackBoxAttribution):
         rows = at_once(height * width)
         draws = self._draws(height, width, inputs.device)
         blocks = -(-self.n_samples // min(CHUNK, rows))
-        one = coverage.new_ones(1, 1, height, width)
 
         def average() -> Tensor:
             # A pixel that no mask showed has no evidence: 0 / tiny = 0.
@@ -97,11 +96,10 @@ class RISE(BlackBoxAttribution):
 
         with keeping(average):
             for cells, shifts in progress(draws, show_progress, blocks, "RISE"):
-                masks = kernel.shown(one, cells, shifts)[0, :, 0]
-                seen = masks.to(inputs.dtype)
+                masks = self._masks(cells, shifts, coverage)
 
-                def masked(i: slice, j: slice, seen: Tensor = seen) -> Tensor:
-                    return inputs[i, None] * seen[None, j, None]
+                def masked(i: slice, j: slice, m: Tensor = masks) -> Tensor:
+                    return inputs[i, None] * m[None, j, None].to(inputs.dtype)
 
                 scores = self.blackbox.versions(n, len(cells), masked, keep).to(total)
                 if not len(total):
@@ -114,26 +112,29 @@ class RISE(BlackBoxAttribution):
         return average()
 
     def masks(self, height: int, width: int) -> Iterator[Tensor]:
-        """Yield the masks in chunks `[m, height, width]`, values in [0, 1].
+        """Yield the masks, a chunk at a time: `[m, height, width]`, in [0, 1]."""
+        like = torch.empty(height, width, dtype=torch.float32, device="cpu")
+        for cells, shifts in self._draws(height, width, like.device):
+            yield self._masks(cells, shifts, like)
 
-        Memory does not grow with `n_samples`.
-        """
-        one = torch.ones(1, 1, height, width, dtype=torch.float32, device="cpu")
-        for cells, shifts in self._draws(height, width, one.device):
-            yield kernel.shown(one, cells, shifts)[0, :, 0]
+    def _masks(self, cells: Tensor, shifts: Tensor, like: Tensor) -> Tensor:
+        if kernels_run_on(cells.device):
+            return kernel.shown(torch.ones_like(like)[None, None], cells, shifts)[
+                0, :, 0
+            ]
+        return kernel.plain_masks(cells, shifts, like)
 
     def _draws(
         self, height: int, width: int, device: torch.device
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Cells `[m, s, s]` and shifts `[m, 2]` of some masks after the others."""
         size, s = min(CHUNK, at_once(height * width)), self.mask_size
+        # All shifts are drawn, the last valid one included.
+        most = [kernel.most_shift(s, side) for side in (height, width)]
+        below = torch.tensor(most, device="cpu").to(device) + 1
         for first in range(0, self.n_samples, size):
             place = self.seed, first, min(size, self.n_samples - first)
             drawn = philox.uniforms(*place, s * s, device=device)
-            # All shifts are drawn, the last valid one included.
-            shifts = [
-                philox.integers(*place, 1, kernel.most_shift(s, side) + 1, axis, device)
-                for axis, side in ((1, height), (2, width))
-            ]
+            shifts = philox.integers(*place, 2, below, 1, device)
             visible = (drawn < 2 * self.p - 1).to(torch.float32)
-            yield visible.view(-1, s, s), torch.cat(shifts, dim=1)
+            yield visible.view(-1, s, s), shifts

@@ -42,13 +42,17 @@ def shown(inputs: Tensor, cells: Tensor, shifts: Tensor) -> Tensor:
 
 def plain_shown(inputs: Tensor, cells: Tensor, shifts: Tensor) -> Tensor:
     """As `shown`, in torch."""
-    height, width = inputs.shape[2:]
-    grid, device = cells.shape[1], inputs.device
+    return inputs[:, None] * plain_masks(cells, shifts, inputs)[None, :, None]
+
+
+def plain_masks(cells: Tensor, shifts: Tensor, like: Tensor) -> Tensor:
+    """What an image of ones shows, in torch: `[m, H, W]`, in the dtype of `like`."""
+    height, width = like.shape[-2:]
+    grid, device = cells.shape[1], cells.device
     rows, columns = (upsampling(grid, size, device) for size in (height, width))
     top = rows[shifts[:, :1] + torch.arange(height, device=device)]
     left = columns[shifts[:, 1:] + torch.arange(width, device=device)]
-    masks = top @ cells.to(rows) @ left.transpose(1, 2)
-    return inputs[:, None] * masks.to(inputs)[None, :, None]
+    return (top @ cells.to(rows) @ left.transpose(1, 2)).to(like.dtype)
 
 
 def most_shift(grid: int, size: int) -> int:

@@ -20,8 +20,7 @@ however work is cut into batches. They depend on `size`, the numbers in a direct
 of which Triton's noise and CUDA's own are made, take several times as long in torch as
 `torch.randn`. NumPy has 4x64 compiled, and Triton computes it too. Box and Muller's
 functions cost more than these integers, and differ between devices in the last bits; a
-look-up does neither. NumPy's own normal numbers come by rejection: how many integers
-one takes is random, so that none has a place that could be computed.
+look-up does neither.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def integers(
     first: int,
     count: int,
     size: int,
-    below: int,
+    below: int | Tensor,
     stream: int = 0,
     device: torch.device | str = "cpu",
 ) -> Tensor:

@@ -3,9 +3,6 @@
 On a GPU ε is made where it is used, twice, and never lies in memory: a query is
 written once, and the sum reads nothing but its weights. Elsewhere ε is made by
 `philox.normals`, once for a chunk. The numbers are the same.
-
-Noise in a basis, ε = U z (resized masks, cosines), has few numbers z: `normals` makes
-them on the device, and as Σ w ε = U Σ w z, the sum is one over z.
 """
 
 from __future__ import annotations
