@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
 import os
 import sys
 import threading
@@ -29,7 +30,6 @@ from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +52,6 @@ _cache = WeakKeyDictionary()
 _converting = threading.RLock()
 _number = itertools.count()
 _forked = False
-# Numbers of 64 bits in a row, which has one sum; fewer bytes are kept as they are.
-_ROW, _SMALL_MEMORY = 512, 2**14
-_FACTORS = np.random.default_rng(0).integers(2**62, size=_ROW) | 1
 
 
 class NotConvertible(RuntimeError):
@@ -140,9 +137,12 @@ class Copy:
                 before = _attributes(module)
                 self._guards = _Guards(module, probe)
                 self._model = _convert(*self._guards.bound())
+                several = torch.cat([probe, probe.flip(-1)])  # not all alike
                 for size in _SMALL:
-                    batch = probe.repeat(size, *[1] * (probe.ndim - 1))[:size]
-                    self._compare(self(batch), _eager(module, batch))
+                    batch = several.repeat(size, *[1] * (probe.ndim - 1))[:size]
+                    expected = _eager(module, batch)
+                    self._compare(self(batch), expected)
+                    self._compare(answer[:1], expected[:1])  # inputs do not meet
                 self._guards.check(module)
                 now = _attributes(module)
                 if before.keys() != now.keys() or any(
@@ -242,7 +242,6 @@ class _Guards:
         pairs = zip(arguments, self._keys, strict=True)
         self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
         self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
-        self._content: bytes = self._memory.content()
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer."""
@@ -250,7 +249,7 @@ class _Guards:
         pairs = zip(self._given, self._keys, strict=True)
         if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
             raise Changed("a tensor has moved")
-        if self._memory.content() != self._content:
+        if not self._memory.unchanged():
             raise Changed("a tensor has changed")
         layers = list(module.modules())
         if _hooked(layers) or _functions(layers) != self._functions:
@@ -270,9 +269,8 @@ class _Guards:
         if argument is self._batch:
             return _BATCH
         if isinstance(argument, Tensor):
-            size = argument.untyped_storage().nbytes()
             shape = argument.shape, argument.stride(), argument.dtype
-            return argument.data_ptr(), size, *shape
+            return argument.data_ptr(), *shape
         if argument == _OPEN:
             return _SIZE
         raise Changed(f"its graph needs {argument!r}")
@@ -402,30 +400,22 @@ def _attributes(module: nn.Module) -> dict[Any, Any]:
 
 
 class _Memory:
-    """The memory behind some tensors, each once, not copied."""
+    """The memory behind some tensors, each once, and a copy of what it held."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._small: list[Any] = []
-        self._large: list[Any] = []
         once = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
-        for storage in once.values():
-            raw: Any = torch.empty(0, dtype=torch.uint8, device="cpu")
-            raw = raw.set_(storage).numpy()
-            rows = len(raw) // _FACTORS.nbytes if len(raw) >= _SMALL_MEMORY else 0
-            whole = rows * _FACTORS.nbytes
-            if rows:
-                self._large.append(raw[:whole].view(np.int64).reshape(rows, _ROW))
-            self._small.append(raw[whole:])
+        empty = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self._now = [memoryview(empty.new().set_(s).numpy()) for s in once.values()]
+        self._then = [bytearray(now) for now in self._now]
 
-    def content(self) -> bytes:
-        """What is another one as soon as a bit is.
+    def unchanged(self) -> bool:
+        """Is every bit what it was?
 
-        Of each row a sum in which each number has a factor of its own, so that an
-        exchange of two is seen as well. `Tensor._version` would cost less, and misses
-        what is written through `.data`, and through NumPy.
+        A sum of the bits would take as long and miss some changes. `Tensor._version`
+        would cost less, and misses what is written through `.data`, and through NumPy.
         """
-        sums = (np.einsum("ij,j->i", rows, _FACTORS) for rows in self._large)
-        return b"".join([*self._small, *sums])
+        # A bytearray compares whole blocks; a memoryview, or bytes, each byte alone.
+        return all(map(operator.eq, self._then, self._now))
 
 
 def _after_fork() -> None:
