@@ -323,11 +323,11 @@ class BlackBox:
         """The answer, unless one of several inputs is answered otherwise alone."""
         if self.budget is not None:
             self.watched = True  # who pays by query pays for none that is not counted
-        elif len(batch) > 1 and as_scores(answer).ndim:  # one number has its own error
+        elif len(batch) > 1:
             answer = as_scores(answer).clone()  # a model may use its memory again
             refuse_mixing(answer, batch, ask)
             # Nor does it beside copies of itself.
-            self.watched = not torch.equal(batch[0], batch[len(batch) // 2])
+            self.watched = bool((batch != batch[:1]).any())
         return answer
 
     def _forward(self, batch: Tensor) -> Any:

@@ -217,22 +217,23 @@ def refuse_mixing(scores: Tensor, batch: Tensor, ask: Callable[[Any], Any]) -> N
     itself and beside another one: with equal shapes, sums have one order.
 
     Args:
-        scores: of `batch`, `[N, K]`.
+        scores: of `batch`, `[N, K]`; others have an error of their own.
 
     Raises:
         ValueError: they differ.
     """
-    i = len(batch) // 2  # the others may be those before it, or those after
-    one, other = batch[i : i + 1], batch[:1]
+    if scores.ndim != 2 or len(scores) != len(batch):
+        return
+    # The others may be those before it, or those after. A black image shows little.
+    i = 1 + int(scores[1 : max(2, len(batch) - 1)].flatten(1).abs().sum(dim=1).argmax())
+    one = batch[i : i + 1]
+    j = int((batch - one).flatten(1).abs().sum(dim=1).argmax())
     here = scores[i : i + 1].detach().clone()  # a model may use its memory again
     with torch.no_grad():
-        alone = as_scores(ask(one))
-        if here.shape != alone.shape:
-            return  # not rows of scores, which has an error of its own
-        gap = _gap(here, alone)
+        gap = _gap(here, as_scores(ask(one)))
         if ROUNDING < gap <= SAME:
-            here = as_scores(ask(torch.cat([one, one])))[:1].clone()
-            gap = _gap(here, as_scores(ask(torch.cat([one, other])))[:1])
+            here = as_scores(ask(batch[[i, i]]))[:1].clone()
+            gap = _gap(here, as_scores(ask(batch[[i, j]]))[:1])
     if gap > ROUNDING:
         raise ValueError(
             f"forward_func answers an input differently alone and in a batch (by "

@@ -405,7 +405,8 @@ class _Memory:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         once = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
         empty = torch.empty(0, dtype=torch.uint8, device="cpu")
-        self._now = [memoryview(empty.new().set_(s).numpy()) for s in once.values()]
+        raw: list[Any] = [empty.new().set_(s).numpy() for s in once.values()]
+        self._now = [memoryview(r) for r in raw]
         self._then = [bytearray(now) for now in self._now]
 
     def unchanged(self) -> bool:
