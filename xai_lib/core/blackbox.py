@@ -105,8 +105,7 @@ class BlackBox:
             may let the inputs of a batch meet, one of which is asked again alone (and,
             if its answer is then a bit different, beside others).
         backend: the backend in use.
-        watched: whether a call was looked at that would show random numbers, and inputs
-            of a batch that meet.
+        watched: whether a call was looked at for random numbers and inputs that meet.
 
     Raises:
         TypeError, ValueError: wrong inputs, or answers of the wrong type or shape; a
@@ -292,9 +291,8 @@ class BlackBox:
         """One call of the model, or of its copy."""
         if self.backend == "numpy":
             return self._ask_numpy(batch)
-        if not isinstance(self.forward_func, nn.Module):
-            unknown = self.backend == "auto"
-            return self._ask_unknown(batch) if unknown else self._ask_torch(batch)
+        if self.backend == "auto" and not isinstance(self.forward_func, nn.Module):
+            return self._ask_unknown(batch)
         copy = self._copies.get(batch.shape[1:])
         if copy is None:
             return self._ask_torch(batch)
@@ -346,10 +344,8 @@ class BlackBox:
             return self.forward_func(batch)
 
     def _ask_numpy(self, batch: Tensor) -> Any:
-        answer = self._forward_numpy(batch)
-        if not self.watched:
-            answer = self._not_mixed(answer, batch, self._forward_numpy)
-        return answer
+        answer, ask = self._forward_numpy(batch), self._forward_numpy
+        return answer if self.watched else self._not_mixed(answer, batch, ask)
 
     def _forward_numpy(self, batch: Tensor) -> Any:
         return self.forward_func(batch.cpu().numpy().copy())
@@ -466,10 +462,8 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
     wanted = None if device is None else torch.device(device)
     if not isinstance(forward_func, nn.Module):
         return wanted
-    tensors = [*forward_func.parameters(), *forward_func.buffers()]
-    if not tensors:
-        return wanted
-    home = tensors[0].device
+    tensors = (*forward_func.parameters(), *forward_func.buffers())
+    home: Any = next((t.device for t in tensors), wanted)
     if wanted is not None and (
         wanted.type != home.type or wanted.index not in (None, home.index)
     ):

@@ -30,8 +30,7 @@ from xai_lib.core.answers import as_scores
 # How often a batch is asked again if random numbers were drawn for it. A few images may
 # be dropped, or not, in the same way once.
 REPEATS = 4
-# Sums in another order differ by less of the largest score: in half, and in single
-# precision.
+# Sums in another order differ by less of the largest score, in half and single float.
 SAME, ROUNDING = 2e-2, 1e-4
 REACH = 2_000  # how many values around a function are looked at for its modules
 # Operations that take inputs out of a batch, put them together, or work along the first
@@ -211,13 +210,10 @@ def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
 
 
 def refuse_mixing(scores: Tensor, batch: Tensor, ask: Callable[[Any], Any]) -> None:
-    """Compare the scores of an input in a batch with those of the same input alone.
+    """Compare the scores `[N, K]` of an input of a batch with those of it alone.
 
-    Where these differ by no more than half precision rounds, the input is asked beside
-    itself and beside another one: with equal shapes, sums have one order.
-
-    Args:
-        scores: of `batch`, `[N, K]`; others have an error of their own.
+    Where these differ by no more than half precision rounds, it is asked beside itself
+    and beside another one: in batches of one size, sums have one order.
 
     Raises:
         ValueError: they differ.
@@ -281,8 +277,7 @@ def _reads_its_mode(layer: nn.Module) -> bool:
             return "training" in layer.code
         except RuntimeError:  # a container without a forward of its own
             return False
-    kind: Any = type(layer)
-    return _class_reads_its_mode(kind)
+    return _class_reads_its_mode(type(layer))
 
 
 @functools.cache

@@ -99,7 +99,7 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
         held = kept.get(shape)
         if isinstance(held, Copy):
             try:
-                held.check(module)
+                held.guards.check(module)
             except Changed:
                 del kept[shape]
                 raise
@@ -125,7 +125,6 @@ class Copy:
     """A module converted for OpenVINO: call it on a float32 batch."""
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
-        self._name = type(module).__name__
         self._answering = self._auditing = 0.0  # seconds
         self._turn = 0
         self._requests = threading.local()
@@ -135,33 +134,22 @@ class Copy:
                 if not isinstance(answer, Tensor):
                     raise ValueError(f"it returns a {type(answer).__name__}")
                 before = _attributes(module)
-                self._guards = _Guards(module, probe)
-                self._model = _convert(*self._guards.bound())
+                self.guards = _Guards(module, probe)
+                self._model = _convert(*self.guards.bound())
                 several = torch.cat([probe, probe.flip(-1)])  # not all alike
                 for size in _SMALL:
                     batch = several.repeat(size, *[1] * (probe.ndim - 1))[:size]
                     expected = _eager(module, batch)
                     self._compare(self(batch), expected)
                     self._compare(answer[:1], expected[:1])  # inputs do not meet
-                self._guards.check(module)
+                self.guards.check(module)
                 now = _attributes(module)
-                if before.keys() != now.keys() or any(
-                    now[k] is not before[k] for k in now
-                ):
+                if [*map(id, before.values())] != [*map(id, now.values())]:
                     raise Changed("it changes while it answers")
         except Disagreement:
             raise
         except Exception as error:
-            raise NotConvertible(f"{self._name}: {error}") from error
-
-    def check(self, module: nn.Module) -> None:
-        """Is the module still what was converted?
-
-        Raises:
-            Changed: it is not, or it cannot be told.
-        """
-        with _as_torch_asks():
-            self._guards.check(module)
+            raise NotConvertible(f"{type(module).__name__}: {error}") from error
 
     def __call__(self, batch: Tensor) -> Tensor:
         """The module's output, in memory of its own. Threads do not meet."""
@@ -178,10 +166,8 @@ class Copy:
     def audit(
         self, module: nn.Module, batch: Tensor, answer: Tensor, spent: float
     ) -> None:
-        """Compare one answer of a batch with torch's, if there is time for it.
-
-        Args:
-            spent: the seconds that the answer took.
+        """Compare one answer of a batch, which took `spent` seconds, with torch's, if
+        there is time for it.
 
         Raises:
             Disagreement: the copy is wrong, and will not answer again.
@@ -244,7 +230,8 @@ class _Guards:
         self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
 
     def check(self, module: nn.Module) -> None:
-        """Raises: Changed, if the module would now give another graph or answer."""
+        """Raises: Changed, if the module would now give another graph or answer, or
+        if it cannot be told."""
         # What is cheap and common first: a guard that fails costs seconds.
         pairs = zip(self._given, self._keys, strict=True)
         if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
@@ -284,7 +271,7 @@ class _Guards:
     def _arguments(self, module: nn.Module) -> tuple[Any, ...]:
         """What the graph would be called with, if all guards pass."""
         try:
-            with _quiet():
+            with _quiet(), _as_torch_asks():
                 self._ask(module, self._batch)
         except _Reached as reached:
             return reached.args
@@ -410,12 +397,9 @@ class _Memory:
         self._then = [bytearray(now) for now in self._now]
 
     def unchanged(self) -> bool:
-        """Is every bit what it was?
-
-        A sum of the bits would take as long and miss some changes. `Tensor._version`
-        would cost less, and misses what is written through `.data`, and through NumPy.
-        """
-        # A bytearray compares whole blocks; a memoryview, or bytes, each byte alone.
+        """Is every bit what it was? A sum would miss some changes, and `_version` what
+        is written through `.data`, and through NumPy."""
+        # A bytearray compares blocks of memory; bytes or a memoryview byte by byte.
         return all(map(operator.eq, self._then, self._now))
 
 

@@ -94,23 +94,22 @@ class Frozen(nn.Sequential):
         return super().forward(x)
 
 
-class Centred(nn.Module):
-    """A model of images less a part of their batch's mean, as in a batch norm."""
+class Centred(nn.Sequential):
+    """Layers for inputs less a part of their batch's mean."""
 
-    def __init__(self, model: Callable, part: float) -> None:
-        super().__init__()
-        self.model, self.part = model, part
+    part = 1.0
 
-    def forward(self, x: Tensor) -> Any:
-        return self.model(x - self.part * x.mean(dim=0))
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - self.part * x.mean(dim=0))
 
 
 @prop("a model whose answer depends on an input's neighbours in the batch is refused")
 def _neighbours(case: Case, x: Tensor) -> None:
-    model, plain = case.model(x), case.network(x)
-    mixing = [Centred(plain, part).eval() for part in (1.0, 0.01)]
+    model, layers = case.model(x), case.network(x)
     hidden = [] if case.needs == "layers" else [lambda z: model(z - z.mean(dim=0))]
-    for each in (*mixing, *hidden):
+    fully, hardly = Centred(*layers).eval(), Centred(*layers).eval()
+    hardly.part = 0.01
+    for each in (fully, hardly, *hidden):
         case.expect_refused("forward_func", each, x, what=WAS_EXPLAINED)
 
 
