@@ -139,7 +139,7 @@ class BlackBox:
             )
         if isinstance(forward_func, BlackBox):
             raise TypeError("forward_func is a BlackBox already; use it as it is")
-        self.forward_func = forward_func
+        self.forward_func: Any = forward_func
         self.batch_size = BatchSize(batch_size)
         self.budget = None if budget is None else check_count("budget", budget, 0)
         self.backend = check_choice("backend", backend, BACKENDS)

@@ -277,7 +277,8 @@ def _reads_its_mode(layer: nn.Module) -> bool:
             return "training" in layer.code
         except RuntimeError:  # a container without a forward of its own
             return False
-    return _class_reads_its_mode(type(layer))
+    kind: Any = type(layer)
+    return _class_reads_its_mode(kind)
 
 
 @functools.cache
