@@ -395,6 +395,13 @@ def switches_to_evaluation(self, inputs, target):
     return self.right(inputs, target)
 
 
+@fails("a model whose answer depends", "the model: was explained")
+def believes_what_is_paid_for(self, inputs, target):
+    """With a budget, nothing is asked that only compares two answers."""
+    asked = BlackBox(self.f, budget=10**6)
+    return RandomMasks(asked, seed=self.seed).attribute(inputs, target)
+
+
 @fails("a model that gives no gradient", "without a gradient: maps differ by 1")
 def takes_no_gradient_for_zero(self, inputs, target):
     try:

@@ -537,6 +537,43 @@ def test_no_stale_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("eager")
+def test_every_bit_counts() -> None:
+    """A sum of 64-bit numbers misses two signs in the upper halves of two of them."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 64)).eval()
+    blackbox = BlackBox(net)
+    blackbox(IMAGES)
+    assert blackbox.backend == "openvino"
+    net[1].weight.data[:, 1::2] *= -1
+    torch.testing.assert_close(blackbox(IMAGES), net(IMAGES).detach())
+
+
+class Centres(nn.Module):
+    """Takes a part of the batch's mean away, also if it is to be converted at once."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part, self.net = part, small_net()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images - self.part * images.mean(dim=0))
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("part", [1.0, 0.1])
+@pytest.mark.parametrize("same_first", [False, True])
+def test_inputs_that_meet_in_a_module(part: float, same_first: bool) -> None:
+    """Beside copies of itself an input shows nothing."""
+    blackbox = BlackBox(Centres(part).eval())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if same_first:
+            blackbox(IMAGES[:1].repeat(4, 1, 1, 1))
+            assert blackbox.backend == "torch"
+        with pytest.raises(ValueError, match="alone and in a batch"):
+            blackbox(IMAGES)
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_hook_that_is_removed() -> None:
     net = small_net()
     hook = net[1].register_forward_hook(silence)

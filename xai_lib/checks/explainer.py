@@ -58,11 +58,7 @@ class Report:
 
 
 class ExplainerFailed(AssertionError):
-    """At least one property does not hold; the message is the report.
-
-    Attributes:
-        report: the `Report`.
-    """
+    """At least one property does not hold; the message is the `report`."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(str(report))

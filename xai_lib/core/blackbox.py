@@ -101,10 +101,11 @@ class BlackBox:
             which is asked again in halves; tensors that a function on arrays rejects;
             and what only compares two answers: of two backends on the same module; of a
             model that was seen to draw random numbers, whose first batch is asked again
-            to learn whether its answers are random; and, without a budget, of a
-            function that may let the inputs of a batch meet, one of which is asked
-            again alone.
+            to learn whether its answers are random; and, without a budget, of one that
+            may let the inputs of a batch meet, one of which is asked again alone (and,
+            if its answer is then a bit different, beside others).
         backend: the backend in use.
+        watched: whether a call was looked at for random numbers and inputs that meet.
 
     Raises:
         TypeError, ValueError: wrong inputs, or answers of the wrong type or shape; a
@@ -138,7 +139,7 @@ class BlackBox:
             )
         if isinstance(forward_func, BlackBox):
             raise TypeError("forward_func is a BlackBox already; use it as it is")
-        self.forward_func = forward_func
+        self.forward_func: Any = forward_func
         self.batch_size = BatchSize(batch_size)
         self.budget = None if budget is None else check_count("budget", budget, 0)
         self.backend = check_choice("backend", backend, BACKENDS)
@@ -148,7 +149,7 @@ class BlackBox:
         self._reserved = 0  # queries that running requests have yet to make
         self._n_scores: int | None = None
         self._modules = modules_behind(forward_func)
-        self._watched = False
+        self.watched = False
         self._process = os.getpid()
         self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
         self._lock = threading.Lock()
@@ -158,58 +159,58 @@ class BlackBox:
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
 
+    @unfollowed()
     def __call__(self, inputs: Tensor) -> Tensor:
         """Answer float inputs `[N, C, H, W]` or `[N, d]` with scores `[N, K]`.
 
         The scores lie on the device of the inputs, without a gradient.
         """
-        with unfollowed():
-            check_inputs(inputs, dims=(2, 4))
-            check_range(self.forward_func, inputs, FAR)
-            if isinstance(self.forward_func, nn.Module):
-                refuse_training_mode(self.forward_func)
-            elif any(in_training_mode(m) for m in self._modules):
-                self._watched = False
-            inputs, left = inputs.detach(), len(inputs)
-            self._reserve(left)
-            try:
-                self._settle_backend(inputs)
-                # A larger one would only take more memory, of its copy and the model.
-                most = max(1, BLOCK // inputs[0].numel())
-                answers: list[Tensor] = []
-                while left > 0:
-                    start = len(inputs) - left
-                    with self._lock:
-                        size = self.batch_size.next(min(most, left))
-                    batch = inputs[start : start + size]
-                    began = time.perf_counter()
-                    try:
-                        answer = self._ask(batch)
-                    except openvino_backend.Disagreement as error:
-                        self._stay_on_torch(error, stacklevel=3)  # this batch as well
-                        continue
-                    except Exception as error:
-                        if not out_of_memory(error):
-                            self._count(size)
-                            left -= size
-                            raise
-                        if size == 1:
-                            raise
-                        with self._lock:
-                            self.batch_size.halve(size)
-                        continue
-                    self._count(size)
-                    left -= size
-                    scores = as_scores(answer).detach()
-                    self._check(scores, size, start)
-                    with self._lock:
-                        self.batch_size.timed(size, time.perf_counter() - began)
-                    # Copied: a model may write every answer into the same memory.
-                    answers.append(scores.to(inputs.device, copy=True))
-            finally:
+        check_inputs(inputs, dims=(2, 4))
+        check_range(self.forward_func, inputs, FAR)
+        if isinstance(self.forward_func, nn.Module):
+            refuse_training_mode(self.forward_func)
+        elif any(in_training_mode(m) for m in self._modules):
+            self.watched = False
+        inputs, left = inputs.detach(), len(inputs)
+        self._reserve(left)
+        try:
+            self._settle_backend(inputs)
+            # A larger one would only take more memory, of its copy and the model.
+            most = max(1, BLOCK // inputs[0].numel())
+            answers: list[Tensor] = []
+            while left > 0:
+                start = len(inputs) - left
                 with self._lock:
-                    self._reserved -= left
-            return torch.cat(answers)
+                    size = self.batch_size.next(min(most, left))
+                batch = inputs[start : start + size]
+                began = time.perf_counter()
+                try:
+                    answer = self._ask(batch)
+                except openvino_backend.Disagreement as error:
+                    self._stay_on_torch(error, stacklevel=5)  # this batch as well
+                    continue
+                except Exception as error:
+                    if not out_of_memory(error):
+                        self._count(size)
+                        left -= size
+                        raise
+                    if size == 1:
+                        raise
+                    with self._lock:
+                        self.batch_size.halve(size)
+                    continue
+                self._count(size)
+                left -= size
+                scores = as_scores(answer).detach()
+                self._check(scores, size, start)
+                with self._lock:
+                    self.batch_size.timed(size, time.perf_counter() - began)
+                # Copied: a model may write every answer into the same memory.
+                answers.append(scores.to(inputs.device, copy=True))
+        finally:
+            with self._lock:
+                self._reserved -= left
+        return torch.cat(answers)
 
     def versions(
         self,
@@ -269,7 +270,7 @@ class BlackBox:
             warnings.warn(
                 f"{self!r} is a copy in another process: it counts its queries, and "
                 "keeps its budget, for itself",
-                stacklevel=3,
+                stacklevel=4,
             )
         with self._lock:
             asked = self.queries + self._reserved
@@ -290,9 +291,8 @@ class BlackBox:
         """One call of the model, or of its copy."""
         if self.backend == "numpy":
             return self._ask_numpy(batch)
-        if not isinstance(self.forward_func, nn.Module):
-            unknown = self.backend == "auto"
-            return self._ask_unknown(batch) if unknown else self._ask_torch(batch)
+        if self.backend == "auto" and not isinstance(self.forward_func, nn.Module):
+            return self._ask_unknown(batch)
         copy = self._copies.get(batch.shape[1:])
         if copy is None:
             return self._ask_torch(batch)
@@ -302,7 +302,7 @@ class BlackBox:
         return answer
 
     def _ask_torch(self, batch: Tensor) -> Any:
-        if self._watched:
+        if self.watched:
             return self._forward(batch)
         with Watch(batch) as watch:
             answer = self._forward(batch)
@@ -311,21 +311,21 @@ class BlackBox:
             refuse_random(watch.random, answer, lambda: self._forward(batch))
         if not isinstance(self.forward_func, nn.Module):
             self._modules = modules_behind(self.forward_func)  # loaded by now
-            if watch.mixes or isinstance(answer, np.ndarray):
-                answer = self._not_mixed(answer, batch, self._forward)
+        if watch.mixes or isinstance(answer, np.ndarray):
+            return self._not_mixed(answer, batch, self._forward)
         # Alone in its batch an input does not show whether others change its answer.
-        self._watched = len(batch) > 1
+        self.watched = len(batch) > 1
         return answer
 
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
         """The answer, unless one of several inputs is answered otherwise alone."""
-        i = len(batch) // 2  # the others may be those before it, or those after
         if self.budget is not None:
-            self._watched = True  # who pays by query pays for none that is not counted
-        elif i > 0 and as_scores(answer).ndim:  # one number has an error of its own
-            answer = as_scores(answer).clone()
-            refuse_mixing(answer[i : i + 1], as_scores(ask(batch[i : i + 1])))
-            self._watched = True
+            self.watched = True  # who pays by query pays for none that is not counted
+        elif len(batch) > 1:
+            answer = as_scores(answer).clone()  # a model may use its memory again
+            refuse_mixing(answer, batch, ask)
+            # Nor does it beside copies of itself.
+            self.watched = bool((batch != batch[:1]).any())
         return answer
 
     def _forward(self, batch: Tensor) -> Any:
@@ -344,10 +344,8 @@ class BlackBox:
             return self.forward_func(batch)
 
     def _ask_numpy(self, batch: Tensor) -> Any:
-        answer = self._forward_numpy(batch)
-        if not self._watched:
-            answer = self._not_mixed(answer, batch, self._forward_numpy)
-        return answer
+        answer, ask = self._forward_numpy(batch), self._forward_numpy
+        return answer if self.watched else self._not_mixed(answer, batch, ask)
 
     def _forward_numpy(self, batch: Tensor) -> Any:
         return self.forward_func(batch.cpu().numpy().copy())
@@ -405,7 +403,7 @@ class BlackBox:
             else:
                 self._copies[shape] = openvino_backend.compiled(module, inputs)
         except openvino_backend.NotConvertible as error:
-            self._stay_on_torch(error, stacklevel=4)
+            self._stay_on_torch(error, stacklevel=5)
 
     def _stay_on_torch(
         self, error: openvino_backend.NotConvertible, stacklevel: int
@@ -414,6 +412,7 @@ class BlackBox:
         if not self._automatic:
             raise error
         self.backend = "torch"
+        self.watched = False  # inputs that met may be what OpenVINO differs by
         self.batch_size.restart()
         if isinstance(error, openvino_backend.Missing):
             _say_once(f"{error}, and a CPU then answers faster")
@@ -463,10 +462,8 @@ def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
     wanted = None if device is None else torch.device(device)
     if not isinstance(forward_func, nn.Module):
         return wanted
-    tensors = [*forward_func.parameters(), *forward_func.buffers()]
-    if not tensors:
-        return wanted
-    home = tensors[0].device
+    tensors = (*forward_func.parameters(), *forward_func.buffers())
+    home: Any = next((t.device for t in tensors), wanted)
     if wanted is not None and (
         wanted.type != home.type or wanted.index not in (None, home.index)
     ):

@@ -98,9 +98,7 @@ def as_detections(answer: Any) -> list[Detection]:
             "a detector must return a list with one Detection per image, got one "
             f"{type(answer).__name__} for the batch"
         )
-    return [
-        one if isinstance(one, Detection) else _from_dictionary(one) for one in answer
-    ]
+    return [x if isinstance(x, Detection) else _from_dictionary(x) for x in answer]
 
 
 def ask(detector: Detector, images: Tensor) -> list[Detection]:
@@ -197,11 +195,7 @@ class DetectorAttribution(ABC):
 
 
 def one_image(inputs: Tensor) -> None:
-    """Refuse anything but one image `[1, C, H, W]`.
-
-    Raises:
-        TypeError, ValueError: as said.
-    """
+    """Refuse anything but one image `[1, C, H, W]`: a TypeError, a ValueError."""
     check_inputs(inputs)
     if len(inputs) != 1:
         raise ValueError(f"inputs must be one image [1, C, H, W], got {len(inputs)}")
@@ -264,7 +258,5 @@ def overlap(box: Tensor, boxes: Tensor) -> Tensor:
 
 def home(detector: Detector) -> torch.device | None:
     """The device of a detector that is a module; None if it is not."""
-    if isinstance(detector, nn.Module):
-        for parameter in detector.parameters():
-            return parameter.device
-    return None
+    parameters = detector.parameters() if isinstance(detector, nn.Module) else ()
+    return next((p.device for p in parameters), None)

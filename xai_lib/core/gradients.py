@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from xai_lib.core.answers import as_scores, out_of_memory
-from xai_lib.core.arguments import NonFiniteOutput, pick
+from xai_lib.core.arguments import NonFiniteOutput, Target, pick
 from xai_lib.core.attribution import DRAWN, Attribution, generator, progress
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.conduct import (
@@ -51,7 +51,8 @@ class WhiteBoxAttribution(Attribution):
         ValueError: a module in training mode.
     Raises (when called):
         ValueError: no gradient of the scores reaches the inputs (a map of zeros is
-            one that did); a module in training mode by now.
+            one that did); a module in training mode by now; a model that answers an
+            input differently beside others, of which two are asked once.
     """
 
     input_dims: tuple[int, ...] = (2, 4)
@@ -68,6 +69,12 @@ class WhiteBoxAttribution(Attribution):
     def _scores(self, inputs: Tensor) -> Tensor:
         with differentiable_only(self.forward_func, inputs):
             return self._queried(inputs)
+
+    def _checked(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        inputs, classes = super()._checked(inputs, target)
+        if len(inputs) > 1 and not self._queried.watched:
+            self._scores(inputs[:2])  # raises if the inputs of a batch meet
+        return inputs, classes
 
 
 class BatchwiseAttribution(WhiteBoxAttribution):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
 import os
 import sys
 import threading
@@ -29,7 +30,6 @@ from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +52,6 @@ _cache = WeakKeyDictionary()
 _converting = threading.RLock()
 _number = itertools.count()
 _forked = False
-# Numbers of 64 bits in a row, which has one sum; fewer bytes are kept as they are.
-_ROW, _SMALL_MEMORY = 512, 2**14
-_FACTORS = np.random.default_rng(0).integers(2**62, size=_ROW) | 1
 
 
 class NotConvertible(RuntimeError):
@@ -102,7 +99,7 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
         held = kept.get(shape)
         if isinstance(held, Copy):
             try:
-                held.check(module)
+                held.guards.check(module)
             except Changed:
                 del kept[shape]
                 raise
@@ -128,7 +125,6 @@ class Copy:
     """A module converted for OpenVINO: call it on a float32 batch."""
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
-        self._name = type(module).__name__
         self._answering = self._auditing = 0.0  # seconds
         self._turn = 0
         self._requests = threading.local()
@@ -138,30 +134,22 @@ class Copy:
                 if not isinstance(answer, Tensor):
                     raise ValueError(f"it returns a {type(answer).__name__}")
                 before = _attributes(module)
-                self._guards = _Guards(module, probe)
-                self._model = _convert(*self._guards.bound())
+                self.guards = _Guards(module, probe)
+                self._model = _convert(*self.guards.bound())
+                several = torch.cat([probe, probe.flip(-1)])  # not all alike
                 for size in _SMALL:
-                    batch = probe.repeat(size, *[1] * (probe.ndim - 1))[:size]
-                    self._compare(self(batch), _eager(module, batch))
-                self._guards.check(module)
+                    batch = several.repeat(size, *[1] * (probe.ndim - 1))[:size]
+                    expected = _eager(module, batch)
+                    self._compare(self(batch), expected)
+                    self._compare(answer[:1], expected[:1])  # inputs do not meet
+                self.guards.check(module)
                 now = _attributes(module)
-                if before.keys() != now.keys() or any(
-                    now[k] is not before[k] for k in now
-                ):
+                if [*map(id, before.values())] != [*map(id, now.values())]:
                     raise Changed("it changes while it answers")
         except Disagreement:
             raise
         except Exception as error:
-            raise NotConvertible(f"{self._name}: {error}") from error
-
-    def check(self, module: nn.Module) -> None:
-        """Is the module still what was converted?
-
-        Raises:
-            Changed: it is not, or it cannot be told.
-        """
-        with _as_torch_asks():
-            self._guards.check(module)
+            raise NotConvertible(f"{type(module).__name__}: {error}") from error
 
     def __call__(self, batch: Tensor) -> Tensor:
         """The module's output, in memory of its own. Threads do not meet."""
@@ -178,10 +166,8 @@ class Copy:
     def audit(
         self, module: nn.Module, batch: Tensor, answer: Tensor, spent: float
     ) -> None:
-        """Compare one answer of a batch with torch's, if there is time for it.
-
-        Args:
-            spent: the seconds that the answer took.
+        """Compare one answer of a batch, which took `spent` seconds, with torch's, if
+        there is time for it.
 
         Raises:
             Disagreement: the copy is wrong, and will not answer again.
@@ -242,15 +228,15 @@ class _Guards:
         pairs = zip(arguments, self._keys, strict=True)
         self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
         self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
-        self._content: bytes = self._memory.content()
 
     def check(self, module: nn.Module) -> None:
-        """Raises: Changed, if the module would now give another graph or answer."""
+        """Raises: Changed, if the module would now give another graph or answer, or
+        if it cannot be told."""
         # What is cheap and common first: a guard that fails costs seconds.
         pairs = zip(self._given, self._keys, strict=True)
         if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
             raise Changed("a tensor has moved")
-        if self._memory.content() != self._content:
+        if not self._memory.unchanged():
             raise Changed("a tensor has changed")
         layers = list(module.modules())
         if _hooked(layers) or _functions(layers) != self._functions:
@@ -270,9 +256,8 @@ class _Guards:
         if argument is self._batch:
             return _BATCH
         if isinstance(argument, Tensor):
-            size = argument.untyped_storage().nbytes()
             shape = argument.shape, argument.stride(), argument.dtype
-            return argument.data_ptr(), size, *shape
+            return argument.data_ptr(), *shape
         if argument == _OPEN:
             return _SIZE
         raise Changed(f"its graph needs {argument!r}")
@@ -286,7 +271,7 @@ class _Guards:
     def _arguments(self, module: nn.Module) -> tuple[Any, ...]:
         """What the graph would be called with, if all guards pass."""
         try:
-            with _quiet():
+            with _quiet(), _as_torch_asks():
                 self._ask(module, self._batch)
         except _Reached as reached:
             return reached.args
@@ -402,30 +387,20 @@ def _attributes(module: nn.Module) -> dict[Any, Any]:
 
 
 class _Memory:
-    """The memory behind some tensors, each once, not copied."""
+    """The memory behind some tensors, each once, and a copy of what it held."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._small: list[Any] = []
-        self._large: list[Any] = []
         once = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
-        for storage in once.values():
-            raw: Any = torch.empty(0, dtype=torch.uint8, device="cpu")
-            raw = raw.set_(storage).numpy()
-            rows = len(raw) // _FACTORS.nbytes if len(raw) >= _SMALL_MEMORY else 0
-            whole = rows * _FACTORS.nbytes
-            if rows:
-                self._large.append(raw[:whole].view(np.int64).reshape(rows, _ROW))
-            self._small.append(raw[whole:])
+        empty = torch.empty(0, dtype=torch.uint8, device="cpu")
+        raw: list[Any] = [empty.new().set_(s).numpy() for s in once.values()]
+        self._now = [memoryview(r) for r in raw]
+        self._then = [bytearray(now) for now in self._now]
 
-    def content(self) -> bytes:
-        """What is another one as soon as a bit is.
-
-        Of each row a sum in which each number has a factor of its own, so that an
-        exchange of two is seen as well. `Tensor._version` would cost less, and misses
-        what is written through `.data`, and through NumPy.
-        """
-        sums = (np.einsum("ij,j->i", rows, _FACTORS) for rows in self._large)
-        return b"".join([*self._small, *sums])
+    def unchanged(self) -> bool:
+        """Is every bit what it was? A sum would miss some changes, and `_version` what
+        is written through `.data`, and through NumPy."""
+        # A bytearray compares blocks of memory; bytes or a memoryview byte by byte.
+        return all(map(operator.eq, self._then, self._now))
 
 
 def _after_fork() -> None:

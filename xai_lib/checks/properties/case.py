@@ -36,12 +36,9 @@ class Scores(NamedTuple):
     """
 
     shift: float
-    first: Tensor
-    """`[h, d]`."""
-    last: Tensor
-    """`[K, h]`."""
-    bias: Tensor
-    """`[K]`."""
+    first: Tensor  # [h, d]
+    last: Tensor  # [K, h]
+    bias: Tensor  # [K]
 
     def __call__(self, x: Tensor) -> Tensor:
         seen = (x.flatten(1) + self.shift).relu()

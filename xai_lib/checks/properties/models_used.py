@@ -94,6 +94,25 @@ class Frozen(nn.Sequential):
         return super().forward(x)
 
 
+class Centred(nn.Sequential):
+    """Layers for inputs less a part of their batch's mean."""
+
+    part = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - self.part * x.mean(dim=0))
+
+
+@prop("a model whose answer depends on an input's neighbours in the batch is refused")
+def _neighbours(case: Case, x: Tensor) -> None:
+    model, layers = case.model(x), case.network(x)
+    hidden = [] if case.needs == "layers" else [lambda z: model(z - z.mean(dim=0))]
+    fully, hardly = Centred(*layers).eval(), Centred(*layers).eval()
+    hardly.part = 0.01
+    for each in (fully, hardly, *hidden):
+        case.expect_refused("forward_func", each, x, what=WAS_EXPLAINED)
+
+
 @prop("a model that gives no gradient is refused", "gradients", "layers")
 def _no_gradient(case: Case, x: Tensor) -> None:
     plain = case.network(x)
