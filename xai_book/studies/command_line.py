@@ -16,7 +16,6 @@ import io
 import json
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -221,13 +220,7 @@ def main(
     asked = parser(studies)
     options = asked.parse_args(arguments)
     try:
-        with warnings.catch_warnings():
-            # A damaged line of a store, without the line of code that read it.
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_, **__: print(
-                f"warning: {message}", file=sys.stderr
-            )
-            return answer(options, studies)
+        return answer(options, studies)
     except BrokenPipeError:
         # Whoever read has closed the pipe, as `head` does; Python would complain
         # again when it flushes at the end.
