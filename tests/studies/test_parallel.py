@@ -15,7 +15,7 @@ from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
-PROCESSORS = parallel.processors()
+PROCESSORS = parallel.cpu_count()
 
 
 def threads(unit: Unit) -> dict:

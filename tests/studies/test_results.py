@@ -11,7 +11,7 @@ import scipy
 import torch
 
 from xai_book.studies import parquet
-from xai_book.studies.results import Results, Unit, published, well_measured
+from xai_book.studies.results import NotMeasured, Results, Unit, published
 
 WORKER = """
 import sys, time
@@ -261,5 +261,16 @@ def test_the_books_own_rows_are_intact():
         ({}, []),
     ],
 )
-def test_what_has_too_few_images_is_left_out(counts, kept):
-    assert well_measured(counts) == kept
+def test_what_has_too_few_images_is_left_out(tmp_path, counts, kept):
+    results = Results("s", tmp_path)
+    for name, n in counts.items():
+        results.run(units(n, name=name), square)
+    wanted = {name: {"name": name} for name in counts}
+    if not kept:
+        with pytest.raises(NotMeasured, match="no image has rows of all"):
+            results.shared(wanted, "image", well=True)
+        return
+    found, common = results.shared(wanted, "image", well=True)
+    assert list(found) == kept
+    assert common == list(range(min(counts[name] for name in kept)))
+    assert all(list(of) == common for of in found.values())

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import kendalltau, rankdata
 
-from xai_book.studies import aise, geex, parquet, pertmap, showdown
+from xai_book.studies import aise, geex, parquet, pertmap, showdown, standings
+from xai_book.studies.costs import peak_memory
 from xai_book.studies.results import Results
 from xai_book.studies.showdown import Case, Label
 from xai_lib import baselines
@@ -346,7 +347,7 @@ def test_peak_memory_counts_what_is_held_at_once():
             second = torch.zeros(250)
             del first, second
 
-    assert showdown.peak_memory(work) == pytest.approx(4 * 1250, abs=130)
+    assert peak_memory(work) == pytest.approx(4 * 1250, abs=130)
 
 
 # ---- statements
@@ -478,9 +479,9 @@ def test_alike_are_those_that_the_images_cannot_tell_from_the_best():
     base = {n: torch.from_numpy(row) for n, row in zip("abc", noise, strict=True)}
     values = {"best": base["a"] + 5.001, "like it": base["a"] + 5 + 0.1 * base["b"],
               "worse": base["c"]}  # fmt: skip
-    assert set(showdown.alike(values)) == {"best", "like it"}
+    assert set(standings.alike(values)) == {"best", "like it"}
     same = {"a": torch.ones(3), "b": torch.ones(3)}
-    assert showdown.alike(same) == ["a", "b"]
+    assert standings.alike(same) == ["a", "b"]
 
 
 def test_decisions_respect_budget_access_and_floors():
@@ -502,7 +503,7 @@ def test_decisions_respect_budget_access_and_floors():
     # Of two alike, the cheaper one, if it is above the floor.
     other = torch.from_numpy(RNG.normal(0, 5, 50))
     wide = {dear: noise + 2, cheap: noise + other - other.mean() + 1.9}
-    assert set(showdown.alike(wide)) == {dear, cheap}
+    assert set(standings.alike(wide)) == {dear, cheap}
     assert showdown.decide(wide, None, gradients=False) == (cheap, (dear, cheap), None)
     found = showdown.decide({**wide, floor: noise + 1}, None, gradients=False)
     assert found == (dear, (dear, cheap), floor)

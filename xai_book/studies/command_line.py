@@ -39,30 +39,18 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    stores = "the stores; default: the book's data/results"
+    copy = "of a copy of the book; default: the checkout that is installed"
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument(
-        "--results",
-        type=Path,
-        metavar="FOLDER",
-        help="the stores; default: the book's data/results",
-    )
+    where.add_argument("--results", **folder, help=stores)
     commands = found.add_subparsers(dest="command", required=True)
     commands.add_parser("list", parents=[where], help="all studies")
     commands.add_parser("claims", parents=[where], help="statements and verdicts")
     draw = commands.add_parser("figures", help="the book's figures as PNG files")
+    draw.add_argument("--notebooks", **folder, default=NOTEBOOKS, help=copy)
     draw.add_argument(
-        "--notebooks",
-        type=Path,
-        metavar="FOLDER",
-        default=NOTEBOOKS,
-        help="of a copy of the book; default: the checkout that is installed",
-    )
-    draw.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        default=Path("figures"),
-        help="default: figures",
+        "--out", **folder, default=Path("figures"), help="default: figures"
     )
     run = commands.add_parser("run", parents=[where], help="measure what is missing")
     run.add_argument("studies", nargs="+", metavar="STUDY", choices=[*studies])
@@ -87,21 +75,20 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
     unknown = 0
     for name, study in studies.items():
         results = Results(name, folder)
-        ages = Counter(age(row) for row in results.rows())
-        unknown += ages.pop("unknown", 0)
-        ages.pop("", None)
-        older += [f"{name}: {n:,} of {method}" for method, n in ages.items()]
-        if study.needs:
-            stored, total = len(results.rows()), "?"
-        else:
+        rows = results.rows()
+        ages = Counter(age(row) for row in rows)
+        unknown += ages["unknown"]
+        known = {
+            method: n for method, n in ages.items() if method not in ("", "unknown")
+        }
+        older += [f"{name}: {n:,} of {method}" for method, n in known.items()]
+        stored, total, needs = len(rows), "?", f" (downloads {study.needs})"
+        if not study.needs:
             units = {unit.key: unit for unit in study.units()}.values()
             stored = len(units) - len(results.missing(units))
-            total = f"{len(units):,}"
-        hours = sum(row["seconds"] for row in results.rows()) / 3600
-        needs = f" (downloads {study.needs})" if study.needs else ""
-        lines.append(
-            (name, f"{stored:,} of {total}", f"{hours:.1f}", study.reproduces + needs)
-        )
+            total, needs = f"{len(units):,}", ""
+        hours = f"{sum(row['seconds'] for row in rows) / 3600:.1f}"
+        lines.append((name, f"{stored:,} of {total}", hours, study.reproduces + needs))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     found = [
         f"{name:{widths[0]}}  {rows:>{widths[1]}}  {hours:>{widths[2]}}  {what}"

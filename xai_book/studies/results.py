@@ -175,16 +175,21 @@ class Results:
         wanted: Mapping[_T, Mapping[str, Any]],
         what: str,
         counts: Callable[[dict[str, Any]], bool] = lambda result: True,
+        *,
+        well: bool = False,
     ) -> tuple[dict[_T, dict[int, dict[str, Any]]], list[int]]:
-        """What was measured, by label and image, and the images that all labels have.
+        """What was measured, by label and image, for the images that all labels have.
 
         Args:
             wanted: the settings of each label.
             what: an image is called in errors, such as "image of mnist".
             counts: which results are taken.
+            well: leave out labels with less than half of the images of the one that
+                has most: a dear method with a few images would cost all methods theirs.
 
         Raises:
-            NotMeasured: a label has no row, or no image is common to all.
+            NotMeasured: a label that is not left out has no row, or no image is common
+                to all.
             ValueError: an image has several rows.
         """
         found: dict[_T, dict[int, dict[str, Any]]] = {}
@@ -192,11 +197,15 @@ class Results:
             rows = [r for r in self.rows(**settings) if counts(r["result"])]
             found[label] = {row["image"]: row["result"] for row in rows}
             about = f"{label} with {settings}"
-            if not rows:
+            if not rows and not well:
                 raise NotMeasured(f"{self.path.name} has no row of {about}")
             if len(found[label]) < len(rows):
                 raise ValueError(f"{self.path.name}: several rows a {what} of {about}")
-        common = sorted(set.intersection(*map(set, found.values())))
+        if well:
+            most = max(map(len, found.values()), default=0)
+            found = {n: of for n, of in found.items() if of and len(of) >= most / 2}
+        common = sorted(set.intersection(*map(set, found.values()))) if found else []
+        found = {n: {i: of[i] for i in common} for n, of in found.items()}
         if not common:
             raise NotMeasured(
                 f"{self.path.name}: no {what} has rows of all of "
@@ -288,16 +297,6 @@ class Results:
             new = [(text,) for key, text in texts.items() if key not in self._rows]
             pending.executemany("INSERT INTO rows (row) VALUES (?)", new)
             self._read(pending)
-
-
-def well_measured(counts: Mapping[_T, int]) -> list[_T]:
-    """The labels with at least half of the images of the one that has most.
-
-    What is compared on common images leaves the others out: a dear method with a few
-    images would cost all methods theirs.
-    """
-    most = max(counts.values(), default=0)
-    return [label for label, n in counts.items() if n and n >= most / 2]
 
 
 def one_by_one(
