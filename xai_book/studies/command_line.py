@@ -42,6 +42,8 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
     stores = "the stores; default: the book's data/results"
     copy = "of a copy of the book; default: the checkout that is installed"
+    number: dict[str, Any] = {"type": int, "metavar": "N"}
+    share = "of each worker; default: its share of the processors, on a cluster 1"
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--results", **folder, help=stores)
     commands = found.add_subparsers(dest="command", required=True)
@@ -49,21 +51,12 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
     commands.add_parser("claims", parents=[where], help="statements and verdicts")
     draw = commands.add_parser("figures", help="the book's figures as PNG files")
     draw.add_argument("--notebooks", **folder, default=NOTEBOOKS, help=copy)
-    draw.add_argument(
-        "--out", **folder, default=Path("figures"), help="default: figures"
-    )
+    draw.add_argument("--out", **folder, default="figures", help="default: figures")
     run = commands.add_parser("run", parents=[where], help="measure what is missing")
     run.add_argument("studies", nargs="+", metavar="STUDY", choices=[*studies])
-    run.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes; default 1"
-    )
+    run.add_argument("--jobs", **number, default=1, help="processes; default 1")
     run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
-    run.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="of each worker; default: its share of the processors, on a cluster 1",
-    )
+    run.add_argument("--threads", **number, help=share)
     return found
 
 
@@ -77,11 +70,9 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
         results = Results(name, folder)
         rows = results.rows()
         ages = Counter(age(row) for row in rows)
-        unknown += ages["unknown"]
-        known = {
-            method: n for method, n in ages.items() if method not in ("", "unknown")
-        }
-        older += [f"{name}: {n:,} of {method}" for method, n in known.items()]
+        unknown += ages.pop("unknown", 0)
+        ages.pop("", None)
+        older += [f"{name}: {n:,} of {method}" for method, n in ages.items()]
         stored, total, needs = len(rows), "?", f" (downloads {study.needs})"
         if not study.needs:
             units = {unit.key: unit for unit in study.units()}.values()
