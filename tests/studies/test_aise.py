@@ -12,7 +12,7 @@ from torch import Tensor
 from xai_book.data import torchray, voc
 from xai_book.data.annotated import Annotated
 from xai_book.studies import aise as study
-from xai_book.studies import beds, hardware, pictures, pointing, saliencies
+from xai_book.studies import beds, hardware, pictures, pointing_game, saliencies
 from xai_book.studies.results import NotMeasured, Results, Unit
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
@@ -178,7 +178,7 @@ def test_where_a_map_points_by_loops() -> None:
         share = float(maps[k, 0][mask[k]].sum() / maps[k].sum())
         assert found["energy_mask"][k] == pytest.approx(share, abs=1e-4)
     for tolerance in study.TOLERANCES:
-        hits = [pointing.hit_share(m, tolerance) for m in found["maxima_mask"]]
+        hits = [pointing_game.hit_share(m, tolerance) for m in found["maxima_mask"]]
         expected = pointing_hits(maps, mask, tolerance)
         torch.testing.assert_close(
             torch.tensor(hits).double(), expected, atol=1e-3, rtol=0
@@ -189,7 +189,7 @@ def test_floors_know_nothing() -> None:
     flat = study.measure(unit(SMALL["random point"], TWO))
     # A random point hits as often as the box is large.
     for energy, maxima in zip(flat["energy_box"], flat["maxima_box"], strict=True):
-        assert pointing.hit_share(maxima, 0) == pytest.approx(energy, abs=1e-4)
+        assert pointing_game.hit_share(maxima, 0) == pytest.approx(energy, abs=1e-4)
     middle = beds.floor("centre", torch.zeros(1, 1, 20, 30))[0, 0]
     top = (middle == middle.max()).nonzero().tolist()
     assert top == [[9, 14], [9, 15], [10, 14], [10, 15]]
@@ -387,7 +387,7 @@ def test_photographs_have_their_own_sizes(photographs) -> None:
         )
         region = one.masks[:2].any(dim=0, keepdim=True)
         for tolerance in (0.0, 5.0, 15.0):
-            hit = pointing.hit_share(row["maxima_mask"][0], tolerance)
+            hit = pointing_game.hit_share(row["maxima_mask"][0], tolerance)
             assert hit == float(pointing_hits(large, region, tolerance))
         mass = large[0, 0].clamp_min(0)
         share = float(mass[region[0]].sum() / mass.sum())

@@ -37,14 +37,14 @@ from xai_book.studies import saliencies
 from xai_book.studies.engine import Cases, Runner, Study, below, kept_maps, units_of
 from xai_book.studies.pictures import DATA, LIMIT, LIMITS, Picture, network, picture
 from xai_book.studies.pictures import scenes_of as scenes_of
-from xai_book.studies.pointing import CELL as CELL
-from xai_book.studies.pointing import SCALED as SCALED
-from xai_book.studies.pointing import TOLERANCES as TOLERANCES
-from xai_book.studies.pointing import game as game
-from xai_book.studies.pointing import image_means as image_means
-from xai_book.studies.pointing import pairs
-from xai_book.studies.pointing import per_image as per_image
-from xai_book.studies.pointing import scores as scores
+from xai_book.studies.pointing_game import CELL as CELL
+from xai_book.studies.pointing_game import SCALED as SCALED
+from xai_book.studies.pointing_game import TOLERANCES as TOLERANCES
+from xai_book.studies.pointing_game import game as game
+from xai_book.studies.pointing_game import image_means as image_means
+from xai_book.studies.pointing_game import pairs
+from xai_book.studies.pointing_game import per_image as per_image
+from xai_book.studies.pointing_game import scores as scores
 from xai_book.studies.results import (
     Case,
     Results,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xai_book.data import coco_animals, imagenet_folder
 from xai_book.studies import hardware, pictures
-from xai_book.studies.pointing import SCALED
+from xai_book.studies.pointing_game import SCALED
 from xai_lib.core.attribution import generator
 from xai_lib.geex import search_noise
 from xai_lib.zoo import digits, photos
