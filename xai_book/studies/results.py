@@ -147,7 +147,7 @@ class Results:
         """The pending rows: what is done to them is done whole, or after an error or a
         kill not at all. "EXCLUSIVE" keeps others out, also those who only read."""
         try:
-            database = sqlite3.connect(self.pending, 600, isolation_level=None)
+            database = sqlite3.connect(self.pending, timeout=600, isolation_level=None)
             with closing(database) as db:
                 db.execute(f"BEGIN {kind}")
                 db.execute(

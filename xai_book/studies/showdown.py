@@ -29,6 +29,7 @@ from torch import Tensor
 
 from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, costs, geex, hardware, pertmap
+from xai_book.studies.beds import BUDGETS as BUDGETS
 from xai_book.studies.beds import PLACE as PLACE
 from xai_book.studies.beds import QUALITY as QUALITY
 from xai_book.studies.beds import Bed, floor
