@@ -230,7 +230,7 @@ def test_forms_from_the_same_samples() -> None:
     p, s = samples.centres[0, 0], samples.scores[0, 0]
     kernels = gaussian_masks(p, 0.2, 112, 112) / (2 * torch.pi * 0.04)
     maps = {
-        form: saliencies._density(
+        form: saliencies.density(
             samples.centres, samples.scores, samples.widths, picture.image, form
         )[0, 0]
         for form in saliencies.FORMS

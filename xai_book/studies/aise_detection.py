@@ -26,8 +26,7 @@ from torch import Tensor
 from xai_book.studies import hardware
 from xai_book.studies.engine import Cases, Runner, Study, below, kept_maps, units_of
 from xai_book.studies.results import Case, Results, Unit, rounded
-from xai_book.studies.saliencies import centred
-from xai_lib.aise.density import saliency
+from xai_book.studies.saliencies import centred, density
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines.drise import DRISE
 from xai_lib.core.arguments import check_choice
@@ -294,16 +293,9 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
             continue
         samples = aise.sample(image, (box, label))
         rng = generator(unit.image)
-        of_width = [
-            saliency(p, s[torch.randperm(len(s), generator=rng)], w, *image.shape[2:])
-            for p, s, w in zip(
-                samples.centres[0],
-                samples.scores[0],
-                samples.widths.tolist(),
-                strict=True,
-            )
-        ]
-        parts.append(torch.stack(of_width).sum(dim=0)[None].to(image))
+        drawn = [s[torch.randperm(len(s), generator=rng)] for s in samples.scores[0]]
+        shuffled = torch.stack(drawn)[None]
+        parts.append(density(samples.centres, shuffled, samples.widths, image)[0])
     return torch.stack(parts), aise.queries
 
 

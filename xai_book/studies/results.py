@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -354,15 +355,9 @@ def rounded(values: Tensor) -> list[float]:
 
 def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
     """Neighbours that share settings and seed, in groups of at most `size`."""
-    groups: list[list[Unit]] = []
-    for unit in units:
-        last = groups[-1] if groups else []
-        alike = last and (last[0].settings, last[0].seed) == (unit.settings, unit.seed)
-        if alike and len(last) < size:
-            last.append(unit)
-        else:
-            groups.append([unit])
-    return groups
+    runs = groupby(units, lambda unit: (unit.settings, unit.seed))
+    alike = [list(run) for _, run in runs]
+    return [run[i : i + size] for run in alike for i in range(0, len(run), size)]
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -77,7 +77,7 @@ def by_queries(
 
     def of_first(n: int) -> Tensor:
         samples = found.centres[:, :, :n], found.scores[:, :, :n], found.widths
-        return _density(*samples, picture.image, FORMS[0])
+        return density(*samples, picture.image)
 
     return [(of_first(n), k * n * each) for n in counts]
 
@@ -111,7 +111,7 @@ def attribute(
     if case.method == "AISE":
         form = settings.pop("form", FORMS[0])
         samples = _aise(model, settings, seed).sample(images, target)
-        return _density(samples.centres, samples.scores, samples.widths, image, form)
+        return density(samples.centres, samples.scores, samples.widths, image, form)
     smooth = settings.pop("smooth", None)
     explainer = METHODS[case.method].explainer(hardware.model(model), **settings)
     maps = explainer.attribute(images, target)
@@ -129,8 +129,12 @@ def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
     return AISE(pictures.blackbox(model), **known)
 
 
-def _density(
-    centres: Tensor, scores: Tensor, widths: Tensor, image: Tensor, form: str
+def density(
+    centres: Tensor,
+    scores: Tensor,
+    widths: Tensor,
+    image: Tensor,
+    form: str = FORMS[0],
 ) -> Tensor:
     """Maps `[k, 1, H, W]` from the samples `[k, W, n]` of k searches in one image."""
     check_choice("form", form, FORMS)
