@@ -45,9 +45,8 @@ class Bench:
         self.device, self.tiny = torch.device(device), tiny
         self.on_gpu = self.device.type == "cuda"
         self.ends = time.monotonic() + 60 * minutes
-        self.size, self.batch = (
-            (16, 8) if tiny else (224, 96)
-        )  # a `BlackBox` asks at most 111 at once
+        # A `BlackBox` asks at most 111 at once.
+        self.size, self.batch = (16, 8) if tiny else (224, 96)
         self.queries, self.repeats = (16, 1) if tiny else (4032, 3)
 
     def seconds(self, run: Run) -> float:
@@ -342,7 +341,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 wrong |= "error" in row or row.get("agrees") is False
                 text = json.dumps({"part": part, **row, **about}, ensure_ascii=False)
                 print(text, file=file, flush=True)
-                print(
-                    part, *(f"{k}: {v}" for k, v in row.items()), sep="  ", flush=True
-                )
+                shown = (f"{k}: {v}" for k, v in row.items())
+                print(part, *shown, sep="  ", flush=True)
     return int(wrong)

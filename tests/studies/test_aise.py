@@ -12,7 +12,7 @@ from torch import Tensor
 from xai_book.data import torchray, voc
 from xai_book.data.annotated import Annotated
 from xai_book.studies import aise as study
-from xai_book.studies import hardware
+from xai_book.studies import beds, hardware, pictures, pointing_game, saliencies
 from xai_book.studies.results import NotMeasured, Results, Unit
 from xai_lib import baselines
 from xai_lib.aise import AISE, DirectSampler, gaussian_masks
@@ -73,7 +73,7 @@ def test_maps_of_figures_are_kept(tmp_path, monkeypatch) -> None:
     cases = {"a": study.Case("RISE", few), "b": study.Case("RISE", few | {"p": 0.4})}
     where = ("scenes_classifier", image, "two", 3, tmp_path)
     first = study.maps(cases, *where)
-    monkeypatch.setattr(study, "_attribute", None)  # nothing is computed again
+    monkeypatch.setattr(saliencies, "attribute", None)  # nothing is computed again
     again = study.maps(cases, *where)
     assert len(list(tmp_path.glob("two_rise_*.npz"))) == 2
     for label, case in cases.items():
@@ -108,7 +108,7 @@ def test_every_case_can_be_measured_and_stored() -> None:
         row = study.measure(unit(study.Case(case.method, changed), TWO))
         json.dumps(row, allow_nan=False)
         assert len(row["target"]) == len(row["energy_box"]) == 2, label
-        assert (row["queries"] is None) == (case.method in study.WHITE_BOX)
+        assert (row["queries"] is None) == (case.method in saliencies.WHITE_BOX)
     pickle.dumps((study.measure, unit(SMALL["AISE"], 0)))
 
 
@@ -132,12 +132,12 @@ def test_only_confident_classes_are_explained() -> None:
     assert sum(counts) > 0  # some are left out
 
 
-@pytest.mark.parametrize("kernel", study.KERNELS)
+@pytest.mark.parametrize("kernel", saliencies.KERNELS)
 def test_other_kernels_cover_the_same_area(kernel: str) -> None:
     direct = study.variants()[f"{kernel} kernel"].arguments
     seen = []
-    ask = study._blackbox("scenes_classifier")
-    explainer = study._aise("scenes_classifier", direct, 0)
+    ask = pictures.blackbox("scenes_classifier")
+    explainer = saliencies._aise("scenes_classifier", direct, 0)
     explainer.blackbox = lambda images: seen.append(images.clone()) or ask(images)
     found = explainer.sample(torch.ones(1, 1, 112, 112), target=0)
     # On a white image the first queries of preserving are the masks themselves.
@@ -178,7 +178,7 @@ def test_where_a_map_points_by_loops() -> None:
         share = float(maps[k, 0][mask[k]].sum() / maps[k].sum())
         assert found["energy_mask"][k] == pytest.approx(share, abs=1e-4)
     for tolerance in study.TOLERANCES:
-        hits = [study._hits(m, tolerance) for m in found["maxima_mask"]]
+        hits = [pointing_game.hit_share(m, tolerance) for m in found["maxima_mask"]]
         expected = pointing_hits(maps, mask, tolerance)
         torch.testing.assert_close(
             torch.tensor(hits).double(), expected, atol=1e-3, rtol=0
@@ -189,29 +189,29 @@ def test_floors_know_nothing() -> None:
     flat = study.measure(unit(SMALL["random point"], TWO))
     # A random point hits as often as the box is large.
     for energy, maxima in zip(flat["energy_box"], flat["maxima_box"], strict=True):
-        assert study._hits(maxima, 0) == pytest.approx(energy, abs=1e-4)
-    middle = study.floor("centre", torch.zeros(1, 1, 20, 30))[0, 0]
+        assert pointing_game.hit_share(maxima, 0) == pytest.approx(energy, abs=1e-4)
+    middle = beds.floor("centre", torch.zeros(1, 1, 20, 30))[0, 0]
     top = (middle == middle.max()).nonzero().tolist()
     assert top == [[9, 14], [9, 15], [10, 14], [10, 15]]
 
 
 def test_maps_by_other_means() -> None:
     """AISE and RISE on one class at a time, TorchRay's smoothed gradient by SciPy."""
-    picture = study._picture("scenes", TWO)
+    picture = pictures.picture("scenes", TWO)
     image, target = picture.image, picture.target
     assert len(target) == 2
     scorer = models.probabilities(models.load("scenes_classifier"))
-    maps, queries = study.explain(SMALL["AISE"], picture, seed=TWO)
+    maps, queries = saliencies.explain(SMALL["AISE"], picture, seed=TWO)
     assert queries == 2 * 2 * 2 * 6
     for k, t in enumerate(target.tolist()):
         aise = AISE(scorer, "direct", (0.1, 0.25), 6, seed=TWO)
         torch.testing.assert_close(maps[k : k + 1], aise.attribute(image, t))
-    maps, queries = study.explain(SMALL["RISE"], picture, seed=TWO)
+    maps, queries = saliencies.explain(SMALL["RISE"], picture, seed=TWO)
     assert queries == 40
     for k, t in enumerate(target.tolist()):
         one = baselines.RISE(scorer, 40, seed=TWO).attribute(image, t)[0, 0]
         torch.testing.assert_close(maps[k, 0], one - one.mean(), atol=1e-5, rtol=1e-4)
-    maps, queries = study.explain(SMALL["Gradient"], picture, seed=0)
+    maps, queries = saliencies.explain(SMALL["Gradient"], picture, seed=0)
     assert queries is None
     for k, t in enumerate(target.tolist()):
         x = image.clone().requires_grad_()
@@ -223,17 +223,17 @@ def test_maps_by_other_means() -> None:
 def test_forms_from_the_same_samples() -> None:
     """The plain sum by its definition; and the covariance is the plain sum less what a
     constant model of the same mean gets."""
-    picture = study._picture("scenes", TWO)
-    samples = AISE(study._blackbox(picture.model), "direct", (0.2,), 9).sample(
+    picture = pictures.picture("scenes", TWO)
+    samples = AISE(pictures.blackbox(picture.model), "direct", (0.2,), 9).sample(
         picture.image, picture.target[:1]
     )
     p, s = samples.centres[0, 0], samples.scores[0, 0]
     kernels = gaussian_masks(p, 0.2, 112, 112) / (2 * torch.pi * 0.04)
     maps = {
-        form: study._density(
+        form: saliencies.density(
             samples.centres, samples.scores, samples.widths, picture.image, form
         )[0, 0]
-        for form in study.FORMS
+        for form in saliencies.FORMS
     }
     plain = (s[:, None, None] * kernels).mean(dim=0)
     torch.testing.assert_close(maps["plain sum"].double(), plain, atol=1e-5, rtol=1e-4)
@@ -247,7 +247,7 @@ def test_forms_from_the_same_samples() -> None:
 def test_forms_of_direct() -> None:
     expected = {"locally biased": (True, False), "convex hull": (False, True)}
     for name, (biased, hull) in expected.items():
-        sampler = study.SAMPLERS[name](((0, 0), (1, 1)), 10, 0)
+        sampler = saliencies.SAMPLERS[name](((0, 0), (1, 1)), 10, 0)
         assert isinstance(sampler, DirectSampler)
         assert (sampler.locally_biased, sampler.convex_hull) == (biased, hull)
         assert sampler.eps == 0.1
@@ -306,7 +306,7 @@ def test_budgets_of_convergence_are_whole_samples() -> None:
 
 def test_grids_are_cells_of_sure_photographs() -> None:
     for data, side in (("grids 2x2", 2), ("grids 3x3", 3)):
-        picture = study._picture(data, 1)
+        picture = pictures.picture(data, 1)
         assert picture.image.shape == (1, 3, 112 * side, 112 * side)
         assert len(picture.target) == len(set(picture.target.tolist())) == 4
         for target, cell in zip(picture.target, picture.places["cell"], strict=True):
@@ -315,7 +315,7 @@ def test_grids_are_cells_of_sure_photographs() -> None:
             y, x = int(rows.min()), int(columns.min())
             assert (int(rows.max()) - y, int(columns.max()) - x) == (111, 111)
             # The photograph of this class is what the cell shows.
-            images, classes = study.sure_photos()
+            images, classes = pictures.sure_photos()
             shown = picture.image[0, :, y : y + 112, x : x + 112]
             small = torch.nn.functional.interpolate(
                 images[classes == target], (112, 112), mode="bilinear", antialias=True
@@ -356,16 +356,17 @@ def photographs(monkeypatch) -> Iterator[list[Annotated]]:
     torch.nn.init.constant_(network[4].bias, 3)
     network.eval().requires_grad_(False)
     asked = []
-    monkeypatch.setattr(study, "_photographs", lambda kind: asked.append(kind) or found)
+    monkeypatch.setattr(
+        pictures, "_photographs", lambda kind: asked.append(kind) or found
+    )
     monkeypatch.setattr(hardware, "model", lambda name: network[:5])
-    for name in ("_blackbox", "_probabilities"):
-        box = BlackBox(network, backend="torch")
-        monkeypatch.setattr(study, name, lambda name, box=box: box)
+    boxes = {kind: BlackBox(network, backend="torch") for kind in (None, "torch")}
+    monkeypatch.setattr(pictures, "blackbox", lambda name, kind=None: boxes[kind])
     prepare = torchray.prepare
     monkeypatch.setattr(torchray, "prepare", lambda image: prepare(image, 25))
-    study._picture.cache_clear()
+    pictures.picture.cache_clear()
     yield found
-    study._picture.cache_clear()
+    pictures.picture.cache_clear()
     assert set(asked) == {"voc07"}
 
 
@@ -373,12 +374,12 @@ def test_photographs_have_their_own_sizes(photographs) -> None:
     """Maps are brought to the photograph's size; objects that are set aside alone are
     not judged by, but a hit on them counts beside another one of the class."""
     for i, one in enumerate(photographs):
-        picture = study._picture("voc07 resnet50", i)
+        picture = pictures.picture("voc07 resnet50", i)
         assert min(picture.image.shape[2:]) == 25
         assert picture.target.tolist() == [4]  # of class 7 all is set aside
         assert torch.equal(picture.places["mask"][0], one.masks[:2].any(dim=0))
         assert torch.equal(picture.places["box"], picture.places["mask"])
-        maps, queries = study.explain(SMALL["AISE"], picture, seed=0)
+        maps, queries = saliencies.explain(SMALL["AISE"], picture, seed=0)
         assert queries == 24
         row = study.measure(unit(SMALL["AISE"], i, data="voc07 resnet50"))
         large = torch.nn.functional.interpolate(
@@ -386,7 +387,7 @@ def test_photographs_have_their_own_sizes(photographs) -> None:
         )
         region = one.masks[:2].any(dim=0, keepdim=True)
         for tolerance in (0.0, 5.0, 15.0):
-            hit = study._hits(row["maxima_mask"][0], tolerance)
+            hit = pointing_game.hit_share(row["maxima_mask"][0], tolerance)
             assert hit == float(pointing_hits(large, region, tolerance))
         mass = large[0, 0].clamp_min(0)
         share = float(mass[region[0]].sum() / mass.sum())
@@ -412,10 +413,10 @@ def test_the_published_setting() -> None:
 
 def test_sensitivity_by_definition(monkeypatch) -> None:
     """Of a map that is the image itself: the largest ‖δ‖ / ‖x‖."""
-    monkeypatch.setattr(study, "_attribute", lambda case, model, image, *_: image)
+    monkeypatch.setattr(saliencies, "attribute", lambda case, model, image, *_: image)
     (one,) = study.units({"": SMALL["AISE"]}, "scenes", [TWO], measures="sensitivity")
     found = study.measure(one)
-    picture = study._picture("scenes", TWO)
+    picture = pictures.picture("scenes", TWO)
     assert found["target"] == int(picture.target[picture.probability.argmax()])
     # δ is uniform in [-0.02, 0.02]: its norm is nearly the same for each draw.
     expected = 0.02 / 3**0.5 * 112 / float(picture.image.norm())

@@ -167,17 +167,16 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_damaged_store_leaves_the_others(tmp_path, capsys):
-    for name in ("toy", "good"):
-        main(["run", name, "--results", str(tmp_path)], {name: toy(3)})
-    (tmp_path / "toy.jsonl").write_text("damage\n")
+def test_a_damaged_store_is_named(tmp_path, capsys):
+    main(["run", "toy", "--results", str(tmp_path)], {"toy": toy(3)})
+    (tmp_path / "toy.sqlite").write_text("damage\n")
     capsys.readouterr()
-    both = {"toy": toy(3), "good": toy(3)}
-    assert main(["list", "--results", str(tmp_path)], both) == 0
-    out, err = capsys.readouterr()
-    assert out.count("3 of 3") == 2
-    assert err.startswith(f"warning: {tmp_path / 'toy.jsonl'}, line 1, is no row")
-    assert len(err.splitlines()) == 1
+    with pytest.raises(SystemExit) as stopped:
+        main(["list", "--results", str(tmp_path)], {"toy": toy(3)})
+    assert stopped.value.code == 2
+    assert (
+        f"{tmp_path / 'toy.sqlite'}: file is not a database" in capsys.readouterr().err
+    )
 
 
 def toy(count: int = 3, **changes: object) -> Study:

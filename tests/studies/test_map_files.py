@@ -7,19 +7,24 @@ import pytest
 import torch
 
 from xai_book.studies import map_files
+from xai_book.studies.engine import kept_maps
+from xai_book.studies.results import Unit
 
 
 def test_a_map_is_kept_in_steps(tmp_path: Path) -> None:
     heat = torch.randn(2, 1, 5, 7, generator=torch.Generator().manual_seed(0))
-    files = {tmp_path / "maps" / f"{i}.npz": f"key {i}" for i in range(2)}
-    first = map_files.kept(files, lambda: heat)
-    step = heat.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
-    assert bool(((first - heat).abs() <= step / 2 + 1e-6).all())
+    units = {i: Unit({"map": i}, 0) for i in range(2)}
+    where = (lambda unit: str(unit.settings["map"]), tmp_path / "maps", "")
+    first = kept_maps(units, lambda unit: heat[unit.settings["map"], None], *where)
+    for i, one in enumerate(heat):
+        step = one.abs().max() / 127
+        assert bool(((first[i][0] - one).abs() <= step / 2 + 1e-6).all())
 
-    def refuse() -> torch.Tensor:
+    def refuse(unit: Unit) -> torch.Tensor:
         raise AssertionError("made twice")
 
-    assert torch.equal(map_files.kept(files, refuse), first)
+    again = kept_maps(units, refuse, *where)
+    assert all(torch.equal(again[i], first[i]) for i in units)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -28,13 +33,13 @@ def test_what_is_not_finite_is_not_stored(tmp_path: Path, value: float) -> None:
     heat[0, 0, 1, 1] = value
     path = tmp_path / "a.npz"
     with pytest.raises(ValueError, match=r"a\.npz: \w+ must be finite"):
-        map_files.kept({path: "key"}, lambda: heat)
+        map_files.write(path, "key", map_files.in_steps(heat[0, 0]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    map_files.kept({path: "key"}, lambda: torch.rand(1, 1, 30, 30))
+    map_files.write(path, "key", map_files.in_steps(torch.rand(30, 30)))
     whole = path.read_bytes()
     damaged = [b"", b"text", whole[:-1], whole[: len(whole) // 2], whole[:40]]
     damaged += [whole[:i] + b"damage" + whole[i + 6 :] for i in (0, 60, 100)]

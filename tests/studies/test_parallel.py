@@ -15,7 +15,7 @@ from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit, one_by_one
 
 CNN = "cnn_mnist"
-PROCESSORS = parallel.processors()
+PROCESSORS = parallel.cpu_count()
 
 
 def threads(unit: Unit) -> dict:
@@ -181,7 +181,7 @@ def test_a_unit_that_kills_its_workers_is_reported(tmp_path, two_workers):
         results.run(
             units(1), die, spread=parallel.cluster(two_workers.scheduler_address)
         )
-    assert not results.lines.exists()
+    assert not results.pending.exists()
 
 
 def test_a_cluster_must_have_workers_of_one_thread(tmp_path):
@@ -202,12 +202,12 @@ def test_a_cluster_must_have_workers_of_one_thread(tmp_path):
 def test_a_row_is_never_overwritten_by_another_setting(tmp_path):
     results = Results("s", tmp_path)
     results.run(units(3), threads)
-    before = results.lines.read_bytes()
+    before = results.rows()
     other = [
         Unit({"method": "toy", "n": 5}, i, seed) for i in range(3) for seed in (0, 1)
     ]
     results.run(other, threads, spread=parallel.processes(2))
-    assert results.lines.read_bytes().startswith(before)
+    assert results.rows()[: len(before)] == before
     assert len(results.rows(method="toy")) == 9
     assert len(results.rows(n=5)) == 6
 

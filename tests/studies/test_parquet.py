@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from xai_book.studies import parquet
@@ -28,7 +29,6 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_one_line_of_pandas_opens_a_store() -> None:
-    pd = pytest.importorskip("pandas")
     results = Results("geex_mnist")
     found = pd.read_parquet(results.path)
     assert len(found) == len(results.rows()) == 1600
@@ -40,7 +40,7 @@ def test_one_line_of_pandas_opens_a_store() -> None:
 def test_the_books_rows_are_small() -> None:
     folder = Results("any").path.parent
     assert sum(path.stat().st_size for path in folder.glob("*.parquet")) < 4e6
-    assert not list(folder.glob("*.jsonl"))
+    assert not list(folder.glob("*.sqlite"))
 
 
 def test_what_would_change_is_not_written(tmp_path: Path) -> None:
@@ -66,16 +66,16 @@ def square(unit: Unit) -> dict:
     return {"square": unit.image**2}
 
 
-def test_lines_move_into_the_table(tmp_path: Path) -> None:
+def test_pending_rows_move_into_the_table(tmp_path: Path) -> None:
     results = Results("s", tmp_path)
     results.run(units(3), square)
     before = results.rows()
     other = Results("s", tmp_path)
     results.fold()
-    assert not results.lines.exists()
+    assert pd.read_parquet(results.path)["image"].tolist() == [0, 1, 2]
     assert Results("s", tmp_path).rows() == before
     assert results.run(units(3), square) == 0
-    # Who had read the lines goes on, and repeats nothing.
+    # Who had read them before goes on, and repeats nothing.
     assert other.run(units(5), square) == 2
     assert results.run(units(5), lambda unit: {"square": -1}) == 2
     results.fold()
@@ -83,31 +83,17 @@ def test_lines_move_into_the_table(tmp_path: Path) -> None:
     assert [row["result"]["square"] for row in found] == [0, 1, 4, 9, 16]
 
 
-def test_a_kill_between_table_and_lines_repeats_nothing(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_kill_between_the_files_repeats_nothing(tmp_path: Path) -> None:
     results = Results("s", tmp_path)
     results.run(units(3), square)
-    lines = results.lines.read_bytes()
+    pending = results.pending.read_bytes()
     results.fold()
-    results.lines.write_bytes(lines)
+    results.pending.write_bytes(pending)
     again = Results("s", tmp_path)
     assert len(again.rows()) == 3
     assert again.run(units(4), square) == 1
     again.fold()
     assert len(Results("s", tmp_path).rows()) == 4
-    assert not recwarn.list
-
-
-def test_damaged_lines_stay(tmp_path: Path) -> None:
-    results = Results("s", tmp_path)
-    results.run(units(2), square)
-    text = results.lines.read_text() + "damage\n"
-    results.lines.write_text(text)
-    with pytest.warns(UserWarning, match="line 3, is no row"):
-        damaged = Results("s", tmp_path)
-    damaged.fold()
-    assert results.lines.read_text() == text
 
 
 FOLDER = """

@@ -182,7 +182,7 @@ def test_bad_arguments(tmp_path):
         study.run(study.units("cnn_mnist", "mnist", 0), results)
     with pytest.raises(ValueError, match="method must be one of LP"):
         study.box_map("efficientnet_lite0", "chelsea", "LRP")
-    assert not results.lines.exists()
+    assert not results.pending.exists()
 
 
 def test_box_maps_are_computed_once(tmp_path, monkeypatch):

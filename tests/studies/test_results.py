@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,8 @@ import pytest
 import scipy
 import torch
 
-from xai_book.studies.results import Results, Unit, published, well_measured
+from xai_book.studies import parquet
+from xai_book.studies.results import NotMeasured, Results, Unit, published
 
 WORKER = """
 import sys, time
@@ -37,7 +37,7 @@ def units(count: int, **settings: object) -> list[Unit]:
 def test_rows_survive_and_are_not_measured_again(tmp_path):
     first = Results("s", tmp_path)
     assert first.run(units(3), square) == 3
-    text = first.lines.read_text()
+    stored = first.rows()
     again = Results("s", tmp_path)
 
     def refuse(unit: Unit) -> dict:
@@ -45,8 +45,8 @@ def test_rows_survive_and_are_not_measured_again(tmp_path):
 
     assert again.run(units(3), refuse) == 0
     assert again.run(units(5), square) == 2
-    assert again.lines.read_text().startswith(text)
     rows = Results("s", tmp_path).rows()
+    assert rows[:3] == stored
     assert [row["result"]["square"] for row in rows] == [0, 1, 4, 9, 16]
     for row in rows:
         assert row["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -73,14 +73,13 @@ def test_equal_units_are_measured_once(tmp_path):
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)])
-    path = tmp_path / "killed.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < 3:
+    while len(Results("killed", tmp_path).rows()) < 3:
         assert process.poll() is None, "the worker ended by itself"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = path.read_bytes()
-    done = before.count(b"\n")
+    before = Results("killed", tmp_path).rows()
+    done = len(before)
     measured = []
 
     def work(unit: Unit) -> dict:
@@ -89,9 +88,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
 
     Results("killed", tmp_path).run(units(done + 4), work)
     assert measured == list(range(done, done + 4))
-    whole = before[: before.rfind(b"\n") + 1]
-    assert path.read_bytes().startswith(whole)
     rows = Results("killed", tmp_path).rows()
+    assert rows[:done] == before
     assert [r["result"]["square"] for r in rows] == [i**2 for i in range(done + 4)]
 
 
@@ -118,7 +116,7 @@ def test_a_group_gives_one_result_for_each_unit(tmp_path):
     results = Results("s", tmp_path)
     with pytest.raises(ValueError, match="one result per unit, got 1 for 3"):
         results.run(units(3), lambda group: [{"square": 0}], 3)
-    assert not results.lines.exists()
+    assert not results.pending.exists()
     with pytest.raises(ValueError, match="size must be at least 1"):
         results.run(units(3), lambda group: [], 0)
 
@@ -132,64 +130,29 @@ def test_a_failing_unit_leaves_the_others(tmp_path):
     assert len(Results("s", tmp_path).rows()) == 2
 
 
-def test_a_torn_last_line_is_measured_again(tmp_path):
+def test_a_damaged_file_is_named(tmp_path):
     results = Results("s", tmp_path)
     results.run(units(3), square)
-    whole = results.lines.read_bytes()
-    last = len(whole.splitlines(keepends=True)[-1])
-    for cut in (2, last // 2, last - 1):
-        results.lines.write_bytes(whole[:-cut])
-        torn = Results("s", tmp_path)
-        assert len(torn.rows()) == 2
-        assert torn.run(units(3), square) == 1
-        assert [json.loads(r)["image"] for r in results.lines.open()] == [0, 1, 2]
+    whole = results.pending.read_bytes()
+    for damaged in (b"damage\n", whole[:20] + b"damage" + whole[26:], whole[:-5000]):
+        results.pending.write_bytes(damaged)
+        with pytest.raises(OSError, match=r"s\.sqlite: .*damaged, remove it"):
+            Results("s", tmp_path)
+    results.pending.unlink()
+    assert Results("s", tmp_path).run(units(3), square) == 3
 
 
-def test_a_last_row_without_an_end_is_kept(tmp_path):
-    """An editor may have taken the newline away."""
+def test_an_error_while_rows_are_stored_stores_none_of_them(tmp_path, monkeypatch):
     results = Results("s", tmp_path)
-    results.run(units(3), square)
-    results.lines.write_bytes(results.lines.read_bytes()[:-1])
-    again = Results("s", tmp_path)
-    assert again.run(units(3), square) == 0
-    assert again.run(units(5), square) == 2
-    assert [json.loads(r)["image"] for r in results.lines.open()] == list(range(5))
+    results.run(units(2), square)
 
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
 
-GOOD = '{"settings":{},"image":9,"seed":0,"result":{"square":81},"seconds":0.1}'
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("{}", "nonsense", "[]", "\udcff", GOOD[:-1], "1"),
-        *(GOOD.replace("81", v) for v in ("NaN", "Infinity", "-Infinity")),
-        GOOD.replace('{"square":81}', "{}"),
-        GOOD.replace('"result":{"square":81},', ""),
-        GOOD.replace('"image":9', '"image":true'),
-        GOOD.replace('"seconds":0.1', '"seconds":"a while"'),
-    ],
-)
-def test_damage_is_named_and_the_rest_works(tmp_path, line):
-    results = Results("s", tmp_path)
-    results.run(units(3), square)
-    first, *others = results.lines.read_bytes().splitlines(keepends=True)
-    damage = line.encode(errors="surrogateescape") + b"\n"
-    results.lines.write_bytes(first + damage + b"".join(others))
-    with pytest.warns(UserWarning, match=r"s\.jsonl, line 2, is no row"):
-        damaged = Results("s", tmp_path)
-    assert damaged.run(units(4), square) == 1
-    assert len(results.lines.read_bytes().splitlines()) == 5
-    with pytest.warns(UserWarning, match="line 2"):
-        assert len(Results("s", tmp_path).rows()) == 4
-
-
-def test_a_repeated_row_is_reported_and_counts_once(tmp_path):
-    results = Results("s", tmp_path)
-    results.run(units(1), square)
-    results.lines.write_text(results.lines.read_text() * 2)
-    with pytest.warns(UserWarning, match="line 2, repeats a row"):
-        assert len(Results("s", tmp_path).rows()) == 1
+    monkeypatch.setattr(parquet, "write", fails)
+    with pytest.raises(KeyboardInterrupt):
+        results.fold()
+    assert len(Results("s", tmp_path).rows()) == 2
 
 
 def test_a_second_writer_loses_nothing_and_repeats_nothing(tmp_path):
@@ -270,7 +233,7 @@ def test_what_json_would_change_is_refused(tmp_path):
         results.run(units(1), lambda unit: {"square": float("nan")})
     with pytest.raises(ValueError, match="result is empty"):
         results.run(units(1), lambda unit: {})
-    assert not results.lines.exists()
+    assert not results.pending.exists()
 
 
 def test_published_facts_are_readable():
@@ -298,5 +261,16 @@ def test_the_books_own_rows_are_intact():
         ({}, []),
     ],
 )
-def test_what_has_too_few_images_is_left_out(counts, kept):
-    assert well_measured(counts) == kept
+def test_what_has_too_few_images_is_left_out(tmp_path, counts, kept):
+    results = Results("s", tmp_path)
+    for name, n in counts.items():
+        results.run(units(n, name=name), square)
+    wanted = {name: {"name": name} for name in counts}
+    if not kept:
+        with pytest.raises(NotMeasured, match="no image has rows of all"):
+            results.shared(wanted, "image", well=True)
+        return
+    found, common = results.shared(wanted, "image", well=True)
+    assert list(found) == kept
+    assert common == list(range(min(counts[name] for name in kept)))
+    assert all(list(of) == common for of in found.values())

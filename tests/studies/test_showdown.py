@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import kendalltau, rankdata
 
-from xai_book.studies import aise, geex, pertmap, showdown
+from xai_book.studies import aise, geex, parquet, pertmap, showdown, standings
+from xai_book.studies.costs import peak_memory
 from xai_book.studies.results import Results
 from xai_book.studies.showdown import Case, Label
 from xai_lib import baselines
@@ -347,7 +347,7 @@ def test_peak_memory_counts_what_is_held_at_once():
             second = torch.zeros(250)
             del first, second
 
-    assert showdown.peak_memory(work) == pytest.approx(4 * 1250, abs=130)
+    assert peak_memory(work) == pytest.approx(4 * 1250, abs=130)
 
 
 # ---- statements
@@ -479,9 +479,9 @@ def test_alike_are_those_that_the_images_cannot_tell_from_the_best():
     base = {n: torch.from_numpy(row) for n, row in zip("abc", noise, strict=True)}
     values = {"best": base["a"] + 5.001, "like it": base["a"] + 5 + 0.1 * base["b"],
               "worse": base["c"]}  # fmt: skip
-    assert set(showdown.alike(values)) == {"best", "like it"}
+    assert set(standings.alike(values)) == {"best", "like it"}
     same = {"a": torch.ones(3), "b": torch.ones(3)}
-    assert showdown.alike(same) == ["a", "b"]
+    assert standings.alike(same) == ["a", "b"]
 
 
 def test_decisions_respect_budget_access_and_floors():
@@ -503,7 +503,7 @@ def test_decisions_respect_budget_access_and_floors():
     # Of two alike, the cheaper one, if it is above the floor.
     other = torch.from_numpy(RNG.normal(0, 5, 50))
     wide = {dear: noise + 2, cheap: noise + other - other.mean() + 1.9}
-    assert set(showdown.alike(wide)) == {dear, cheap}
+    assert set(standings.alike(wide)) == {dear, cheap}
     assert showdown.decide(wide, None, gradients=False) == (cheap, (dear, cheap), None)
     found = showdown.decide({**wide, floor: noise + 1}, None, gradients=False)
     assert found == (dear, (dear, cheap), floor)
@@ -553,14 +553,13 @@ def test_of_two_settings_the_published_one_counts(tmp_path):
     """Extremal perturbations run on grids with all their steps, and with 200."""
     grid, energy = aise.grid_table(), {"Extremal-200": 0.9, "Extremal": 0.1}
     rows = Results("aise_grids").rows(data="grids 2x2", method="Gradient")[:5]
-    lines = []
+    made = []
     for label, value in energy.items():
         (unit,) = aise.units({label: grid[label]}, "grids 2x2", [0])
         for row in rows:
             result = row["result"] | {"energy_cell": [value] * 4}
-            row = row | {"settings": unit.settings, "result": result}
-            lines.append(json.dumps(row))
-    (tmp_path / "aise_grids.jsonl").write_text("\n".join(lines) + "\n")
+            made.append(row | {"settings": unit.settings, "result": result})
+    parquet.write(tmp_path / "aise_grids.parquet", made)
     found = {table.measure: table for table in showdown.tables(tmp_path)}
     assert found["energy"].scores.keys() == {Label("Extremal", None)}
     means = found["energy"].scores[Label("Extremal", None)]
@@ -568,24 +567,22 @@ def test_of_two_settings_the_published_one_counts(tmp_path):
 
 
 def test_a_method_with_few_scenes_does_not_cost_the_others_theirs(tmp_path):
-    rows = Results("aise_scenes").rows()
-    stored = [json.dumps(row) for row in rows]
     names = {"Gradient": 30, "GradCAM": 30, "Extremal": 5}
     kept = [
-        line
-        for line, row in zip(stored, rows, strict=True)
+        row
+        for row in Results("aise_scenes").rows()
         if row["settings"]["measures"] == "pointing"
         and row["image"] < names.get(row["settings"]["method"], 0)
     ]
-    (tmp_path / "aise_scenes.jsonl").write_text("\n".join(kept) + "\n")
+    parquet.write(tmp_path / "aise_scenes.parquet", kept)
     found = {table.measure: table for table in showdown.tables(tmp_path)}
     assert {label.method for label in found["pointing"].scores} == {
         "Gradient",
         "GradCAM",
     }
     assert all(table.decides for table in found.values())
-    few = [line for line in kept if json.loads(line)["image"] < 12]
-    (tmp_path / "aise_scenes.jsonl").write_text("\n".join(few) + "\n")
+    few = [row for row in kept if row["image"] < 12]
+    parquet.write(tmp_path / "aise_scenes.parquet", few)
     assert not any(table.decides for table in showdown.tables(tmp_path))
 
 

@@ -9,7 +9,6 @@ it more often than a quick test can.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xai_book.studies import claims, pertmap, showdown
+from xai_book.studies import claims, parquet, pertmap, showdown
 from xai_book.studies.results import Results
 from xai_book.studies.rows import Rows
 from xai_lib.core.paths import data_path
@@ -49,12 +48,10 @@ def write_changed(folder: Path, seed: int) -> None:
         # Margins of trials have units of their own, of which 1e-6 may be a lot.
         absolute = 0 if path.stem == "trials" else ABSOLUTE
         rows = Results(path.stem).rows()
-        lines = [
-            json.dumps({**row, "result": changed(row["result"], rng, absolute)}) + "\n"
-            for row in rows
+        moved = [
+            {**row, "result": changed(row["result"], rng, absolute)} for row in rows
         ]
-        store = folder / f"{path.stem}.jsonl"
-        store.write_text("".join(lines), encoding="utf-8")
+        parquet.write(folder / path.name, moved)
 
 
 def statements(folder: Path | None) -> list[str]:

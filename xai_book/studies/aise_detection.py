@@ -16,31 +16,30 @@ AISE looks, but not what it saw.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xai_book.studies import hardware, map_files
-from xai_book.studies.aise import centred
-from xai_book.studies.engine import Cases, Runner, Study, units_of
+from xai_book.studies import hardware
+from xai_book.studies.engine import Cases, Runner, Study, below, kept_maps, units_of
 from xai_book.studies.results import Case, Results, Unit, rounded
-from xai_lib.aise.density import saliency
+from xai_book.studies.saliencies import centred, density
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.baselines.drise import DRISE
-from xai_lib.core.arguments import check_choice, check_count
+from xai_lib.core.arguments import check_choice
 from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.detection import Detection, Detector, detection_score
 from xai_lib.core.extras import extra
-from xai_lib.core.paths import data_path
 from xai_lib.metrics import box_masks, energy_inside, pointing_hits
 from xai_lib.metrics.sweep import ranks, sweep
 from xai_lib.zoo import scenes
 
 with extra("book"):
+    import pandas as pd
     from torchvision.ops import box_iou
 
 DETECTOR = "scenes_detector"
@@ -93,11 +92,7 @@ def units(cases: Cases, images: Iterable[int]) -> list[Unit]:
     Raises:
         ValueError: a scene that there is not.
     """
-    numbers = [check_count("images", i, at_least=0) for i in images]
-    for number in numbers:
-        if number >= LIMIT:
-            raise ValueError(f"images must be below {LIMIT}, got {number}")
-    return units_of(map(_settings, cases.values()), numbers)
+    return units_of(map(_settings, cases.values()), below(LIMIT, images))
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -215,22 +210,24 @@ def drise_maps(
     Returns:
         `[k, 1, H, W]`, centred, each in steps of 1/127 of its largest value.
     """
-    if not len(found.labels):
-        return image.new_zeros(0, 1, *image.shape[2:])
-    folder = data_path("results") / "aise_maps" if folder is None else Path(folder)
     settings = {"n_samples": n_samples, "seed": 0}
+    about = {"image": name, "method": "D-RISE", "arguments": settings}
     # A box is not named by its corners: threads and batches change their last digits.
-    files = {}
-    for number, label in enumerate(found.labels.tolist()):
-        about = {"image": name, "method": "D-RISE", "arguments": settings}
-        key = Unit({**about, "detection": number, "label": label}, 0).key
-        files[map_files.map_path(folder, f"{name}_drise", key)] = key
+    units = {
+        number: Unit({**about, "detection": number, "label": label}, 0)
+        for number, label in enumerate(found.labels.tolist())
+    }
 
-    def make() -> Tensor:
+    @cache
+    def every() -> Tensor:
         drise = DRISE(detector, **settings)
         return centred(drise.attribute_all(image, found)[0, :, None])
 
-    return map_files.kept(files, make)
+    def make(unit: Unit) -> Tensor:
+        return every()[unit.settings["detection"], None]
+
+    kept = kept_maps(units, make, lambda _: f"{name}_drise", folder, "aise_maps")
+    return torch.cat([image.new_zeros(0, 1, *image.shape[2:]), *kept.values()])
 
 
 def read(
@@ -258,20 +255,16 @@ def read(
     )
     found = {}
     for label, of_case in rows.items():
-        chosen = [torch.tensor(of_case[i]["right"]) == int(right) for i in common]
+        table = pd.DataFrame(of_case.values())
+        chosen = [torch.tensor(row) == int(right) for row in table["right"]]
         found[label] = {
             "image": torch.tensor(common),
             "detections": torch.stack([keep.sum() for keep in chosen]),
-            "queries": torch.tensor([of_case[i]["queries"] for i in common]),
-        } | {
-            name: torch.stack(
-                [
-                    torch.tensor(of_case[i][name])[keep].double().mean(dim=0)
-                    for i, keep in zip(common, chosen, strict=True)
-                ]
-            )
-            for name in ("score", *_MEASURES)
+            "queries": torch.tensor(table["queries"].tolist()),
         }
+        for name in ("score", *_MEASURES):
+            kept = map(lambda row, keep: torch.tensor(row)[keep], table[name], chosen)
+            found[label][name] = torch.stack([k.double().mean(dim=0) for k in kept])
     return found
 
 
@@ -300,16 +293,9 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
             continue
         samples = aise.sample(image, (box, label))
         rng = generator(unit.image)
-        of_width = [
-            saliency(p, s[torch.randperm(len(s), generator=rng)], w, *image.shape[2:])
-            for p, s, w in zip(
-                samples.centres[0],
-                samples.scores[0],
-                samples.widths.tolist(),
-                strict=True,
-            )
-        ]
-        parts.append(torch.stack(of_width).sum(dim=0)[None].to(image))
+        drawn = [s[torch.randperm(len(s), generator=rng)] for s in samples.scores[0]]
+        shuffled = torch.stack(drawn)[None]
+        parts.append(density(samples.centres, shuffled, samples.widths, image)[0])
     return torch.stack(parts), aise.queries
 
 

@@ -15,11 +15,16 @@ import torch
 from torch import Tensor
 
 from xai_book.data import coco_animals, imagenet_folder
-from xai_book.studies import hardware
+from xai_book.studies import hardware, pictures
+from xai_book.studies.pointing_game import SCALED
 from xai_lib.core.attribution import generator
 from xai_lib.geex import search_noise
 from xai_lib.zoo import digits, photos
 
+QUALITY = ("aopc", "insertion", "kept")
+"""Measures of the bench that ask the model whether a map's order is its own."""
+PLACE = ("energy", "pointing")
+"""Those that ask whether the map lies on what the class is named after."""
 PHOTOS = 26
 """Photographs with an ImageNet class that the packages bring."""
 
@@ -27,7 +32,8 @@ PHOTOS = 26
 class Bed(NamedTuple):
     """A kind of images."""
 
-    title: str
+    name: str
+    """As figures have it."""
     model: str
     """A name of `models.load`."""
     images: Callable[[int], Tensor]
@@ -36,6 +42,13 @@ class Bed(NamedTuple):
     """Of queries, on the bench of chapter 10; without any the bed is not on it."""
     n_images: int = 0
     """How many the bench's store holds."""
+    measures: tuple[str, ...] = (*QUALITY, "agreement", "stability")
+    """Of the bench; high is good in all of them."""
+    places: Callable[[], Tensor] | None = None
+    """Where the class is in each image, bool `[N, H, W]`; None if nobody knows which
+    pixels show it, and PLACE is not measured."""
+    tolerance: float = 0
+    """How many pixels beside the place "pointing" allows."""
 
 
 def _photos(data: str, size: int) -> Tensor:
@@ -61,6 +74,19 @@ BEDS = {
         "photographs without a class", LITE, partial(_photos, "unlabelled_photos")
     ),
     "coco_animals": Bed("COCO-animals", "vgg16", lambda _: coco_animals.load().images),
+    # Those of `aise` with a single article, as "the class" must be one.
+    "scenes": Bed(
+        *("scenes", "scenes_classifier", lambda _: pictures.single_scenes()[0]),
+        *(BUDGETS, 20, (*QUALITY, *PLACE, "agreement", "stability")),
+        *(lambda: pictures.single_scenes()[1], SCALED),
+    ),
+    # Four photographs, of which the network names one; where is it? Its belief is too
+    # low, .1 to .3, to be deleted.
+    "grids": Bed(
+        *("grids", LITE, lambda _: pictures.named_grids()[0]),
+        *((100,), 20, (*PLACE, "agreement")),
+        places=lambda: pictures.named_grids()[1],
+    ),
 }
 
 

@@ -16,7 +16,6 @@ import io
 import json
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -40,43 +39,24 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    stores = "the stores; default: the book's data/results"
+    copy = "of a copy of the book; default: the checkout that is installed"
+    number: dict[str, Any] = {"type": int, "metavar": "N"}
+    share = "of each worker; default: its share of the processors, on a cluster 1"
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument(
-        "--results",
-        type=Path,
-        metavar="FOLDER",
-        help="the stores; default: the book's data/results",
-    )
+    where.add_argument("--results", **folder, help=stores)
     commands = found.add_subparsers(dest="command", required=True)
     commands.add_parser("list", parents=[where], help="all studies")
     commands.add_parser("claims", parents=[where], help="statements and verdicts")
     draw = commands.add_parser("figures", help="the book's figures as PNG files")
-    draw.add_argument(
-        "--notebooks",
-        type=Path,
-        metavar="FOLDER",
-        default=NOTEBOOKS,
-        help="of a copy of the book; default: the checkout that is installed",
-    )
-    draw.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        default=Path("figures"),
-        help="default: figures",
-    )
+    draw.add_argument("--notebooks", **folder, default=NOTEBOOKS, help=copy)
+    draw.add_argument("--out", **folder, default="figures", help="default: figures")
     run = commands.add_parser("run", parents=[where], help="measure what is missing")
     run.add_argument("studies", nargs="+", metavar="STUDY", choices=[*studies])
-    run.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes; default 1"
-    )
+    run.add_argument("--jobs", **number, default=1, help="processes; default 1")
     run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
-    run.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="of each worker; default: its share of the processors, on a cluster 1",
-    )
+    run.add_argument("--threads", **number, help=share)
     return found
 
 
@@ -88,21 +68,18 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
     unknown = 0
     for name, study in studies.items():
         results = Results(name, folder)
-        ages = Counter(age(row) for row in results.rows())
+        rows = results.rows()
+        ages = Counter(age(row) for row in rows)
         unknown += ages.pop("unknown", 0)
         ages.pop("", None)
         older += [f"{name}: {n:,} of {method}" for method, n in ages.items()]
-        if study.needs:
-            stored, total = len(results.rows()), "?"
-        else:
+        stored, total, needs = len(rows), "?", f" (downloads {study.needs})"
+        if not study.needs:
             units = {unit.key: unit for unit in study.units()}.values()
             stored = len(units) - len(results.missing(units))
-            total = f"{len(units):,}"
-        hours = sum(row["seconds"] for row in results.rows()) / 3600
-        needs = f" (downloads {study.needs})" if study.needs else ""
-        lines.append(
-            (name, f"{stored:,} of {total}", f"{hours:.1f}", study.reproduces + needs)
-        )
+            total, needs = f"{len(units):,}", ""
+        hours = f"{sum(row['seconds'] for row in rows) / 3600:.1f}"
+        lines.append((name, f"{stored:,} of {total}", hours, study.reproduces + needs))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     found = [
         f"{name:{widths[0]}}  {rows:>{widths[1]}}  {hours:>{widths[2]}}  {what}"
@@ -221,13 +198,7 @@ def main(
     asked = parser(studies)
     options = asked.parse_args(arguments)
     try:
-        with warnings.catch_warnings():
-            # A damaged line of a store, without the line of code that read it.
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_, **__: print(
-                f"warning: {message}", file=sys.stderr
-            )
-            return answer(options, studies)
+        return answer(options, studies)
     except BrokenPipeError:
         # Whoever read has closed the pipe, as `head` does; Python would complain
         # again when it flushes at the end.

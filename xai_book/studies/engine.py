@@ -21,7 +21,8 @@ from typing import Any
 from torch import Tensor
 
 from xai_book.studies import map_files
-from xai_book.studies.results import Case, Results, Spread, Unit
+from xai_book.studies.results import Case, Results, Unit
+from xai_lib.core.arguments import check_count
 from xai_lib.core.paths import data_path
 
 Cases = Mapping[Any, Case]
@@ -43,32 +44,20 @@ class Runner:
     size: int | None = None
     keep: Callable[[Path, Unit, dict[str, Any]], dict[str, Any]] | None = None
 
-    def __call__(
-        self,
-        units: Iterable[Unit],
-        results: Results,
-        *,
-        show_progress: bool = False,
-        spread: Spread = map,
-    ) -> int:
-        """Measure and store units; rows that are there are not repeated.
+    def __call__(self, units: Iterable[Unit], results: Results, **how: Any) -> int:
+        """Measure and store units, and fold the store; rows that are there are not
+        repeated.
 
         Args:
             units: from the study's `units`.
             results: the store.
-            show_progress: draw a bar.
-            spread: who measures, see `Results.run`.
+            how: `show_progress` and `spread`, see `Results.run`.
 
         Returns:
             How many rows were measured now.
         """
         keep = partial(self.keep, results.path.parent) if self.keep else None
-        count = results.run(
-            *(units, self.work, self.size),
-            show_progress=show_progress,
-            spread=spread,
-            keep=keep,
-        )
+        count = results.run(units, self.work, self.size, keep=keep, **how)
         results.fold()
         return count
 
@@ -100,8 +89,17 @@ def units_of(
     return [Unit(one, i) for i in numbers for one in every]
 
 
+def below(limit: int, images: Iterable[int]) -> list[int]:
+    """The numbers of images, which must be in [0, limit)."""
+    numbers = [check_count("images", i, at_least=0) for i in images]
+    for number in numbers:
+        if number >= limit:
+            raise ValueError(f"images must be below {limit}, got {number}")
+    return numbers
+
+
 def kept_maps(
-    units: Mapping[Hashable, Unit],
+    units: Mapping[Any, Unit],
     make: Callable[[Unit], Tensor],
     name: Callable[[Unit], str],
     folder: str | Path | None,
@@ -117,10 +115,10 @@ def kept_maps(
         folder: where maps are kept; None is `default` in the book's `data/results`.
     """
     folder = data_path("results") / default if folder is None else Path(folder)
-    return {
-        label: map_files.kept(
-            {map_files.map_path(folder, name(unit), unit.key): unit.key},
-            partial(make, unit),
-        )
-        for label, unit in units.items()
-    }
+    found = {}
+    for label, unit in units.items():
+        path = map_files.map_path(folder, name(unit), unit.key)
+        if not path.exists():
+            map_files.write(path, unit.key, map_files.in_steps(make(unit)[0, 0]))
+        found[label] = map_files.read(path)[None, None]
+    return found

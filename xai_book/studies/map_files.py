@@ -10,7 +10,6 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +69,3 @@ def read(path: Path) -> Tensor:
     """The map `[H, W]` that was stored as `in_steps`; errors as `read_arrays`."""
     steps, largest = read_arrays(path, "steps", "largest")
     return torch.from_numpy(steps).float() / 127 * float(largest)
-
-
-def kept(files: Mapping[Path, str], make: Callable[[], Tensor]) -> Tensor:
-    """The maps `[k, 1, H, W]` in k files; if one is missing, all are made and stored.
-
-    Args:
-        files: by its path the key of each map.
-        make: computes all of them, `[k, 1, H, W]`.
-    """
-    if not all(path.exists() for path in files):
-        for (path, key), values in zip(files.items(), make(), strict=True):
-            write(path, key, in_steps(values[0]))
-    return torch.stack([read(path)[None] for path in files])

@@ -22,6 +22,9 @@ from xai_book.studies.results import Measured, Spread, Unit
 from xai_lib.core.arguments import check_count
 from xai_lib.core.extras import extra
 
+with extra("book"):
+    from joblib import Parallel, cpu_count, delayed
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -40,7 +43,7 @@ def processes(jobs: int, threads: int | None = None) -> Spread:
     if threads is not None:
         check_count("threads", threads)
     elif jobs > 1:
-        threads = max(1, processors() // jobs)
+        threads = max(1, cpu_count() // jobs)
     if jobs == 1:
         return lambda function, groups: map(
             partial(_limited, function, threads), groups
@@ -85,8 +88,6 @@ def cluster(address: str, threads: int = 1) -> Spread:
 def _in_processes(
     jobs: int, threads: int | None, function: _Function, groups: list[list[Unit]]
 ) -> Iterable[Measured]:
-    with extra("book"):
-        from joblib import Parallel, delayed
     run = Parallel(jobs, backend="loky", return_as="generator_unordered", batch_size=1)
     work = delayed(_orphan_ends)
     return run(work(os.getpid(), function, threads, group) for group in groups)
@@ -139,10 +140,3 @@ def _limited(function: _Function, threads: int | None, group: list[Unit]) -> Mea
     if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return function(group)
-
-
-def processors() -> int:
-    """Those that this process may use, which a batch system may have limited."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,34 +1,33 @@
 """The resumable store of what was measured: one row per setting, image and seed.
 
 A study is a list of `Unit`s and a pure function from a unit to its measurements.
-`Results.run` does the units that have no row yet and appends each row as it is
-finished, so that a run that is killed goes on where it stopped. What is new is a line
-of JSON in `data/results/<study>.jsonl`; `Results.fold` moves the lines into the table
+`Results.run` does the units that have no row yet and stores each row as it is finished,
+so that a run that is killed goes on where it stopped. What is new waits in the SQLite
+file `data/results/<study>.sqlite`; `Results.fold` moves it into the table
 `<study>.parquet` when a run is over, which one line of pandas opens. Rows are added,
-never changed. Several processes may write to one study: each adds a group of rows under
-a lock, after it has read what the others added meanwhile, so that no row is lost, torn
-or repeated.
+never changed. Several processes may write to one study: each adds a group of rows in
+one transaction, in which it has read what the others added meanwhile, so that no row is
+lost, torn or repeated.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
+import sqlite3
 import time
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from xai_book.methods import fingerprint
@@ -45,15 +44,6 @@ COMPUTING = (
     *("scikit-learn", "captum", "dlib-bin", "dlib"),
 )
 """The packages that a number may depend on."""
-
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "settings": (dict,),
-    "image": (int,),
-    "seed": (int,),
-    "result": (dict,),
-    "seconds": (int, float),
-}
 
 
 class NotMeasured(ValueError):
@@ -118,69 +108,60 @@ class Results:
 
     Attributes:
         path: the table of all rows of runs that are over.
-        lines: the rows of runs that are not.
-
-    Warns:
-        UserWarning: a line is no row, or repeats one, by file and line; the other rows
-            are used. A last line that a crash cut short is measured again in silence.
+        pending: the rows of runs that are not.
 
     Raises:
-        OSError: a damaged table.
+        OSError: a damaged file, by its path.
     """
 
     def __init__(self, study: str, folder: str | Path | None = None) -> None:
         folder = data_path("results") if folder is None else Path(folder)
         self.path = folder / f"{study}.parquet"
-        self.lines = folder / f"{study}.jsonl"
+        self.pending = folder / f"{study}.sqlite"
         self._rows: dict[str, dict[str, Any]] = {}
         self._table: tuple[int, ...] | None = None  # which table has been read
-        self._count = 0  # lines that have been read
-        self._intact = 0  # bytes of them, up to the end of the last whole line
-        self._damaged = False
-        self._read()
+        self._last = 0  # the pending row that has been read last
+        if self.pending.exists():
+            with self._transaction() as pending:
+                self._read(pending)
+        else:
+            self._take_table()
 
-    def _read(self) -> None:
-        """Take in what has been added since the last look."""
-        while True:
-            table = _stamp(self.path)
-            if table != self._table:  # then the lines have moved there
-                for row in _rows_of(self.path, table) if table else ():
-                    self._rows.setdefault(_key(row), row)
-                self._table, self._count, self._intact = table, 0, 0
-            self._read_lines()
-            if table == _stamp(self.path):
-                return
+    def _read(self, pending: sqlite3.Connection) -> None:
+        """Take in what has been added since the last look. A row that a kill has left
+        in both files is one row."""
+        query = "SELECT id, row FROM rows WHERE id > ? ORDER BY id"
+        new = pending.execute(query, (self._last,)).fetchall()
+        self._take_table()
+        for self._last, text in new:
+            row = json.loads(text)
+            self._rows.setdefault(_key(row), row)
 
-    def _read_lines(self) -> None:
-        if not self.lines.exists():
-            return
-        with self.lines.open("rb") as file:
-            file.seek(self._intact)
-            text = file.read()
-        of_lines = set()
-        for line in text.splitlines(keepends=True):
-            if not line.strip():  # or the end of a line that was read without it
-                self._intact += len(line)
-                continue
-            self._count += 1
-            where = f"{self.lines}, line {self._count},"
-            try:
-                row = _checked(json.loads(line, parse_constant=_refuse))
-                key = _key(row)
-            except (ValueError, KeyError, TypeError) as error:
-                if not line.endswith(b"\n"):
-                    self._count -= 1
-                    return  # a process died, or is still writing: not read yet
-                warnings.warn(f"{where} is no row: {error!r}; remove it", stacklevel=3)
-                self._damaged = True
-            else:
-                # A row of the table is one that a kill has left in both.
-                if key in of_lines:
-                    fault = "repeats a row; remove one of them"
-                    warnings.warn(f"{where} {fault}", stacklevel=3)
-                of_lines.add(key)
-                self._rows.setdefault(key, row)
-            self._intact += len(line)
+    def _take_table(self) -> None:
+        if (table := _stamp(self.path)) != self._table:
+            for row in _rows_of(self.path, table) if table else ():
+                self._rows.setdefault(_key(row), row)
+            self._table = table
+
+    @contextmanager
+    def _transaction(self, kind: str = "DEFERRED") -> Iterator[sqlite3.Connection]:
+        """The pending rows: what is done to them is done whole, or after an error or a
+        kill not at all. "EXCLUSIVE" keeps others out, also those who only read."""
+        try:
+            database = sqlite3.connect(self.pending, timeout=600, isolation_level=None)
+            with closing(database) as db:
+                db.execute(f"BEGIN {kind}")
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS rows"
+                    " (id INTEGER PRIMARY KEY AUTOINCREMENT, row TEXT)"
+                )
+                yield db
+                db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise OSError(
+                f"{self.pending}: {error}; if it is damaged, remove it, and its rows "
+                "are measured again"
+            ) from error
 
     def rows(self, **settings: Any) -> list[dict[str, Any]]:
         """All rows whose settings hold these values, in the order they were stored."""
@@ -195,16 +176,21 @@ class Results:
         wanted: Mapping[_T, Mapping[str, Any]],
         what: str,
         counts: Callable[[dict[str, Any]], bool] = lambda result: True,
+        *,
+        well: bool = False,
     ) -> tuple[dict[_T, dict[int, dict[str, Any]]], list[int]]:
-        """What was measured, by label and image, and the images that all labels have.
+        """What was measured, by label and image, for the images that all labels have.
 
         Args:
             wanted: the settings of each label.
             what: an image is called in errors, such as "image of mnist".
             counts: which results are taken.
+            well: leave out labels with less than half of the images of the one that
+                has most: a dear method with a few images would cost all methods theirs.
 
         Raises:
-            NotMeasured: a label has no row, or no image is common to all.
+            NotMeasured: a label that is not left out has no row, or no image is common
+                to all.
             ValueError: an image has several rows.
         """
         found: dict[_T, dict[int, dict[str, Any]]] = {}
@@ -212,11 +198,15 @@ class Results:
             rows = [r for r in self.rows(**settings) if counts(r["result"])]
             found[label] = {row["image"]: row["result"] for row in rows}
             about = f"{label} with {settings}"
-            if not rows:
+            if not rows and not well:
                 raise NotMeasured(f"{self.path.name} has no row of {about}")
             if len(found[label]) < len(rows):
                 raise ValueError(f"{self.path.name}: several rows a {what} of {about}")
-        common = sorted(set.intersection(*map(set, found.values())))
+        if well:
+            most = max(map(len, found.values()), default=0)
+            found = {n: of for n, of in found.items() if of and len(of) >= most / 2}
+        common = sorted(set.intersection(*map(set, found.values()))) if found else []
+        found = {n: {i: of[i] for i in common} for n, of in found.items()}
         if not common:
             raise NotMeasured(
                 f"{self.path.name}: no {what} has rows of all of "
@@ -268,15 +258,13 @@ class Results:
         return len(todo)
 
     def fold(self) -> None:
-        """Move the lines into the table; where a line is damaged, all stay."""
-        if not self.lines.exists():
-            return
-        with self._lock():
-            self._read()
-            if self.lines.exists() and not self._damaged:
-                parquet.write(self.path, list(self._rows.values()))
-                self.lines.unlink()
-                self._table, self._count, self._intact = _stamp(self.path), 0, 0
+        """Move the pending rows into the table."""
+        if self.pending.exists():
+            with self._transaction("EXCLUSIVE") as pending:
+                self._read(pending)
+                if pending.execute("DELETE FROM rows").rowcount:
+                    parquet.write(self.path, list(self._rows.values()))
+                    self._table = _stamp(self.path)
 
     def _store(self, found: Iterable[Measured], keep: Keep | None) -> Iterator[Unit]:
         """Store each group as it comes, and yield its units."""
@@ -296,53 +284,20 @@ class Results:
                 }
                 for unit, result in zip(units, kept, strict=True)
             ]
-            self._append(units, rows)
+            self._append(rows)
             yield from units
 
-    def _append(self, units: Sequence[Unit], rows: Sequence[dict[str, Any]]) -> None:
-        """Add a group's rows in one piece: a kill leaves all of them or none, but for
-        a crash of the machine. What another process has added meanwhile stays."""
-        texts = [_json(_checked(row)) for row in rows]
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add a group's rows, but for those that another process has added."""
+        texts = {_key(row): _json(row) for row in rows}
+        if not all(row["result"] for row in rows):
+            raise ValueError("result is empty")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            self._read()
-            new = [
-                (unit.key, row, text)
-                for unit, row, text in zip(units, rows, texts, strict=True)
-                if unit.key not in self._rows
-            ]
-            added = "".join(f"{text}\n" for _, _, text in new).encode()
-            with self.lines.open("ab") as file:
-                # What follows the last whole line was cut short: nobody writes now.
-                file.truncate(self._intact)
-                if self._intact and not self._ends_its_line():
-                    added = b"\n" + added
-                file.write(added)
-                file.flush()
-                os.fsync(file.fileno())
-            self._intact += len(added)
-            self._count += len(new)
-            self._rows |= {key: row for key, row, _ in new}
-
-    def _lock(self) -> FileLock:
-        """Beside the files, so that machines that share the folder share the lock."""
-        return FileLock(self.lines.with_name(f".{self.lines.name}.lock"))
-
-    def _ends_its_line(self) -> bool:
-        """An editor may have taken the last line's end away."""
-        with self.lines.open("rb") as file:
-            file.seek(self._intact - 1)
-            return file.read() == b"\n"
-
-
-def well_measured(counts: Mapping[_T, int]) -> list[_T]:
-    """The labels with at least half of the images of the one that has most.
-
-    What is compared on common images leaves the others out: a dear method with a few
-    images would cost all methods theirs.
-    """
-    most = max(counts.values(), default=0)
-    return [label for label, n in counts.items() if n and n >= most / 2]
+        with self._transaction("EXCLUSIVE") as pending:
+            self._read(pending)
+            new = [(text,) for key, text in texts.items() if key not in self._rows]
+            pending.executemany("INSERT INTO rows (row) VALUES (?)", new)
+            self._read(pending)
 
 
 def one_by_one(
@@ -400,15 +355,9 @@ def rounded(values: Tensor) -> list[float]:
 
 def _groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
     """Neighbours that share settings and seed, in groups of at most `size`."""
-    groups: list[list[Unit]] = []
-    for unit in units:
-        last = groups[-1] if groups else []
-        alike = last and (last[0].settings, last[0].seed) == (unit.settings, unit.seed)
-        if alike and len(last) < size:
-            last.append(unit)
-        else:
-            groups.append([unit])
-    return groups
+    runs = groupby(units, lambda unit: (unit.settings, unit.seed))
+    alike = [list(run) for _, run in runs]
+    return [run[i : i + size] for run in alike for i in range(0, len(run), size)]
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -428,19 +377,6 @@ def _rows_of(path: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
 
 def _key(row: dict[str, Any]) -> str:
     return Unit(row["settings"], row["image"], row["seed"]).key
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no measurement")
-
-
-def _checked(row: dict[str, Any]) -> dict[str, Any]:
-    for name, kind in _KINDS.items():
-        if not isinstance(row[name], kind) or isinstance(row[name], bool):
-            raise TypeError(f"{name} is {row[name]!r}")
-    if not row["result"]:
-        raise ValueError("result is empty")
-    return row
 
 
 def _json(value: Any) -> str:

@@ -8,24 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from xai_book.studies import aise, aise_detection, geex, pertmap, trials
+from xai_book.studies.beds import BEDS
 from xai_book.studies.results import NotMeasured, Results
 
-TITLES = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "photos": "photographs",
-    "coco_animals": "COCO-animals",
-    "scenes": "scenes",
+TITLES = {name: bed.name for name, bed in BEDS.items()} | {
     "unsure": "scenes, below 0.5",
     "small": "small articles",
     "large": "large articles",
     "grids 2x2": "grids of photographs",
-}
-MODELS = {
-    "mnist": "cnn_mnist",
-    "fashion_mnist": "cnn_fashion_mnist",
-    "photos": "efficientnet_lite0",
-    "coco_animals": "vgg16",
 }
 Found = Mapping[Any, Any]
 """What was measured, by the label of a method or setting."""
@@ -44,34 +34,29 @@ class Rows:
 
     def read(self, study: str, bed: str, *labels: Hashable) -> Found:
         """By the name of a reader, as `claims.csv` has it."""
-        readers = (
-            *(self.table1, self.samples, self.stdevs, self.mask_sizes, self.samplers),
-            *(self.losses, self.figure1, self.pointing, self.variants),
-            *(self.convergence, self.detection, self.trials),
-        )
-        return {reader.__name__: reader for reader in readers}[study](bed, *labels)
+        return getattr(self, study)(bed, *labels)
 
     def table1(self, data: str, *methods: Any) -> Found:
         """Cai and Wunder's Table 1."""
-        every = geex.table1(MODELS[data])
+        every = geex.table1(BEDS[data].model)
         return self._geex({m: every[m] for m in methods}, data, f"geex_{data}")
 
     def samples(self, data: str, *labels: Any) -> Found:
         """Figure S4: GEEX by its number of samples, with its bounds."""
         counts = [label for label in labels if not isinstance(label, str)]
-        return self._geex(geex.samples(MODELS[data], counts), data)
+        return self._geex(geex.samples(BEDS[data].model, counts), data)
 
     def stdevs(self, data: str, *values: Any) -> Found:
         """Figure S4: GEEX by its search range, with its bounds."""
-        return self._geex(geex.stdevs(MODELS[data], values), data)
+        return self._geex(geex.stdevs(BEDS[data].model, values), data)
 
     def mask_sizes(self, data: str, *_: Any) -> Found:
         """Figure S5: GERS by the size of its masks, all of them, with its bounds."""
-        return self._geex(geex.mask_sizes(MODELS[data]), data)
+        return self._geex(geex.mask_sizes(BEDS[data].model), data)
 
     def samplers(self, data: str, *labels: Any) -> Found:
         """Kinds of search noise, labelled (noise, queries)."""
-        every = geex.samplers(MODELS[data])
+        every = geex.samplers(BEDS[data].model)
         store = "geex_photos" if data == "photos" else "geex_mnist_samplers"
         return self._geex({label: every[label] for label in labels}, data, store)
 
@@ -79,7 +64,7 @@ class Rows:
         """The family with its two losses, labelled (method, loss)."""
         cases = {
             (method, loss): geex.case(
-                method, MODELS[data], **({} if loss == "logit" else {"loss": loss})
+                method, BEDS[data].model, **({} if loss == "logit" else {"loss": loss})
             )
             for method, loss in labels
         }
@@ -89,7 +74,7 @@ class Rows:
         self, cases: Mapping[Any, Any], data: str, store: str = "", **how: Any
     ) -> Found:
         rows = self._store(store or f"geex_{data}_effects")
-        return geex.read(dict(cases), MODELS[data], data, rows, **how)
+        return geex.read(dict(cases), BEDS[data].model, data, rows, **how)
 
     def figure1(self, data: str, *methods: Any) -> Found:
         """Ikeno and Hara's Figure 1; on photographs with the smaller budget."""
@@ -97,7 +82,7 @@ class Rows:
         if not store.rows():  # before a model is loaded to ask for its rows
             raise NotMeasured(f"{store.path.name} has no rows")
         settings = pertmap.REDUCED if data == "photos" else None
-        return pertmap.curves(store, MODELS[data], data, methods, settings)
+        return pertmap.curves(store, BEDS[data].model, data, methods, settings)
 
     def pointing(self, data: str, *labels: Any) -> Found:
         """The pointing game's table."""
