@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -167,16 +168,15 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_damaged_store_is_named(tmp_path, capsys):
-    main(["run", "toy", "--results", str(tmp_path)], {"toy": toy(3)})
-    (tmp_path / "toy.sqlite").write_text("damage\n")
+def test_a_damaged_store_is_named_and_the_others_are_listed(tmp_path, capsys):
+    studies = {"broken": toy(3), "whole": toy(3)}
+    main(["run", "whole", "--results", str(tmp_path)], studies)
+    (tmp_path / "broken.sqlite").write_text("damage\n")
     capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        main(["list", "--results", str(tmp_path)], {"toy": toy(3)})
-    assert stopped.value.code == 2
-    assert (
-        f"{tmp_path / 'toy.sqlite'}: file is not a database" in capsys.readouterr().err
-    )
+    main(["list", "--results", str(tmp_path)], studies)
+    listed = capsys.readouterr().out
+    assert f"{tmp_path / 'broken.sqlite'}: file is not a database" in listed
+    assert re.search(r"^whole +3 of 3", listed, re.MULTILINE)
 
 
 def toy(count: int = 3, **changes: object) -> Study:

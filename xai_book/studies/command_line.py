@@ -62,12 +62,18 @@ def parser(studies: Mapping[str, Study]) -> argparse.ArgumentParser:
 
 def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
     """A line for each study: rows stored of all, hours they took, what they are for;
-    then the rows that are older than the code of their method, or may be."""
+    then the stores that are damaged, and the rows that are older than the code of their
+    method, or may be."""
     lines = [("study", "rows", "hours", "reproduces")]
     older: list[str] = []
+    damaged: list[str] = []
     unknown = 0
     for name, study in studies.items():
-        results = Results(name, folder)
+        try:
+            results = Results(name, folder)
+        except OSError as error:
+            damaged.append(str(error))
+            continue
         rows = results.rows()
         ages = Counter(age(row) for row in rows)
         unknown += ages.pop("unknown", 0)
@@ -85,6 +91,8 @@ def listing(studies: Mapping[str, Study], folder: Path | None) -> str:
         f"{name:{widths[0]}}  {rows:>{widths[1]}}  {hours:>{widths[2]}}  {what}"
         for name, rows, hours, what in lines
     ]
+    if damaged:
+        found += ["", "cannot be read:", *damaged]
     if older:
         found += ["", "rows older than the code of their method:", *older]
     if unknown:
