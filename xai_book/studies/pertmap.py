@@ -6,11 +6,16 @@ labelled as in the paper, see LABELS.
 
     run(units("cnn_mnist", "mnist", 200), Results("pertmap_figure1_mnist"))
     curves(Results("pertmap_figure1_mnist"), "cnn_mnist", "mnist")
+
+What Figure 1 shows depends on three choices, of which the paper states one and the
+authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
+`figure1_fashion_mnist` measure all twelve, and `cells` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +30,7 @@ from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
 from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
+from xai_lib.metrics.flipping import TIES
 from xai_lib.metrics.intervals import bootstrap_mean, sign
 from xai_lib.metrics.sweep import ranks
 from xai_lib.pertmap import Box, StochasticPertMap, violation_rates, worst_point
@@ -46,6 +52,7 @@ LABELS = {
 FLOORS = ("random", "centre")
 METHODS = (*LABELS, *FLOORS)
 BOXES = ("LP", "LP (Smooth)", "Stochastic")
+_LAYERWISE = ("LRP", "DeepLift")
 _BOXES = ("Linear PertMap", "PertMap")
 _SEEDED = ("SmoothGrad", *_BOXES)
 
@@ -86,6 +93,27 @@ COLOURS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 QUANTILES = tuple(range(0, 101, 5))
 
 
+class Cell(NamedTuple):
+    """How Figure 1 is measured."""
+
+    explains: str = "logit"
+    """"logit" or "probability": to which outputs λ, and every method, belongs."""
+    absolute: bool = False
+    """Whether rivals are ranked by the mean over channels of their absolute scores, or
+    by their signed scores, each channel for itself. Boxes have no sign."""
+    ties: str = "position"
+    """The rule for equal scores, of `metrics.flipping`."""
+
+
+CELLS = tuple(
+    Cell(*one) for one in product(("probability", "logit"), (True, False), TIES)
+)
+PAPER = Cell("probability", True, "below")
+"""The authors' notebooks end their network in softmax and take the absolute gradient
+(for Gradient and SmoothGrad; here all rivals of a cell are treated alike); "smaller
+than the quantile" is the text of section 4.2."""
+
+
 def units(
     model: str,
     data: str,
@@ -95,22 +123,27 @@ def units(
     n_points: int = 1000,
     *,
     first: int = 0,
+    explains: Sequence[str] = (),
 ) -> list[Unit]:
     """What Figure 1 and footnote 6 need: flip low scores, has the class changed?
 
     Args:
-        model: a name of `models.load`; its logits are explained.
+        model: a name of `models.load`; its logits are explained, unless `explains`
+            says otherwise.
         data: of `beds.BEDS`.
         n_images: how many.
         methods: of METHODS.
         settings: per method, arguments that replace those of `arguments`.
         n_points: random points, and random corners, that test each box.
         first: index of the first image.
+        explains: outputs of which all cells are measured, and no boxes are tested.
     """
     n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
     check_choice("data", data, tuple(beds.BEDS))
     images = range(first, first + n_images)
-    return units_of(_settings(model, data, methods, settings, n_points), images)
+    of = (model, data, methods, settings)
+    every = [one for score in explains for one in _settings(*of, explains=score)]
+    return units_of(every or _settings(*of, n_points), images)
 
 
 def _settings(
@@ -119,14 +152,17 @@ def _settings(
     methods: Iterable[str],
     settings: Mapping[str, Mapping[str, Any]] | None,
     n_points: int | None = None,
+    explains: str = "",
 ) -> list[dict[str, Any]]:
     """What rows hold for each method; without `n_points` for any number of them."""
+    more = {"explains": explains} if explains else {}
     return [
         {
             "model": model,
             "data": data,
             "method": LABELS.get(check_choice("methods", method, METHODS), method),
             "arguments": arguments(method, model, settings),
+            **more,
         }
         | ({} if n_points is None else {"n_points": n_points * (method in BOXES)})
         for method in methods
@@ -150,14 +186,22 @@ def measure(unit: Unit) -> dict[str, Any]:
 
     Returns:
         "target": the predicted class; "grey", "black", "white": for each of QUANTILES,
-        "1" if the class has changed, else "0". With boxes also "size", the mean of
-        w_i; "uniform" and "corners", the shares of random points and corners of the
-        box that change the class; "worst", the excess that `worst_point` finds, in
-        logits. "queries": the model's evaluations where they are the method's budget.
+        "1" if the class has changed, else "0"; equal scores go by position. With boxes
+        also "size", the mean of w_i; "uniform" and "corners", the shares of random
+        points and corners of the box that change the class; "worst", the excess that
+        `worst_point` finds, in logits. "queries": the model's evaluations where they
+        are the method's budget.
+
+        If the settings say what is explained, the same for each `Cell`, under the
+        names of `_column`, and "tied", the share of numbers with the lowest score, but
+        no violations. LRP and DeepLIFT have no rule for a softmax: theirs are always
+        maps of logits.
     """
     settings, index = unit.settings, unit.image
     data, method, name = settings["data"], settings["method"], settings["model"]
-    model, blackbox = hardware.model(name), hardware.blackbox(name, "logit")
+    explains = settings.get("explains", "logit")
+    model = hardware.scorer(name, "logit" if method in _LAYERWISE else explains)
+    blackbox = hardware.blackbox(name, explains)
     image = beds.load(data, [index], name)
     target = int(blackbox(image).argmax())
     found: dict[str, Any] = {"target": target}
@@ -175,18 +219,36 @@ def measure(unit: Unit) -> dict[str, Any]:
             found["queries"] = blackbox.queries - before
         if isinstance(explainer, StochasticPertMap):
             found["queries"] = explainer.n_perturbations * explainer.n_iterations
-    for colour, value in COLOURS.items():
-        changed = flipping(blackbox, image, attribution, QUANTILES, value).changed[0]
-        found[colour] = "".join(str(int(c)) for c in changed)
+    cells = [c for c in CELLS if c.explains == explains]
+    for cell in cells if "explains" in settings else [Cell()]:
+        ranked = attribution
+        if cell.absolute:
+            if method in (*_BOXES, *FLOORS):
+                continue
+            ranked = attribution.abs().mean(dim=1, keepdim=True)
+        for colour, value in COLOURS.items():
+            curve = flipping(blackbox, image, ranked, QUANTILES, value, cell.ties)
+            changed = "".join(str(int(c)) for c in curve.changed[0])
+            found[_column(colour, cell)] = changed
+    if method in _BOXES:
+        found["size"] = round(float(-attribution.mean()), 5)
+    if "explains" in settings:
+        lowest = (attribution == attribution.min()).double().mean()
+        return {**found, "tied": round(float(lowest), 5)}
     if method in _BOXES:
         box = Box(-attribution, -attribution)
         rates = violation_rates(blackbox, image, box, target, settings["n_points"])
         worst = worst_point(model, image, box, target)
-        found["size"] = round(float(box.w.mean()), 5)
         found["uniform"] = round(float(rates.uniform), 5)
         found["corners"] = round(float(rates.corners), 5)
         found["worst"] = round(float(worst.excess), 4)
     return found
+
+
+def _column(colour: str, cell: Cell) -> str:
+    """Of a row, such as "grey" by position, or "grey, below, absolute"."""
+    ties = "" if cell.ties == "position" else f", {cell.ties}"
+    return f"{colour}{ties}{', absolute' * cell.absolute}"
 
 
 run = Runner(measure)
@@ -199,7 +261,8 @@ class Curves(NamedTuple):
     changed: dict[str, Tensor]
     """For each colour, whether the class has changed, bool `[N, len(QUANTILES)]`."""
     boxes: dict[str, Tensor]
-    """"size", "uniform", "corners", "worst" `[N]`, see `measure`; empty without."""
+    """"size", "uniform", "corners", "worst", "tied" `[N]`, see `measure`, as far as
+    rows have them."""
 
 
 def curves(
@@ -208,35 +271,42 @@ def curves(
     data: str,
     methods: Sequence[str] = METHODS,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    cell: Cell | None = None,
 ) -> dict[str, Curves]:
     """Read Figure 1 back: for each method, the images that every method has.
 
-    Arguments as in `units`.
+    Arguments as in `units`; `cell` is for stores that have all cells.
 
     Raises:
         NotMeasured: a method has no row, or no image is common to all.
         ValueError: an image has several rows.
     """
-    of_each = _settings(model, data, methods, settings)
+    explains = cell.explains if cell else ""
+    of_each = _settings(model, data, methods, settings, explains=explains)
     wanted = dict(zip(methods, of_each, strict=True))
     found, common = results.shared(wanted, f"image of {data}")
     return {
-        method: Curves(
-            tuple(common),
-            {
-                colour: torch.tensor(
-                    [[c == "1" for c in rows[i][colour]] for i in common]
-                )
-                for colour in COLOURS
-            },
-            {
-                name: torch.tensor([rows[i][name] for i in common])
-                for name in ("size", "uniform", "corners", "worst")
-                if name in rows[common[0]]
-            },
-        )
-        for method, rows in found.items()
+        m: _curves([rows[i] for i in common], common, cell or Cell(), m)
+        for m, rows in found.items()
     }
+
+
+def _curves(
+    rows: Sequence[dict[str, Any]], images: Sequence[int], cell: Cell, method: str
+) -> Curves:
+    if method in (*BOXES, *FLOORS):
+        cell = cell._replace(absolute=False)
+    columns = {colour: _column(colour, cell) for colour in COLOURS}
+    changed = {
+        colour: torch.tensor([[c == "1" for c in row[name]] for row in rows])
+        for colour, name in columns.items()
+    }
+    boxes: dict[str, Tensor] = {
+        name: torch.tensor([row[name] for row in rows])
+        for name in ("size", "uniform", "corners", "worst", "tied")
+        if name in rows[0]
+    }
+    return Curves(tuple(images), changed, boxes)
 
 
 class Verdict(NamedTuple):
@@ -277,6 +347,44 @@ def verdict(found: Mapping[str, Curves], colour: str = "grey") -> Verdict:
         tuple(surely_better),
         tuple(surely_worse),
     )
+
+
+def cells(
+    results: Results, data: str, methods: Sequence[str] = METHODS
+) -> dict[Cell, dict[str, Curves]]:
+    """Figure 1 in each of its twelve `CELLS`, of the images that all have.
+
+    Args:
+        results: the store, such as `Results("figure1_mnist")`.
+        data: of `beds.BEDS`.
+        methods: of METHODS.
+
+    Raises:
+        NotMeasured: a method has no row, or no image is common to all.
+    """
+    model = beds.BEDS[data].model
+    return {cell: curves(results, model, data, methods, cell=cell) for cell in CELLS}
+
+
+def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> str:
+    """What `cells` found, a line for each cell: the stochastic form's share of changed
+    classes, at most up to the 50 % quantile and on average over all; the share of its
+    numbers that have the lowest score; and how many rivals surely change fewer classes
+    (better) or more (worse), of those of the paper. * is the authors' own cell."""
+    lines = [
+        "outputs      rivals    ties      images  to 50 %  mean  tied  better  worse"
+    ]
+    for cell, of in found.items():
+        said = verdict({m: c for m, c in of.items() if m not in FLOORS})
+        own = of["Stochastic"]
+        kind = "absolute" if cell.absolute else "signed"
+        mean, tied = own.changed["grey"].double().mean(), own.boxes["tied"].mean()
+        lines.append(
+            f"{cell.explains:<12} {kind:<9} {cell.ties:<8}{'*' * (cell == PAPER):<2}"
+            f"{len(own.images):>6}{said.worst_to_half:>9.2f}{mean:>6.2f}{tied:>6.2f}"
+            f"{len(said.surely_better):>8}{len(said.surely_worse):>7}"
+        )
+    return "\n".join(lines)
 
 
 def box_map(
@@ -346,9 +454,14 @@ def _study(
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
+_CELLS = "Figure 1 in twelve cells: outputs, signs, ties"
 STUDIES = {
     "pertmap_figure1_mnist": _study(_FIGURE1, "mnist", 200),
     "pertmap_figure1_fashion_mnist": _study(_FIGURE1, "fashion_mnist", 200),
+    "figure1_mnist": _study(_CELLS, "mnist", 200, explains=("probability", "logit")),
+    "figure1_fashion_mnist": _study(
+        _CELLS, "fashion_mnist", 200, explains=("probability", "logit")
+    ),
     "pertmap_figure1_photos": _study(
         _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
     ),
