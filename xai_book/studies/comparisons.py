@@ -14,15 +14,20 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from xai_book.studies import aise
-from xai_lib.metrics.intervals import bootstrap_mean, image_mean, sign
+from xai_lib.metrics.intervals import bootstrap_mean, image_mean, resampled_means, sign
 
 MARGIN = 0.01
 """Scores, cosines and distances that differ by less are called alike; who is nearer
 than a point of accuracy reaches the other."""
 FEWEST = 20
-"""Fewer images leave a claim open: a bootstrap of few values is too sure of itself."""
+"""Fewer images are too few: a bootstrap of few values is too sure of itself."""
 MOST = 0.9
 """The share of cases in which a statement is true that is called true."""
+WRONG = 0.025
+"""How often an end of an interval is wrong."""
+DRAWS = 5000
+"""Resamples for `Claim.doubt`, which is then 0.0002 at least: enough for 125
+comparisons of one statement (`claims.with_holm`)."""
 
 
 class Claim(NamedTuple):
@@ -36,16 +41,37 @@ class Claim(NamedTuple):
     """Its 95 % interval over images."""
     verdict: str
     """"holds" or "fails" if the whole interval says so, else "open"; an interval that
-    touches the limit (`metrics.intervals.sign`) says nothing."""
+    touches the limit (`metrics.intervals.sign`) says nothing. "too few" images cannot
+    make it hold, whatever they are."""
     images: int
-    """How many the mean is of; with fewer than FEWEST the claim is open."""
+    """How many the mean is of."""
+    doubt: float = 1.0
+    """How often what fails as clearly would be seen if the statement were true: a
+    one-sided p-value, for `claims.with_holm`."""
 
 
-def larger(statement: str, difference: Tensor, margin: float = 0) -> Claim:
-    """The claim that differences `[N]` have a mean above -margin."""
-    low, high = (float(end) for end in bootstrap_mean(difference))
-    mean, images = float(image_mean(difference)), len(difference)
-    return positive(statement, mean, (low, high), images, margin)
+def larger(
+    statement: str, difference: Tensor, margin: float = 0, *, shares: bool = False
+) -> Claim:
+    """The claim that differences `[N]` have a mean above -margin.
+
+    Args:
+        statement: in words.
+        difference: one per image.
+        margin: in the units of the difference.
+        shares: they are of zeros and ones; then all equal do not mean no width.
+    """
+    ends = [float(end) for end in bootstrap_mean(difference)]
+    if shares:
+        ends = _widened(ends, len(difference))
+    return positive(
+        statement,
+        float(image_mean(difference)),
+        (ends[0], ends[1]),
+        len(difference),
+        margin,
+        _doubt(resampled_means(difference, DRAWS) + margin),
+    )
 
 
 def alike(statement: str, difference: Tensor, margin: float = MARGIN) -> Claim:
@@ -53,9 +79,11 @@ def alike(statement: str, difference: Tensor, margin: float = MARGIN) -> Claim:
     low, high = (float(end) for end in bootstrap_mean(difference))
     inside = bool(sign(low + margin) > 0 and sign(high - margin) < 0)
     outside = bool(sign(low - margin) > 0 or sign(high + margin) < 0)
-    images = len(difference)
+    images, means = len(difference), resampled_means(difference, DRAWS)
     verdict = _verdict(inside, outside, images)
-    return Claim(statement, float(image_mean(difference)), low, high, verdict, images)
+    doubt = min(_doubt(means + margin), _doubt(margin - means))
+    value = float(image_mean(difference))
+    return Claim(statement, value, low, high, verdict, images, doubt)
 
 
 def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
@@ -64,7 +92,10 @@ def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
     ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
     low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
     value = float(image_mean(more) - image_mean(less))
-    return positive(statement, value, (low, high), min(len(more), len(less)))
+    images = min(len(more), len(less))
+    # Other images, so other draws.
+    doubt = _doubt(resampled_means(more, DRAWS) - resampled_means(less, DRAWS, 1))
+    return positive(statement, value, (low, high), images, doubt=doubt)
 
 
 def ahead(
@@ -89,23 +120,28 @@ def ahead(
     games = [aise.game(rows, tolerance, place) for rows in (better, worse)]
     # Both draw the same images again.
     first, second = (game.bootstrap() for game in games)
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = (first - second).quantile(ends).tolist()
+    ends = torch.tensor([WRONG, 1 - WRONG], dtype=torch.float64)
     value = games[0].accuracy - games[1].accuracy
     images = len(better["image"].unique())
-    return positive(statement, value, (low, high), images, margin)
+    low, high = _widened((first - second).quantile(ends).tolist(), images)
+    doubt = _doubt(first - second + margin)
+    return positive(statement, value, (low, high), images, margin, doubt)
 
 
 def in_most(statement: str, true: Tensor, level: float = MOST) -> Claim:
     """The claim that something is true, bool `[N]`, in more than `level` of all cases.
 
     The interval is the exact one of a share (Clopper and Pearson): where all cases are
-    true, resampling would see no variance at all.
+    true, resampling would see no variance at all. Where it would not clear the level
+    if all were true, the cases are too few.
     """
     count, n = int(true.sum()), len(true)
     ends = binomtest(count, n).proportion_ci(0.95)
     interval = ends.low - level, ends.high - level
-    return positive(statement, count / n - level, interval, n)
+    doubt = float(binomtest(count, n, level, alternative="less").pvalue)
+    claim = positive(statement, count / n - level, interval, n, doubt=doubt)
+    enough = sign(_all_of(n) - level) > 0
+    return claim if enough else claim._replace(verdict="too few")
 
 
 def positive(
@@ -114,14 +150,35 @@ def positive(
     interval: tuple[float, float],
     images: int,
     margin: float = 0,
+    doubt: float = 1.0,
 ) -> Claim:
     """The claim that a value with this 95 % interval is above -margin."""
     low, high = (float(sign(end + margin)) for end in interval)
     verdict = _verdict(low > 0, high < 0, images)
-    return Claim(statement, value, *interval, verdict, images)
+    return Claim(statement, value, *interval, verdict, images, doubt)
+
+
+def _doubt(above: Tensor) -> float:
+    """From resampled means less what they ought to be above, `[resamples]`."""
+    return (1 + int((sign(above) >= 0).sum())) / (1 + len(above))
+
+
+def _all_of(n: int) -> float:
+    """The lower end of the exact interval of a share, n of n."""
+    return float(binomtest(n, n).proportion_ci(0.95).low)
+
+
+def _widened(ends: list[float], images: int) -> list[float]:
+    """The interval of a difference of shares, also where all images agree: then as many
+    others as the exact interval of n of n leaves out may differ by one."""
+    low, high = ends
+    if sign(high - low) == 0:
+        rest = (1 - _all_of(images)) * (1 + abs(low))
+        return [max(low - rest, -1.0), min(high + rest, 1.0)]
+    return ends
 
 
 def _verdict(holds: bool, fails: bool, images: int) -> str:
     if images < FEWEST:
-        return "open"
+        return "too few"
     return "holds" if holds else "fails" if fails else "open"
