@@ -158,19 +158,18 @@ def test_the_table_of_cells(measured, monkeypatch):
     )
     found = study.cells(measured, "mnist", CELLS)
     assert list(found) == list(study.CELLS)
-    lines = study.cells_table(found).splitlines()
-    assert len(lines) == 1 + 12
-    assert max(map(len, lines)) <= 88
-    assert [line.split()[:2] for line in lines if "*" in line] == [
-        ["probability", "absolute"]
-    ]
-    for cell, line in zip(found, lines[1:], strict=True):
-        changed = found[cell]["Stochastic"].changed["grey"].double()
-        half, mean = line.split()[-5:-3]
-        assert float(half) == pytest.approx(
-            float(changed[:, :11].mean(0).max()), abs=0.01
-        )
-        assert float(mean) == pytest.approx(float(changed.mean()), abs=0.01)
+    table = study.cells_table(found)
+    assert max(map(len, table.to_string(index=False).splitlines())) <= 88
+    (authors,) = table[table.outputs == "probability*"].to_dict("records")
+    assert (authors["rivals"], authors["ties"]) == ("absolute", "below")
+    for (cell, of), (_, line) in zip(found.items(), table.iterrows(), strict=True):
+        changed = of["Stochastic"].changed["grey"].double()
+        half = float(changed[:, :11].mean(0).max())
+        assert line["to 50 %"] == pytest.approx(half, abs=0.01)
+        assert line["mean"] == pytest.approx(float(changed.mean()), abs=0.01)
+        # Rivals of the paper, of which each is better, worse or neither.
+        assert 0 <= line.better + line.worse <= len(CELLS) - 2
+        assert line.outputs.rstrip("*") == cell.explains
 
 
 def test_floors_know_nothing_but_the_place():

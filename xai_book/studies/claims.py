@@ -36,7 +36,7 @@ fail is the paper's finding, or a wrong rule.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import product
@@ -431,7 +431,7 @@ def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling
     return found
 
 
-def _decided(family: list[Row], rows: Rows) -> dict[str, list[Claim]]:
+def _decided(family: Sequence[Row], rows: Rows) -> dict[str, list[Claim]]:
     """The comparisons by bed: with gradient-like maps ranked as they are, and then
     times the input where that makes a difference."""
     beds = dict.fromkeys(bed for row in family for bed in _options(row["bed"]))
@@ -447,7 +447,7 @@ def _decided(family: list[Row], rows: Rows) -> dict[str, list[Claim]]:
     return parts
 
 
-def _on_bed(family: list[Row], bed: str, rows: Rows) -> list[Claim]:
+def _on_bed(family: Sequence[Row], bed: str, rows: Rows) -> list[Claim]:
     """The comparisons on a bed, of the images that all of its labels have.
 
     Raises:
@@ -491,40 +491,45 @@ def with_holm(parts: Mapping[str, Sequence[Claim]]) -> dict[str, list[Claim]]:
     return {bed: [held(claim) for claim in of] for bed, of in parts.items()}
 
 
+class _Printed(Rows):
+    """The papers' tables as rows: each number a mean of images that all agree."""
+
+    def __init__(self, study: str) -> None:
+        self.columns = geex.published_table1()
+        if study == "pointing":
+            self.columns = {
+                data: {method: value / 100 for method, value in of.items()}
+                for data, of in aise.published_table().items()
+            }
+
+    def read(self, study: str, bed: str, *labels: Hashable) -> Found:
+        if not self.columns[bed].keys() >= set(labels):
+            raise NotMeasured(f"the paper's {bed} lacks some of {labels}")
+        of = self.columns[bed]
+        return {x: torch.full((FEWEST,), of[str(x)]).double() for x in labels}
+
+
 def on_print(family: Sequence[Row]) -> str:
-    """The verdict of a statement's rule on the paper's own tables: each printed number
-    is a mean without an interval. "not printed" where they lack what is compared. Most
-    cases are those of all columns."""
-    if not {row["measure"] for row in family} <= {"either AOPC", "hits"}:
+    """The verdict of a statement's rule on the numbers that the paper prints; "not
+    printed" where it lacks what is compared. Most cases are those of all columns."""
+    study, by = family[0]["study"], family[0]["by"]
+    printed = {"table1": "either AOPC", "pointing": "hits"}.get(study)
+    if {(row["measure"], row["other_bed"]) for row in family} != {(printed, "")}:
         return "not printed"
-    columns: Mapping[str, Mapping[str, float]] = {}
-    if family[0]["study"] == "table1":
-        columns = geex.published_table1()
-    elif family[0]["study"] == "pointing":
-        columns = aise.published_table()
-    unit = 1 if family[0]["study"] == "table1" else 100
-    parts: dict[str, list[Claim]] = {}
-    for data, of in columns.items():
-        found = {m: torch.full((FEWEST,), v / unit).double() for m, v in of.items()}
-        there = [{**row, "measure": "printed"} for row in family if _is_on(row, data)]
-        labels = [x for row in there for one in _expanded(row) for x in _labels(one)]
-        if there and found.keys() >= set(labels):
-            parts[data] = []
-            for row in there:
-                pooled = row["by"] == "most"
-                decide = compare if pooled else DECIDE.get(row["by"], compare)
-                parts[data] += decide(row, found, "")
-    if family[0]["by"] == "most":
-        every = [claim for of in parts.values() for claim in of]
-        parts = {"all": _best_half(every)} if every else {}
+    rows = _Printed(study)
+    names = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "photos": "ImageNet"}
+
+    asked = []
+    for row in family:
+        own = [names[bed] for bed in _options(row["bed"]) if bed in names]
+        bed = " | ".join(own or rows.columns)
+        method = "" if by == "most" else by
+        asked.append({**row, "measure": "printed", "bed": bed, "by": method})
+    parts = _decided(asked, rows)
+    if by == "most":
+        parts = {"all": _best_half([claim for of in parts.values() for claim in of])}
     verdicts = {data: on_data(claims) for data, claims in parts.items()}
     return overall(verdicts) if verdicts else "not printed"
-
-
-def _is_on(row: Row, data: str) -> bool:
-    """Whether a row is about a column of a paper's table, and no other beside it."""
-    small = {"MNIST": "mnist", "Fashion-MNIST": "fashion_mnist", "ImageNet": "photos"}
-    return small.get(data, "scenes") in _options(row["bed"]) and not row["other_bed"]
 
 
 def on_data(claims: Iterable[Claim]) -> str:

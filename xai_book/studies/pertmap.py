@@ -28,6 +28,7 @@ from xai_book.studies.beds import floor
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
+from xai_lib.core.extras import extra
 from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
 from xai_lib.metrics.flipping import TIES
@@ -35,6 +36,9 @@ from xai_lib.metrics.intervals import bootstrap_mean, sign
 from xai_lib.metrics.sweep import ranks
 from xai_lib.pertmap import Box, StochasticPertMap, violation_rates, worst_point
 from xai_lib.zoo import photos
+
+with extra("book"):
+    import pandas as pd
 
 LABELS = {
     "Gradient": "Gradient",
@@ -352,39 +356,36 @@ def verdict(found: Mapping[str, Curves], colour: str = "grey") -> Verdict:
 def cells(
     results: Results, data: str, methods: Sequence[str] = METHODS
 ) -> dict[Cell, dict[str, Curves]]:
-    """Figure 1 in each of its twelve `CELLS`, of the images that all have.
-
-    Args:
-        results: the store, such as `Results("figure1_mnist")`.
-        data: of `beds.BEDS`.
-        methods: of METHODS.
-
-    Raises:
-        NotMeasured: a method has no row, or no image is common to all.
+    """Figure 1 in each of its twelve `CELLS`, of the images that all methods have;
+    `methods` and errors as in `curves`, `results` such as `Results("figure1_mnist")`.
     """
     model = beds.BEDS[data].model
     return {cell: curves(results, model, data, methods, cell=cell) for cell in CELLS}
 
 
-def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> str:
-    """What `cells` found, a line for each cell: the stochastic form's share of changed
-    classes, at most up to the 50 % quantile and on average over all; the share of its
-    numbers that have the lowest score; and how many rivals surely change fewer classes
-    (better) or more (worse), of those of the paper. * is the authors' own cell."""
-    lines = [
-        "outputs      rivals    ties      images  to 50 %  mean  tied  better  worse"
-    ]
+def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
+    """What `cells` found, a line for each: of the stochastic form, the share of changed
+    classes, at most up to the 50 % quantile and on average over all, and the share of
+    its numbers that have the lowest score; and how many of the paper's rivals surely
+    change fewer classes (better) or more (worse). * is the authors' own cell."""
+    lines = []
     for cell, of in found.items():
         said = verdict({m: c for m, c in of.items() if m not in FLOORS})
         own = of["Stochastic"]
-        kind = "absolute" if cell.absolute else "signed"
-        mean, tied = own.changed["grey"].double().mean(), own.boxes["tied"].mean()
         lines.append(
-            f"{cell.explains:<12} {kind:<9} {cell.ties:<8}{'*' * (cell == PAPER):<2}"
-            f"{len(own.images):>6}{said.worst_to_half:>9.2f}{mean:>6.2f}{tied:>6.2f}"
-            f"{len(said.surely_better):>8}{len(said.surely_worse):>7}"
+            {
+                "outputs": cell.explains + "*" * (cell == PAPER),
+                "rivals": "absolute" if cell.absolute else "signed",
+                "ties": cell.ties,
+                "images": len(own.images),
+                "to 50 %": said.worst_to_half,
+                "mean": float(own.changed["grey"].double().mean()),
+                "tied": float(own.boxes["tied"].mean()),
+                "better": len(said.surely_better),
+                "worse": len(said.surely_worse),
+            }
         )
-    return "\n".join(lines)
+    return pd.DataFrame(lines).round(2)
 
 
 def box_map(
