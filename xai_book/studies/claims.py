@@ -330,32 +330,27 @@ was measured on the other bed, to the comparisons."""
 
 
 class Ruling(NamedTuple):
-    """A statement of a paper and what became of it."""
+    """A statement of a paper and what became of it; `claims.csv` has more on the parts.
+
+    `verdict` is "holds", "does not hold", "open", "too few", what holds where, or "not
+    measured"; `verdicts` the same by bed, as it is named to a reader, or by the case of
+    a theorem; `parts` the comparisons by bed, none of a theorem. `printed` is the
+    verdict of the same rule on the numbers that the paper prints.
+    """
 
     id: str
     paper: str
     where: str
-    """The section, as the paper numbers it."""
     statement: str
     chapter: str
-    """Where the book deals with it, as "05"."""
     proved: str
-    """The chapter and its section with the proof, if it is a theorem; else ""."""
     verdict: str
-    """"holds", "does not hold", "open", "too few", what holds where, or "not
-    measured"."""
     verdicts: dict[str, str]
-    """By bed, as it is named to a reader, or by the case of a theorem."""
     parts: dict[str, list[Claim]]
-    """The comparisons by bed; none of a theorem, or if there are no rows."""
     printed: str = "not printed"
-    """The verdict of the same rule on the numbers that the paper prints."""
     scale: str = ""
-    """Model, data and queries here; of images each comparison has its number."""
     paper_scale: str = ""
-    """Likewise, and images, in the paper."""
     note: str = ""
-    """What is to be said of the rule, or of what the printed numbers say of it."""
 
 
 def listed() -> dict[str, list[Row]]:
@@ -402,12 +397,11 @@ def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling
     """
     rows = Rows() if rows is None else rows
     found = []
-    for name, family in listed().items():
-        about = {k: family[0][k] for k in ("paper", "where", "statement", "chapter")}
-        if not about["paper"] or chapter not in (None, about["chapter"]):
+    for family in listed().values():
+        first, parts = family[0], {}
+        if not first["paper"] or chapter not in (None, first["chapter"]):
             continue
-        proved, parts = family[0]["proved"], {}
-        if proved:
+        if first["proved"]:
             verdicts = {
                 case: "holds" if row["rule"] == "true" else "does not hold"
                 for row in family
@@ -416,18 +410,9 @@ def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling
         else:
             parts = with_holm(_decided(family, rows))
             verdicts = {bed: on_data(claims) for bed, claims in parts.items()}
-        verdict = overall(verdicts)
-        ruling = Ruling(
-            id=name,
-            **about,
-            proved=proved,
-            verdict=verdict,
-            verdicts=verdicts,
-            parts=parts,
-            printed=on_print(family),
-            **{k: family[0][k] for k in ("scale", "paper_scale", "note")},
-        )
-        found.append(ruling)
+        about = {k: v for k, v in first.items() if k in Ruling._fields}
+        more = {"verdict": overall(verdicts), "printed": on_print(family)}
+        found.append(Ruling(**about, **more, verdicts=verdicts, parts=parts))
     return found
 
 

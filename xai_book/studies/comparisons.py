@@ -6,7 +6,7 @@ near zero. Its 95 % interval decides (see `Claim`); nothing is typed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,14 +64,9 @@ def larger(
     ends = [float(end) for end in bootstrap_mean(difference)]
     if shares:
         ends = _widened(ends, len(difference))
-    return positive(
-        statement,
-        float(image_mean(difference)),
-        (ends[0], ends[1]),
-        len(difference),
-        margin,
-        _doubt(resampled_means(difference, DRAWS) + margin),
-    )
+    value = float(image_mean(difference))
+    doubt = _doubt(resampled_means(difference, DRAWS) + margin)
+    return positive(statement, value, ends, len(difference), margin, doubt)
 
 
 def alike(statement: str, difference: Tensor, margin: float = MARGIN) -> Claim:
@@ -90,12 +85,14 @@ def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
     """The claim that the mean of `more` `[N]` is above that of `less` `[M]`, which is
     of other images: the interval is that of two means apart, at least 95 %."""
     ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
-    low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    value = float(image_mean(more) - image_mean(less))
-    images = min(len(more), len(less))
+    interval = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
+    value, images = (
+        float(image_mean(more) - image_mean(less)),
+        min(len(more), len(less)),
+    )
     # Other images, so other draws.
     doubt = _doubt(resampled_means(more, DRAWS) - resampled_means(less, DRAWS, 1))
-    return positive(statement, value, (low, high), images, doubt=doubt)
+    return positive(statement, value, interval, images, doubt=doubt)
 
 
 def ahead(
@@ -123,9 +120,9 @@ def ahead(
     ends = torch.tensor([WRONG, 1 - WRONG], dtype=torch.float64)
     value = games[0].accuracy - games[1].accuracy
     images = len(better["image"].unique())
-    low, high = _widened((first - second).quantile(ends).tolist(), images)
+    interval = _widened((first - second).quantile(ends).tolist(), images)
     doubt = _doubt(first - second + margin)
-    return positive(statement, value, (low, high), images, margin, doubt)
+    return positive(statement, value, interval, images, margin, doubt)
 
 
 def in_most(statement: str, true: Tensor, level: float = MOST) -> Claim:
@@ -147,15 +144,16 @@ def in_most(statement: str, true: Tensor, level: float = MOST) -> Claim:
 def positive(
     statement: str,
     value: float,
-    interval: tuple[float, float],
+    interval: Sequence[float],
     images: int,
     margin: float = 0,
     doubt: float = 1.0,
 ) -> Claim:
     """The claim that a value with this 95 % interval is above -margin."""
-    low, high = (float(sign(end + margin)) for end in interval)
-    verdict = _verdict(low > 0, high < 0, images)
-    return Claim(statement, value, *interval, verdict, images, doubt)
+    low, high = interval
+    holds, fails = bool(sign(low + margin) > 0), bool(sign(high + margin) < 0)
+    verdict = _verdict(holds, fails, images)
+    return Claim(statement, value, low, high, verdict, images, doubt)
 
 
 def _doubt(above: Tensor) -> float:
@@ -171,11 +169,10 @@ def _all_of(n: int) -> float:
 def _widened(ends: list[float], images: int) -> list[float]:
     """The interval of a difference of shares, also where all images agree: then as many
     others as the exact interval of n of n leaves out may differ by one."""
-    low, high = ends
-    if sign(high - low) == 0:
-        rest = (1 - _all_of(images)) * (1 + abs(low))
-        return [max(low - rest, -1.0), min(high + rest, 1.0)]
-    return ends
+    if sign(ends[1] - ends[0]) != 0:
+        return ends
+    rest = (1 - _all_of(images)) * (1 + abs(ends[0]))
+    return [max(ends[0] - rest, -1.0), min(ends[1] + rest, 1.0)]
 
 
 def _verdict(holds: bool, fails: bool, images: int) -> str:

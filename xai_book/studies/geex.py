@@ -101,11 +101,7 @@ one for each of 784 pixels, and less than a third of 5,000."""
 
 
 def case(method: str, model: str, **changes: Any) -> Case:
-    """A method with the settings of Table 1 for a model's image size, and changes.
-
-    Raises:
-        ValueError: an unknown method or model.
-    """
+    """A method with the settings of Table 1 for a model's image size, and changes."""
     check_choice("method", method, METHODS)
     defaults = SMALL if is_small(model) else LARGE
     return Case(method, {**defaults.get(method, {}), **changes})
@@ -130,11 +126,8 @@ def _score_of(model: str, explains: str | None) -> str:
 
 
 def table1(model: str, stdevs: float | None = None) -> dict[Hashable, Case]:
-    """Table 1 and Figure 3: the seven methods, and a random order as the floor.
-
-    Args:
-        stdevs: of SmoothGrad and of FAMILY; None is the book's.
-    """
+    """Table 1 and Figure 3: the seven methods, and a random order as the floor;
+    `stdevs` are those of SmoothGrad and of FAMILY, None for the book's."""
     return {method: case(method, model, **_wide(method, stdevs)) for method in METHODS}
 
 
@@ -259,9 +252,7 @@ def units(
     explains: str | None = None,
     stdevs: float | None = None,
 ) -> list[Unit]:
-    """What `run` measures, in its order.
-
-    Small images go together, as one noise set serves them all.
+    """What `run` measures, in its order; small images together, with one noise set.
 
     Args:
         cases: what to measure, by label.
@@ -392,23 +383,15 @@ def _explain(
     return attribution, error, queries
 
 
-def _white_box(
-    of: Case, model: str, data: str, indices: tuple[int, ...], explains: str
-) -> Tensor:
-    """The maps of SmoothGrad or IG, computed once: other methods are held to them."""
-    wanted = json.dumps(of.arguments, sort_keys=True)
-    return _white_box_once(of.method, wanted, model, data, indices, explains)
+def _white_box(of: Case, *where: Any) -> Tensor:
+    """The maps of SmoothGrad or IG, computed once: other methods are held to them.
+    `where` is the model, the data, indices, and what is explained."""
+    return _white_box_once(of.method, json.dumps(of.arguments, sort_keys=True), *where)
 
 
 @lru_cache(maxsize=32)
-def _white_box_once(
-    method: str,
-    arguments: str,
-    model: str,
-    data: str,
-    indices: tuple[int, ...],
-    explains: str,
-) -> Tensor:
+def _white_box_once(method: str, arguments: str, *where: Any) -> Tensor:
+    model, data, indices, explains = where
     images = load(data, indices, model)
     target = _blackbox(model, "probability")(images).argmax(dim=1)
     kind = methods.METHODS[method].explainer
@@ -421,9 +404,9 @@ def _blackbox(model: str, explains: str) -> BlackBox:
 
 
 def _steps(model: str) -> int:
-    """Small images lose pixel by pixel, as in the paper. At 224 × 224 that would be
-    50,176 queries a map, so as many pixels go at once as a row has."""
-    return size(model) ** 2 if is_small(model) else size(model)
+    """Small images lose pixel by pixel, as in the paper; at 224 × 224 as many pixels
+    go at once as a row has, as a map would need 50,176 queries."""
+    return size(model) ** (2 if is_small(model) else 1)
 
 
 def _settings(
@@ -496,16 +479,11 @@ def read(
 
 
 def score(found: Mapping[str, Tensor], ranking: str = "map") -> Tensor:
-    """The normalised AOPC `[N]` of a case, from what `read` returns for it.
-
-    Args:
-        ranking: "map", the map as it is, or "input", map × input for the methods of
-            GRADIENT_LIKE; others have the one score.
-    """
+    """The normalised AOPC `[N]` of a case, from what `read` returns for it: of the
+    "map", or of map × "input" for GRADIENT_LIKE; others have the one score."""
     check_choice("ranking", ranking, ("map", "input"))
-    return (
-        found.get("aopc_input", found["aopc"]) if ranking == "input" else found["aopc"]
-    )
+    plain = found["aopc"]
+    return found.get("aopc_input", plain) if ranking == "input" else plain
 
 
 SHOWN = ("chelsea", "coffee", "rocket")

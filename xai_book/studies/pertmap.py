@@ -60,19 +60,14 @@ _LAYERWISE = ("LRP", "DeepLift")
 _BOXES = ("Linear PertMap", "PertMap")
 _SEEDED = ("SmoothGrad", *_BOXES)
 
+_LINEAR = {"bound": 0.1, "patch": 8, "penalty": 16.0}
 _STOCHASTIC = {"optimizer": "adam", "lr": 0.01, "bound": 1.0}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "SmoothGrad": {"n_samples": 25, "stdevs": 0.15},
     "IntGrad": {"n_steps": 25},
     "Occlusion": {"window": 12, "stride": 6},
-    "LP": {"bound": 0.1, "patch": 8, "penalty": 16.0},
-    "LP (Smooth)": {
-        "bound": 0.1,
-        "patch": 8,
-        "penalty": 16.0,
-        "n_smooth": 10,
-        "stdevs": 0.05,
-    },
+    "LP": _LINEAR,
+    "LP (Smooth)": {**_LINEAR, "n_smooth": 10, "stdevs": 0.05},
     "Stochastic": {**_STOCHASTIC, "n_perturbations": 32, "n_iterations": 500},
 }
 """The settings of section 4.1 for 224 × 224 pixels; SmoothGrad and IntGrad as the
@@ -238,8 +233,8 @@ def measure(unit: Unit) -> dict[str, Any]:
         found["size"] = round(float(-attribution.mean()), 5)
     if "explains" in settings:
         lowest = (attribution == attribution.min()).double().mean()
-        return {**found, "tied": round(float(lowest), 5)}
-    if method in _BOXES:
+        found["tied"] = round(float(lowest), 5)
+    elif method in _BOXES:
         box = Box(-attribution, -attribution)
         rates = violation_rates(blackbox, image, box, target, settings["n_points"])
         worst = worst_point(model, image, box, target)
@@ -259,14 +254,13 @@ run = Runner(measure)
 
 
 class Curves(NamedTuple):
-    """What one method's rows say about the images that all asked methods have."""
+    """What one method's rows say about the images that all asked methods have: by
+    colour whether the class has changed, bool `[N, len(QUANTILES)]`; and "size",
+    "uniform", "corners", "worst", "tied" `[N]`, see `measure`, as far as they are."""
 
     images: tuple[int, ...]
     changed: dict[str, Tensor]
-    """For each colour, whether the class has changed, bool `[N, len(QUANTILES)]`."""
     boxes: dict[str, Tensor]
-    """"size", "uniform", "corners", "worst", "tied" `[N]`, see `measure`, as far as
-    rows have them."""
 
 
 def curves(
@@ -314,42 +308,33 @@ def _curves(
 
 
 class Verdict(NamedTuple):
-    """The paper's two claims about Figure 1, in numbers."""
+    """The paper's two claims about Figure 1, in numbers: the largest share of changed
+    classes at any quantile up to 50 % ("almost zeros"); the methods with fewer changes
+    on average over the quantiles (none); those of them, and those with more, for which
+    the 95 % bootstrap interval over images leaves out zero, and does not end there."""
 
     worst_to_half: float
-    """The largest share of changed classes at any quantile up to 50 %; the paper:
-    "almost zeros"."""
     better: tuple[str, ...]
-    """Methods with fewer changes on average over the quantiles; the paper: none."""
     surely_better: tuple[str, ...]
-    """Of these, the ones for which the 95 % bootstrap interval of the difference, over
-    images, leaves out zero, which it does not if it ends there."""
     surely_worse: tuple[str, ...]
-    """Likewise, methods with more changes."""
 
 
 def verdict(found: Mapping[str, Curves], colour: str = "grey") -> Verdict:
     """Test "almost zero up to 50 %" and "below every other method" on the curves."""
     own = found["Stochastic"].changed[colour]
-    half = [q <= 50 for q in QUANTILES]
-    better, surely_better, surely_worse = [], [], []
-    for method, theirs in found.items():
-        if method == "Stochastic":
-            continue
-        # Counted, so that as many changes are a tie, in each resample too.
-        more = own.sum(dim=1) - theirs.changed[colour].sum(dim=1)
-        low, high = bootstrap_mean(more)
-        if more.sum() > 0:
-            better.append(method)
-        if sign(low) > 0:
-            surely_better.append(method)
-        if sign(high) < 0:
-            surely_worse.append(method)
+    half = own[:, [q <= 50 for q in QUANTILES]].double().mean(dim=0)
+    # Counted, so that as many changes are a tie, in each resample too.
+    more = {
+        method: own.sum(dim=1) - theirs.changed[colour].sum(dim=1)
+        for method, theirs in found.items()
+        if method != "Stochastic"
+    }
+    ends = {method: bootstrap_mean(counts) for method, counts in more.items()}
     return Verdict(
-        float(own[:, half].double().mean(dim=0).max()),
-        tuple(better),
-        tuple(surely_better),
-        tuple(surely_worse),
+        float(half.max()),
+        tuple(method for method in more if more[method].sum() > 0),
+        tuple(method for method in more if sign(ends[method][0]) > 0),
+        tuple(method for method in more if sign(ends[method][1]) < 0),
     )
 
 
