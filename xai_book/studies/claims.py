@@ -273,7 +273,7 @@ def _colours_alike(row: Row, found: Found, bed: str) -> list[Claim]:
 
     for rival in _options(row["worse"]):
         first = more("more", grey, rival)
-        if first.verdict == "open":
+        if first.verdict not in ("holds", "fails"):
             unclear.append(first)
             continue
         said, side = ("more", 1) if first.verdict == "holds" else ("less", -1)
