@@ -111,7 +111,7 @@ PAPER = Cell("probability", True, "below")
 """The authors' notebooks end their network in softmax and take the absolute gradient
 (for Gradient and SmoothGrad; here all rivals of a cell are treated alike); "smaller
 than the quantile" is the text of section 4.2. With it a map of one value flips nothing,
-which on small images most maps of this cell are."""
+which on small images its boxes mostly are."""
 
 
 def units(
