@@ -517,6 +517,9 @@ def on_print(family: Sequence[Row]) -> str:
     return overall(verdicts) if verdicts else "not printed"
 
 
+VERDICTS = ("holds", "does not hold", "open", "too few")
+
+
 def on_data(claims: Iterable[Claim]) -> str:
     """The verdict on one data set, from all comparisons of a statement."""
     verdicts = {claim.verdict for claim in claims}
@@ -535,7 +538,7 @@ def overall(verdicts: Mapping[str, str]) -> str:
         return next(iter(verdicts.values()))
     where = {
         verdict: ", ".join(data for data, said in verdicts.items() if said == verdict)
-        for verdict in ("holds", "does not hold", "open", "too few")
+        for verdict in VERDICTS
     }
     words = {verdict: f"{verdict} on" for verdict in where}
     if where["does not hold"]:
@@ -570,16 +573,11 @@ def table(found: Iterable[Ruling]) -> str:
     many there are, or where a theorem is proved, in lines of at most 88 characters."""
     lines, paper = [], ""
 
+    wrap = textwrap.TextWrapper(88, break_on_hyphens=False)
+
     def add(indent: int, text: str) -> None:
-        margin = " " * indent
-        lines.extend(
-            textwrap.wrap(
-                *(text, 88),
-                initial_indent=margin,
-                subsequent_indent=margin,
-                break_on_hyphens=False,
-            )
-        )
+        wrap.initial_indent = wrap.subsequent_indent = " " * indent
+        lines.extend(wrap.wrap(text))
 
     for ruling in found:
         if ruling.paper != paper:
@@ -617,8 +615,7 @@ def brief(found: Iterable[Ruling]) -> str:
     line with the comparison that decides, of the data set that speaks least for the
     statement, or "theorem" and its case, in at most 88 characters."""
     lines = []
-    words = {"holds": "holds", "does not hold": "fails", "open": "open"}
-    words["too few"] = "few"
+    words = dict(zip(VERDICTS, ("holds", "fails", "open", "few"), strict=True))
     for number, ruling in enumerate(found, 1):
         name = f"{number:>2} " + textwrap.shorten(ruling.statement, 33, placeholder="…")
         for verdict, word in words.items():

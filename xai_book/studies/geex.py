@@ -110,11 +110,10 @@ def case(method: str, model: str, **changes: Any) -> Case:
 def default_score(model: str) -> str:
     """Which score of the target is explained: "logit" or "probability".
 
-    On 60 digits and 60 articles that Table 1 here does not use, the logit gave GEEX,
-    GERS and iGEEX the higher AOPC on average: probabilities near 1 are flat there. The
-    paper's other loss, cross-entropy to a "non-informative" outcome, gave less than
-    either. On four photographs GERS was as good with logit and probability; so large
-    images have the probability, which RISE and LIME are made for.
+    On 60 digits and 60 articles that Table 1 here does not use, the logit gave the
+    family the higher AOPC on average, as probabilities near 1 are flat; cross-entropy
+    to a "non-informative" outcome gave less than either. On four photographs GERS was
+    as good with both, so large images have the probability, as for RISE and LIME.
     """
     return "logit" if is_small(model) else "probability"
 
@@ -136,12 +135,9 @@ def _wide(method: str, stdevs: float | None) -> dict[str, Any]:
 
 
 def floors(model: str) -> dict[Hashable, Case]:
-    """What knows nothing: a random order of pixels, and noise as smooth as a map.
-
-    Deleting in lumps may delete a class faster than deleting pixel by pixel, whatever
-    the lumps are. So GERS is to be held against a single direction of its own noise
-    ("lumps"), and low frequencies against one of theirs ("waves").
-    """
+    """What knows nothing: a random order of pixels, and one direction of GERS's noise
+    ("lumps") or of low frequencies ("waves"), as deleting in lumps may delete a class
+    faster than pixel by pixel, whatever the lumps are."""
     cells = case("GERS", model).arguments["mask_size"]
     low = min(size(model), subspace(1000, channels(model)))
     return {
@@ -154,19 +150,16 @@ def floors(model: str) -> dict[Hashable, Case]:
 def samples(model: str, counts: Sequence[int] | None = None) -> dict[Hashable, Case]:
     """Figure S4, right: GEEX by the number of samples, and its two bounds."""
     if counts is None:
-        small = (250, 500, 1000, 2000, 4000, 5000, 8000)
-        counts = small if is_small(model) else (250, 500, 1000, 2000, 8000)
+        more = (4000, 5000) if is_small(model) else ()
+        counts = (250, 500, 1000, 2000, *more, 8000)
     return {n: case("GEEX", model, n_samples=n) for n in counts} | _bounds(model)
 
 
 def stdevs(model: str, values: Sequence[float] | None = None) -> dict[Hashable, Case]:
-    """Figure S4, left: GEEX by the width of the search, and its two bounds.
-
-    On large images with 1,000 samples, a fifth of Table 1's.
-    """
-    small = is_small(model)
+    """Figure S4, left: GEEX by the width of the search, and its two bounds; on large
+    images with `_fewer` samples."""
     if values is None:
-        values = (0.05, 0.15, 0.3, 0.5, 1.0) if small else (0.05, 0.15, 0.5, 1.0)
+        values = (0.05, 0.15, *([0.3] * is_small(model)), 0.5, 1.0)
     fewer = _fewer(model)
     return {s: case("GEEX", model, stdevs=s, **fewer) for s in values} | _bounds(model)
 
@@ -174,13 +167,10 @@ def stdevs(model: str, values: Sequence[float] | None = None) -> dict[Hashable, 
 def mask_sizes(
     model: str, sizes: Sequence[int] | None = None, **changes: Any
 ) -> dict[Hashable, Case]:
-    """Figure S5: GERS by the size of its masks, and its two bounds.
-
-    On large images with 1,000 samples, a fifth of Table 1's.
-    """
-    small = is_small(model)
+    """Figure S5: GERS by the size of its masks, and its two bounds; on large images
+    with `_fewer` samples."""
     if sizes is None:
-        sizes = (2, 4, 7, 10, 14, 20, 28) if small else (7, 14, 28, 56)
+        sizes = (2, 4, 7, 10, 14, 20, 28) if is_small(model) else (7, 14, 28, 56)
     changes = _fewer(model) | changes
     return {s: case("GERS", model, mask_size=s, **changes) for s in sizes} | _bounds(
         model
@@ -192,12 +182,9 @@ def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
 
     On small images, for each of `counts`: "mirrored" (the paper's) and "orthogonal"
     noise on pixels, and "independent" for some; "resized", GERS as in Table 1;
-    "low-frequency" with `subspace(n)` frequencies per axis; and "low-frequency 14",
-    always 14.
-
-    On large images: "low-frequency" with 1,000 queries, and what it is held against,
-    GERS with 5,000 and with 1,000, also with masks of 14 (instead of 28) and of 12,
-    which have as many cells as there are frequencies.
+    "low-frequency" with `subspace(n)` frequencies per axis, or always with 14. On
+    large ones "low-frequency" with 1,000 queries, and GERS with 5,000 and 1,000, also
+    with masks of 14, and of 12, which have as many cells as there are frequencies.
     """
     if not is_small(model):
         low = subspace(1000, channels(model))
@@ -224,12 +211,8 @@ def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
 
 
 def subspace(n_samples: int, channels: int) -> int:
-    """How many frequencies per axis n queries can afford: one round of pairs.
-
-    The largest s with 2 C s² <= n, so that each of the C s² directions is asked once
-    forwards and once backwards. Fewer directions leave queries to repeat what is
-    known; more leave a part of the subspace unseen.
-    """
+    """How many frequencies per axis n queries can afford: the largest s with
+    2 C s² <= n, so that each of the C s² directions is asked forwards and backwards."""
     n = check_count("n_samples", n_samples, 2 * check_count("channels", channels))
     return math.isqrt(n // (2 * channels))
 
@@ -430,9 +413,7 @@ def _points(steps: int) -> Tensor:
 
 def _plain(value: Tensor) -> Any:
     """A number or list for JSON, rounded to what is meant."""
-    if value.is_floating_point():
-        return round(float(value), 5)
-    return value.tolist()
+    return round(float(value), 5) if value.is_floating_point() else value.tolist()
 
 
 def read(
@@ -456,11 +437,8 @@ def read(
     Raises:
         NotMeasured: a case has no row, or no image is common to all.
     """
-    explains = _score_of(model, explains)
-    wanted = {
-        label: _settings(one, model, data, explains, stdevs)
-        for label, one in cases.items()
-    }
+    of = model, data, _score_of(model, explains), stdevs
+    wanted = {label: _settings(one, *of) for label, one in cases.items()}
     rows, common = results.shared(wanted, f"image of {data}")
     steps = _steps(model)
     points = _points(steps)
@@ -512,17 +490,11 @@ def maps(
     Returns:
         For each label `[1, 1, H, W]`, summed over the channels.
     """
-    explains = _score_of(model, explains)
-    units = {
-        label: Unit(_settings(one, model, data, explains), image)
-        for label, one in cases.items()
-    }
+    settings = partial(_settings, explains=_score_of(model, explains))
+    units = {x: Unit(settings(one, model, data), image) for x, one in cases.items()}
     shown = {label: unit for label, unit in units.items() if _is_shown(unit)}
     found = kept_maps(shown, _map_of, _map_name, folder, MAPS)
-    return {
-        label: found[label] if label in found else _map_of(unit)
-        for label, unit in units.items()
-    }
+    return {x: found[x] if x in found else _map_of(unit) for x, unit in units.items()}
 
 
 def _map_of(unit: Unit) -> Tensor:

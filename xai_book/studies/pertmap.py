@@ -172,10 +172,8 @@ def _settings(
 def arguments(
     method: str, model: str, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The settings of a method in Figure 1, for the image size of a model.
-
-    `settings` holds, per method, what replaces them.
-    """
+    """The settings of a method in Figure 1, for the image size of a model; `settings`
+    holds, per method, what replaces them."""
     small = SMALL if hardware.is_small(model) else {}
     chosen = [PUBLISHED, small, settings or {}]
     return {k: v for part in chosen for k, v in part.get(method, {}).items()}
@@ -354,24 +352,22 @@ def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
     classes, at most up to the 50 % quantile and on average over all, and the share of
     its numbers that have the lowest score; and how many of the paper's rivals surely
     change fewer classes (better) or more (worse). * is the authors' own cell."""
-    lines = []
-    for cell, of in found.items():
-        said = verdict({m: c for m, c in of.items() if m not in FLOORS})
-        own = of["Stochastic"]
-        lines.append(
-            {
-                "outputs": cell.explains + "*" * (cell == PAPER),
-                "rivals": "absolute" if cell.absolute else "signed",
-                "ties": cell.ties,
-                "images": len(own.images),
-                "to 50 %": said.worst_to_half,
-                "mean": float(own.changed["grey"].double().mean()),
-                "tied": float(own.boxes["tied"].mean()),
-                "better": len(said.surely_better),
-                "worse": len(said.surely_worse),
-            }
-        )
-    return pd.DataFrame(lines).round(2)
+    return pd.DataFrame(
+        {
+            "outputs": cell.explains + "*" * (cell == PAPER),
+            "rivals": "absolute" if cell.absolute else "signed",
+            "ties": cell.ties,
+            "images": len(own.images),
+            "to 50 %": said.worst_to_half,
+            "mean": float(own.changed["grey"].double().mean()),
+            "tied": float(own.boxes["tied"].mean()),
+            "better": len(said.surely_better),
+            "worse": len(said.surely_worse),
+        }
+        for cell, of in found.items()
+        for own in [of["Stochastic"]]
+        for said in [verdict({m: c for m, c in of.items() if m not in FLOORS})]
+    ).round(2)
 
 
 def box_map(
@@ -383,9 +379,8 @@ def box_map(
     *,
     show_progress: bool = False,
 ) -> Tensor:
-    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
-
-    Stored in steps of 1/255 of the largest w_i that is possible.
+    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed, in
+    steps of 1/255 of the largest w_i that is possible.
 
     Args:
         model: a name of `models.load`; its logits are explained.
