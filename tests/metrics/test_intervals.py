@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from xai_lib.metrics import bootstrap_mean
-from xai_lib.metrics.intervals import TIE, image_mean, places, resampled_means, sign
+from xai_lib.metrics.intervals import TIE, image_mean, places, sign
 
 VALUES = torch.from_numpy(np.random.default_rng(4).gamma(2.0, size=40))
 
@@ -54,15 +54,6 @@ def test_equal_values_are_their_mean_and_have_no_width(value: float, n: int) -> 
         assert found.tolist() == [value] * 2
     low, high = bootstrap_mean(values[:, 0])
     assert float(low) == float(high) == float(image_mean(values[:, 0])) == value
-
-
-def test_resampled_means_have_the_interval_as_quantiles() -> None:
-    values = torch.stack([VALUES, -2 * VALUES], dim=1)
-    means = resampled_means(values, 500, seed=3)
-    assert means.shape == (500, 2)
-    ends = bootstrap_mean(values, 0.9, 500, seed=3)
-    found = means.quantile(torch.tensor([0.05, 0.95]).double(), dim=0)
-    torch.testing.assert_close(found, torch.stack(ends))
 
 
 def test_counts_are_added_up_as_counts() -> None:

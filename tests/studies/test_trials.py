@@ -11,6 +11,7 @@ from scipy.stats import beta, norm
 from xai_book.studies import claims, comparisons, trials
 from xai_book.studies.results import NotMeasured, Results
 from xai_lib.geex import GEEX
+from xai_lib.metrics import bootstrap_mean
 
 SLOW = {"optimisers_agree"}
 PAST_PHOTOS = 27
@@ -103,6 +104,13 @@ def test_shares_have_an_exact_interval_where_all_agree(n):
     more = comparisons.larger("", ones, shares=True)
     assert (more.low, more.high) == (pytest.approx(1 - 2 * rest), 1)
     assert comparisons.larger("", 0 * ones, 0.01).verdict == "holds"
+
+
+def test_resampled_means_have_the_interval_as_quantiles():
+    values = torch.from_numpy(np.random.default_rng(4).gamma(2.0, size=40))
+    ends = torch.stack(bootstrap_mean(values, 0.9, comparisons.DRAWS))
+    found = comparisons._means(values).quantile(torch.tensor([0.05, 0.95]).double())
+    torch.testing.assert_close(found, ends)
 
 
 def test_doubt_is_the_share_of_resamples_that_would_be_true():

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from xai_book.studies import aise
-from xai_lib.metrics.intervals import bootstrap_mean, image_mean, resampled_means, sign
+from xai_lib.metrics.intervals import bootstrap_mean, image_mean, sign, times_drawn
 
 MARGIN = 0.01
 """Scores, cosines and distances that differ by less are called alike; who is nearer
@@ -65,7 +65,7 @@ def larger(
     if shares:
         ends = _widened(ends, len(difference))
     value = float(image_mean(difference))
-    doubt = _doubt(resampled_means(difference, DRAWS) + margin)
+    doubt = _doubt(_means(difference) + margin)
     return positive(statement, value, ends, len(difference), margin, doubt)
 
 
@@ -74,7 +74,7 @@ def alike(statement: str, difference: Tensor, margin: float = MARGIN) -> Claim:
     low, high = (float(end) for end in bootstrap_mean(difference))
     inside = bool(sign(low + margin) > 0 and sign(high - margin) < 0)
     outside = bool(sign(low - margin) > 0 or sign(high + margin) < 0)
-    images, means = len(difference), resampled_means(difference, DRAWS)
+    images, means = len(difference), _means(difference)
     verdict = _verdict(inside, outside, images)
     doubt = min(_doubt(means + margin), _doubt(margin - means))
     value = float(image_mean(difference))
@@ -91,7 +91,7 @@ def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
         min(len(more), len(less)),
     )
     # Other images, so other draws.
-    doubt = _doubt(resampled_means(more, DRAWS) - resampled_means(less, DRAWS, 1))
+    doubt = _doubt(_means(more) - _means(less, 1))
     return positive(statement, value, interval, images, doubt=doubt)
 
 
@@ -154,6 +154,13 @@ def positive(
     holds, fails = bool(sign(low + margin) > 0), bool(sign(high + margin) < 0)
     verdict = _verdict(holds, fails, images)
     return Claim(statement, value, low, high, verdict, images, doubt)
+
+
+def _means(values: Tensor, seed: int = 0) -> Tensor:
+    """The means of resampled images, of which `bootstrap_mean` takes quantiles."""
+    first = values[0].double()
+    drawn = times_drawn(len(values), DRAWS, seed)
+    return first + drawn @ (values.double() - first) / len(values)
 
 
 def _doubt(above: Tensor) -> float:

@@ -84,31 +84,13 @@ def bootstrap_mean(
         TypeError, ValueError: a wrong argument, by name; values that are not finite.
     """
     tail = (1 - check_number("level", level, 0, 1)) / 2
-    first, means = _resampled(values, n_resamples, seed)
-    low, high = means.quantile(means.new_tensor([tail, 1 - tail]), dim=0)
-    return first + low, first + high
-
-
-def resampled_means(values: Tensor, n_resamples: int = 2000, seed: int = 0) -> Tensor:
-    """The means over images of which `bootstrap_mean` takes quantiles.
-
-    Arguments and errors as there.
-
-    Returns:
-        Float64 `[n_resamples, ...]`.
-    """
-    first, means = _resampled(values, n_resamples, seed)
-    return first + means
-
-
-def _resampled(values: Tensor, n_resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The first row, and the means of resamples less the first row."""
     check_count("n_resamples", n_resamples)
     check_seed(seed)
     first, rest = _centred(values)
     counts = times_drawn(len(rest), n_resamples, seed)
     means = counts @ rest.reshape(len(rest), -1) / len(rest)
-    return first, means.view(n_resamples, *first.shape)
+    low, high = means.quantile(means.new_tensor([tail, 1 - tail]), dim=0)
+    return first + low.view(first.shape), first + high.view(first.shape)
 
 
 def _centred(values: Tensor) -> tuple[Tensor, Tensor]:
