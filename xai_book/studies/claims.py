@@ -586,10 +586,10 @@ def table(found: Iterable[Ruling]) -> str:
         add(0, f"{ruling.where}: {ruling.statement}")
         add(4, f"-> {ruling.verdict}")
         if not ruling.proved:
-            add(4, f"   published numbers: {ruling.printed}")
+            add(7, f"published numbers: {ruling.printed}")
             if ruling.note:
-                add(4, f"   note: {ruling.note}")
-            add(4, f"   here: {ruling.scale}; in the paper: {ruling.paper_scale}")
+                add(7, f"note: {ruling.note}")
+            add(7, f"here: {ruling.scale}; in the paper: {ruling.paper_scale}")
         for data, verdict in ruling.verdicts.items():
             if ruling.proved:
                 why = f"theorem: chapter {ruling.proved}"
