@@ -299,13 +299,17 @@ def ruled() -> Found:
                 "statement": ruling.statement,
                 "chapter": ruling.chapter,
                 "verdict": ruling.verdict,
+                "printed": "" if ruling.proved else ruling.printed,
+                "note": ruling.note,
+                "scale": ruling.scale,
+                "paper_scale": ruling.paper_scale,
             }
             for ruling in claims.rulings()
         ]
     }
 
 
-SIMPLE = ("holds", "does not hold", "open", "not measured")
+SIMPLE = ("holds", "does not hold", "open", "too few", "not measured")
 
 
 def claims_table(found: Found) -> str:
@@ -316,12 +320,20 @@ def claims_table(found: Found) -> str:
         filters = {"paper": row["paper"], "verdict": kind, "chapter": row["chapter"]}
         data = "".join(f' data-{k}="{html.escape(v)}"' for k, v in filters.items())
         paper = f"{row['paper']}, {row['section']}"
-        cells = (paper, row["statement"], row["verdict"], row["chapter"])
+        scale = f"{row['scale']}; in the paper: {row['paper_scale']}"
+        cells = (
+            *(paper, ". ".join(filter(None, (row["statement"], row["note"])))),
+            *(row["verdict"], row["printed"], scale if row["scale"] else ""),
+            row["chapter"],
+        )
         text = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         body.append(f"<tr{data}>{text}</tr>")
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("Paper, section", "Statement", "Verdict", "Chapter")
+        for name in (
+            *("Paper, section", "Statement", "Verdict", "On the printed numbers"),
+            *("Scale", "Chapter"),
+        )
     )
     rows = "\n".join(body)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"

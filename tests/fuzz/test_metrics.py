@@ -117,6 +117,7 @@ def test_deletion_and_insertion(
     **IMAGES_WITH_MAPS,
     quantiles=st.lists(st.integers(0, 100), min_size=1, max_size=6),
     value=st.sampled_from([0.0, 0.5, 1.0]),
+    ties=st.sampled_from(["below", "position", "at most"]),
 )
 def test_flipping(
     seed: int,
@@ -128,17 +129,24 @@ def test_flipping(
     levels: int,
     quantiles: list[int],
     value: float,
+    ties: str,
 ) -> None:
     x = images(seed, n, channels, height, width)
     a = maps(seed, levels, n, channels if per_channel else 1, height, width)
     f = Probabilities(seed, x[0].numel())
-    curve = flipping(f, x, a, quantiles, value)
+    curve = flipping(f, x, a, quantiles, value, ties)
     changed = []
     for i in range(n):
-        order = in_order(a[i], 1)
+        order, scores = in_order(a[i], 1), a[i].flatten().double().numpy()
         for tau in quantiles:
             flipped = x[i].clone()
-            for p in order[: tau * len(order) // 100]:
+            limit = np.quantile(scores, tau / 100)
+            lowest = {
+                "below": np.flatnonzero(scores < limit),
+                "position": order[: tau * len(order) // 100],
+                "at most": np.flatnonzero(scores <= limit),
+            }
+            for p in lowest[ties]:
                 channel, rest = divmod(p, height * width)
                 row, column = divmod(rest, width)
                 flipped[channel if per_channel else slice(None), row, column] = value

@@ -15,6 +15,7 @@ from torch import Tensor
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.metrics import deletion, flipping, insertion
+from xai_lib.metrics.flipping import TIES
 
 SHAPES = [(1, 1, 4, 5), (3, 1, 3, 4), (2, 3, 4, 3), (4, 3, 1, 7), (2, 2, 1, 1)]
 
@@ -184,15 +185,29 @@ def test_none_is_the_class_predicted_at_the_input() -> None:
 # Flipping
 
 
+def lowest(scores: np.ndarray, tau: str, ties: str) -> np.ndarray:
+    """The features that are flipped, by the quantile of NumPy or by their places."""
+    features = [(k, float(s)) for k, s in enumerate(scores.flatten())]
+    if ties == "position":
+        order = [k for k, _ in sorted(features, key=lambda pair: (pair[1], pair[0]))]
+        return np.array(order[: int(Fraction(tau) * len(order) / 100)], dtype=int)
+    values = scores.flatten().astype(np.float64)
+    quantile = np.quantile(values, float(tau) / 100)
+    return np.flatnonzero(values < quantile if ties == "below" else values <= quantile)
+
+
 def slow_flipping(
-    model: Callable, image: np.ndarray, scores: np.ndarray, tau: str, value: float
+    model: Callable,
+    image: np.ndarray,
+    scores: np.ndarray,
+    tau: str,
+    value: float,
+    rule: str,
 ) -> bool:
     channels, height, width = image.shape
     whole = len(scores) < channels
-    features = [(k, float(s)) for k, s in enumerate(scores.flatten())]
-    order = [k for k, _ in sorted(features, key=lambda pair: (pair[1], pair[0]))]
     flipped = image.copy()
-    for k in order[: int(Fraction(tau) * len(order) / 100)]:
+    for k in lowest(scores, tau, rule):
         c, rest = divmod(k, height * width)
         y, x = divmod(rest, width)
         if whole:
@@ -205,25 +220,26 @@ def slow_flipping(
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("whole_pixels", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rule", TIES)
 def test_flipping_equals_a_loop(
-    shape: tuple[int, ...], whole_pixels: bool, ties: bool
+    rule: str, shape: tuple[int, ...], whole_pixels: bool, ties: bool
 ) -> None:
     x = random(*shape)
     maps = maps_for(shape, whole_pixels, ties)
     model = classifier(x[0].numel(), k=5)
     taus = ["0", "10", "29", "33.3", "50", "55", "80", "99.9", "100"]
     for value in (0.5, 0.0, 1.0):
-        curve = flipping(model, x, maps, [float(t) for t in taus], value)
+        curve = flipping(model, x, maps, [float(t) for t in taus], value, rule)
         expected = [
             [
-                slow_flipping(model, x[i].numpy(), maps[i].numpy(), t, value)
+                slow_flipping(model, x[i].numpy(), maps[i].numpy(), t, value, rule)
                 for t in taus
             ]
             for i in range(shape[0])
         ]
         assert curve.changed.tolist() == expected
         np.testing.assert_allclose(curve.ratio, np.mean(expected, axis=0))
-        assert not curve.changed[:, 0].any()
+        assert rule == "at most" or not curve.changed[:, 0].any()
         assert curve.quantiles.tolist() == [float(t) for t in taus]
 
 
@@ -238,9 +254,34 @@ def test_flipping_counts_exactly(side: int) -> None:
         return torch.zeros(len(images), 2)
 
     tenths = list(range(0, 1001))
-    flipping(model, x, random(1, 1, side, side), [t / 10 for t in tenths], value=1.0)
+    maps = random(1, 1, side, side)
+    flipping(model, x, maps, [t / 10 for t in tenths], 1.0, "position")
     flipped = torch.cat(seen)[1:].long().tolist()  # the first is the image itself
     assert flipped == [t * side * side // 1000 for t in tenths]
+
+
+def test_the_rule_for_ties_decides_where_scores_are_equal() -> None:
+    """Eight of ten pixels share the lowest score, as in a map that is clipped."""
+    x = torch.ones(2, 1, 1, 10)
+    maps = torch.tensor([0.0] * 8 + [1.0, 2.0]).expand(2, 1, 1, 10)
+    counts = {}
+    for rule in TIES:
+        seen: list[float] = []
+
+        def model(images: Tensor, seen: list[float] = seen) -> Tensor:
+            seen.extend((1 - images).sum((1, 2, 3)).tolist())
+            return torch.zeros(len(images), 2)
+
+        # The default is the paper's text.
+        chosen = {} if rule == "below" else {"ties": rule}
+        flipping(model, x, maps, [0, 50, 95, 100], value=0.0, **chosen)
+        counts[rule] = seen[2:6], seen[6:]  # the first two are the images themselves
+    # The quantiles are 0, 0, 1.55 and 2.
+    assert counts["below"] == ([0, 0, 9, 9],) * 2
+    assert counts["position"] == ([0, 5, 9, 10],) * 2
+    assert counts["at most"] == ([8, 8, 9, 10],) * 2
+    with pytest.raises(ValueError, match="ties must be one of below, position"):
+        flipping(model, x, maps, ties="first")
 
 
 def test_the_lowest_scores_flip_first() -> None:

@@ -13,7 +13,7 @@ from xai_book.studies.results import NotMeasured, Results, published
 from xai_book.studies.rows import Rows
 
 CHAPTERS = Path(__file__).parents[2] / "notebooks"
-N = 40
+N = 160  # a share of 0.05 needs that many, in eight comparisons
 ADAPTIVE = ("LIPO", "DIRECT")
 
 
@@ -151,6 +151,9 @@ class World(Rows):
             for m in methods
         }
 
+    def figure1_as_published(self, data: str, *methods: str) -> dict:
+        return self.figure1(data, *methods)
+
     def pointing(self, data: str, *labels: str) -> dict:
         ours = self.pick(0.9, 0.2)
         if data == "unsure":  # that it fails there is what the paper says
@@ -217,6 +220,10 @@ STATEMENTS = {name: rows for name, rows in claims.listed().items() if rows[0]["p
 EMPIRICAL = [name for name, rows in STATEMENTS.items() if not rows[0]["proved"]]
 
 
+# They ask for more than the paper says.
+STRONGER = ("responsible_pixels_near", "unsure_meaningless")
+
+
 def decided(name: str, rows: Rows) -> dict[str, list[claims.Claim]]:
     """The comparisons of a statement by bed."""
     (ruling,) = (r for r in claims.rulings(rows=rows) if r.id == name)
@@ -228,7 +235,8 @@ def test_the_verdict_follows_from_the_rows(true):
     found = [r for r in claims.rulings(rows=World(true)) if not r.proved]
     assert [ruling.id for ruling in found] == EMPIRICAL
     for ruling in found:
-        assert ruling.verdict == ("holds" if true else "does not hold"), ruling
+        said = "open" if ruling.id in STRONGER else "does not hold"
+        assert ruling.verdict == ("holds" if true else said), ruling
         assert ruling.parts.keys() == ruling.verdicts.keys()
         for said in ruling.parts.values():
             decisive = claims.deciding(said)
@@ -248,7 +256,10 @@ def test_rulings_and_their_table():
     unwrapped = " ".join(text.split())
     for ruling in found:
         assert ruling.statement in unwrapped
-        assert ruling.verdict == "does not hold"
+        assert f"published numbers: {ruling.printed}" in unwrapped
+        assert f"here: {ruling.scale}; in the paper: {ruling.paper_scale}" in unwrapped
+        assert ruling.scale
+        assert ruling.paper_scale
     assert "95" not in claims.table([])
 
 
@@ -262,7 +273,8 @@ def test_the_brief_form(true):
     for line, ruling in zip(lines, found, strict=True):
         assert line[3:20].strip("… ") in ruling.statement
         verdict, value, low, high = re.sub(r"[\[\],]", "", line[37:66]).split()
-        assert verdict == ("holds" if true else "fails")
+        fails = "open" if ruling.id in STRONGER else "fails"
+        assert verdict == ("holds" if true else fails)
         values = [c.value for said in ruling.parts.values() for c in said]
         assert float(value) == pytest.approx(min(values), abs=6e-4)
         assert float(low) <= float(value) <= float(high)
@@ -366,7 +378,91 @@ def test_without_rows_nothing_is_claimed(tmp_path):
 def test_few_images_leave_a_statement_open(monkeypatch):
     monkeypatch.setitem(globals(), "N", 19)
     parts = decided("family_above_rivals", World(True))
-    assert {claims.on_data(said) for said in parts.values()} == {"open"}
+    assert {claims.on_data(said) for said in parts.values()} == {"too few"}
+
+
+# The verdicts of the papers' own tables, looked up by hand.
+PRINTED = {
+    "white_box_leads": "holds only on Fashion-MNIST, ImageNet; does not hold on MNIST",
+    "family_above_rivals": "holds only on MNIST, ImageNet; does not hold on "
+    "Fashion-MNIST",
+    "lime_last": "holds",
+    "like_smoothgrad_small": "holds",
+    "rise_similar_small": "holds",
+    "rise_nearer_large": "not printed",
+    "almost_zero": "not printed",
+    "adaptive_faster": "not printed",
+    "aise_above_gradients": "holds",
+    "aise_reaches_rise": "holds only on VOC07 VGG16, VOC07 ResNet50; does not hold on "
+    "COCO14 VGG16, COCO14 ResNet50",
+    # 20 of 32 pairs.
+    "aise_mostly_ahead": "holds",
+    "state_of_the_art": "holds only on VOC07 VGG16; does not hold on VOC07 ResNet50, "
+    "COCO14 VGG16, COCO14 ResNet50",
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_rules_are_tried_on_the_printed_numbers(name):
+    assert claims.on_print(claims.listed()[name]) == PRINTED[name]
+
+
+def test_a_rule_that_the_paper_fails_is_explained():
+    for name, family in STATEMENTS.items():
+        said = claims.on_print(family)
+        assert "does not hold" not in said or family[0]["note"], name
+
+
+def claim(doubt: float, verdict: str = "fails") -> claims.Claim:
+    return claims.Claim("", -1, -2, -0.5, verdict, 40, doubt)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "failing"),
+    [
+        ([0.02], 1),
+        ([0.02, 0.9], 0),  # 0.02 of two chances
+        ([0.01, 0.02], 2),  # 0.01 ≤ 0.025 / 2, and then 0.02 ≤ 0.025
+        ([0.02, 0.02], 0),
+        ([0.001, 0.02, 0.9], 1),
+        ([0.0005] * 50, 50),
+        ([0.0005] + [0.9] * 49, 1),
+    ],
+)
+def test_failures_are_those_of_holm(doubts, failing):
+    """Against adjusted p-values: the largest product up to each place."""
+    parts = {
+        "A": [claim(d) for d in doubts[::2]],
+        "B": [claim(d) for d in doubts[1::2]],
+    }
+    found = [c for of in claims.with_holm(parts).values() for c in of]
+    assert sum(c.verdict == "fails" for c in found) == failing
+    assert {c.verdict for c in found} <= {"fails", "open"}
+    adjusted, worst = 0, 0.0
+    for place, p in enumerate(sorted(doubts)):
+        worst = max(worst, p * (len(doubts) - place))
+        adjusted += worst <= claims.WRONG + 1e-12
+    assert adjusted == failing
+    sure = {"A": [claim(1e-9, "holds")]}
+    assert claims.with_holm(sure) == sure
+
+
+def test_more_than_the_paper_says_cannot_refute_it():
+    parts = decided("responsible_pixels_near", World(False))
+    assert {c.verdict for said in parts.values() for c in said} == {"open"}
+
+
+def test_saturated_games_are_left_out():
+    class Full(World):
+        def convergence(self, data: str, *_: tuple[str, str, int]) -> dict:
+            found = super().convergence(data)
+            found["random", "default", 300] = pointed(1.0)
+            return found
+
+    for said in decided("adaptive_faster", Full(True)).values():
+        games = [c.statement for c in said if "pointing game" in c.statement]
+        assert len(games) == 4  # two samplers, after 30 and 96 queries
+        assert not any("300" in one for one in games)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +477,8 @@ def test_few_images_leave_a_statement_open(monkeypatch):
             "holds only on A; does not hold on B; open on C",
         ),
         ({"A": "open", "B": "holds"}, "holds on B; open on A"),
+        ({"A": "too few", "B": "holds"}, "holds on B; too few on A"),
+        ({"A": "too few"}, "too few"),
         (
             {"A": "does not hold", "B": "open", "C": "does not hold"},
             "does not hold on A, C; open on B",
@@ -419,7 +517,7 @@ def test_every_row_says_how():
 def test_a_ruling_on_the_books_rows_against_the_file_itself():
     """GEEX against RISE on MNIST, by a paired normal interval from the rows."""
     aopc: dict[str, dict[int, float]] = {"GEEX": {}, "RISE": {}}
-    for row in Results("geex_mnist").rows():
+    for row in Results("table1_mnist").rows():
         if row["settings"]["method"] in aopc:
             aopc[row["settings"]["method"]][row["image"]] = row["result"]["aopc"]
     gaps = [aopc["GEEX"][i] - aopc["RISE"][i] for i in aopc["RISE"]]

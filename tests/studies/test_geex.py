@@ -44,6 +44,34 @@ def quick_references(monkeypatch):
         monkeypatch.setitem(study.LARGE, method, {**study.LARGE[method], **few})
 
 
+def test_maps_are_held_to_smoothgrad_of_the_width_that_is_asked(
+    tmp_path, quick_references
+):
+    """At the authors' width RISE, which has none, is compared with theirs too."""
+    stdevs = study.AUTHORS_STDEVS["small"]
+    every = study.table1(CNN, stdevs)
+    wide = {m for m, one in every.items() if one.arguments.get("stdevs") == stdevs}
+    assert wide == {"SmoothGrad", *study.FAMILY}
+    cases, results = {"RISE": small("RISE")}, Results("g", tmp_path)
+    todo = study.units(cases, CNN, "mnist", [3], explains="logit", stdevs=stdevs)
+    assert study.run(todo, results) == 1
+    found = study.read(cases, CNN, "mnist", results, explains="logit", stdevs=stdevs)
+    model, image = models.load(CNN), study.load("mnist", [3], CNN)
+    target = model(image).argmax(1)
+    rise = METHODS["RISE"].explainer(
+        hardware.blackbox(CNN, "logit", 256), **cases["RISE"].arguments, seed=0
+    )
+    theirs = baselines.SmoothGrad(model, 8, stdevs, seed=1)
+    expected = study.map_distance(
+        rise.attribute(image, target), theirs.attribute(image, target)
+    )
+    assert float(found["RISE"]["to_smoothgrad"][0]) == pytest.approx(
+        float(expected), abs=1e-4
+    )
+    with pytest.raises(ValueError, match="no row of RISE"):
+        study.read(cases, CNN, "mnist", results, explains="logit", stdevs=0.2)
+
+
 def test_all_methods_give_rows_that_are_read_back(tmp_path, quick_references):
     cases = {m: small(m) for m in study.METHODS}
     results = Results("g", tmp_path)

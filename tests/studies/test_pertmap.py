@@ -80,6 +80,98 @@ def test_flips_against_a_loop():
     assert study.measure(unit) == found
 
 
+CELLS = ("Gradient", "Stochastic", "LRP", "random")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Figure 1 in all cells, of two digits and four methods."""
+    results = Results("cells", tmp_path_factory.mktemp("cells"))
+    scores = ("probability", "logit")
+    for method in CELLS:
+        todo = study.units("cnn_mnist", "mnist", 2, [method], explains=scores)
+        short = [
+            Unit(
+                {**u.settings, "arguments": {**u.settings["arguments"], **few}}, u.image
+            )
+            for u in todo
+            for few in [FAST["Stochastic"] if method == "Stochastic" else {}]
+        ]
+        study.run(short, results)
+    return results
+
+
+@pytest.mark.parametrize("cell", study.CELLS)
+def test_each_cell_of_figure1_against_a_loop(measured, cell):
+    """The gradient of the output that is explained, its sign, and NumPy's quantiles."""
+    methods = ("Gradient", "random")
+    found = study.curves(measured, "cnn_mnist", "mnist", methods, cell=cell)
+    model = models.load("cnn_mnist")
+    for i in found["Gradient"].images:
+        image = beds.load("mnist", [i], "cnn_mnist")
+        decision = int(model(image).argmax())
+        x = image.clone().requires_grad_()
+        out = model(x).softmax(1) if cell.explains == "probability" else model(x)
+        (scores,) = torch.autograd.grad(out[0, decision], x)
+        scores = scores.abs() if cell.absolute else scores
+        values = scores.flatten().double().numpy()
+        for t, tau in enumerate(range(0, 101, 5)):
+            limit = np.quantile(values, tau / 100)
+            place = values.argsort(kind="stable").argsort()
+            gone = {
+                "below": values < limit,
+                "at most": values <= limit,
+                "position": place < tau * 784 // 100,
+            }[cell.ties]
+            flipped = image.flatten().clone()
+            flipped[torch.from_numpy(gone)] = 0.5
+            now = int(model(flipped.view_as(image)).argmax())
+            assert bool(found["Gradient"].changed["grey"][i, t]) == (now != decision)
+
+
+def test_rows_of_cells(measured):
+    (row,) = [
+        r
+        for r in measured.rows(method="PertMap", explains="probability")
+        if r["image"] == 0
+    ]
+    assert row["code"]
+    found, queries = row["result"], row["result"]["queries"]
+    assert queries == 80
+    # Boxes have no sign; violations are not tested.
+    assert not any("absolute" in name or name == "worst" for name in found)
+    assert 0 < found["tied"] <= 1
+    # LRP has no rule for a softmax: its maps are those of logits, flips are the same.
+    one, two = (
+        measured.rows(method="LRP", explains=e)[0]["result"]
+        for e in ("logit", "probability")
+    )
+    assert one == two
+    assert len([name for name in one if name.startswith("grey")]) == 6
+
+
+def test_the_table_of_cells(measured, monkeypatch):
+    monkeypatch.setitem(
+        study.PUBLISHED,
+        "Stochastic",
+        study.PUBLISHED["Stochastic"] | FAST["Stochastic"],
+    )
+    found = study.cells(measured, "mnist", CELLS)
+    assert list(found) == list(study.CELLS)
+    table = study.cells_table(found)
+    assert max(map(len, table.to_string(index=False).splitlines())) <= 88
+    (authors,) = table[table.outputs == "probability*"].to_dict("records")
+    assert (authors["rivals"], authors["ties"]) == ("absolute", "below")
+    for (cell, of), (_, line) in zip(found.items(), table.iterrows(), strict=True):
+        changed = of["Stochastic"].changed["grey"].double()
+        half = float(changed[:, :11].mean(0).max())
+        assert line["to 50 %"] == pytest.approx(half, abs=0.01)
+        assert line["mean"] == pytest.approx(float(changed.mean()), abs=0.01)
+        # Rivals of the paper, of which each is better, worse or neither.
+        assert 0 <= line.better + line.worse <= len(CELLS) - 2
+        assert line.outputs.rstrip("*") == cell.explains
+
+
 def test_floors_know_nothing_but_the_place():
     image = torch.rand(1, 3, 5, 7)
     random = study.floor("random", image, 4)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from xai_book.studies import claims, comparisons, trials
 from xai_book.studies.results import NotMeasured, Results
 from xai_lib.geex import GEEX
+from xai_lib.metrics import bootstrap_mean
 
 SLOW = {"optimisers_agree"}
 PAST_PHOTOS = 27
@@ -72,10 +73,10 @@ def test_without_rows(tmp_path):
         (40, 60, "fails"),
         (0, 60, "fails"),
         (36, 36, "holds"),
-        (35, 35, "open"),
-        (26, 26, "open"),
-        (10, 26, "fails"),
-        (19, 19, "open"),
+        (35, 35, "too few"),
+        (26, 26, "too few"),
+        (10, 26, "too few"),
+        (19, 19, "too few"),
     ],
 )
 def test_true_in_most_cases(true, n, verdict):
@@ -88,6 +89,40 @@ def test_true_in_most_cases(true, n, verdict):
     high = beta.ppf(0.975, true + 1, n - true) if true < n else 1
     assert claim.low == pytest.approx(low - comparisons.MOST)
     assert claim.high == pytest.approx(high - comparisons.MOST)
+    # As the interval's end: a share of 0.9 or more would be seen as rarely.
+    assert (claim.doubt <= comparisons.WRONG) == (high < comparisons.MOST)
+
+
+@pytest.mark.parametrize("n", [20, 40, 200])
+def test_shares_have_an_exact_interval_where_all_agree(n):
+    """The bootstrap of equal values has no width; Clopper and Pearson's has."""
+    rest = 1 - 0.025 ** (1 / n)
+    ones = torch.ones(n, dtype=torch.float64)
+    equal = comparisons.larger("", 0 * ones, margin=0.01, shares=True)
+    assert (equal.low, equal.high) == (pytest.approx(-rest), pytest.approx(rest))
+    assert equal.verdict == "open" if rest > 0.01 else "holds"
+    more = comparisons.larger("", ones, shares=True)
+    assert (more.low, more.high) == (pytest.approx(1 - 2 * rest), 1)
+    assert comparisons.larger("", 0 * ones, 0.01).verdict == "holds"
+
+
+def test_resampled_means_have_the_interval_as_quantiles():
+    values = torch.from_numpy(np.random.default_rng(4).gamma(2.0, size=40))
+    ends = torch.stack(bootstrap_mean(values, 0.9, comparisons.DRAWS))
+    found = comparisons._means(values).quantile(torch.tensor([0.05, 0.95]).double())
+    torch.testing.assert_close(found, ends)
+
+
+def test_doubt_is_the_share_of_resamples_that_would_be_true():
+    values = torch.from_numpy(np.random.default_rng(3).normal(-0.2, 1, 60))
+    claim = comparisons.larger("", values, margin=0.02)
+    # A one-sided normal p-value, as the values are normal.
+    z = (float(values.mean()) + 0.02) / float(values.std() / 60**0.5)
+    assert claim.doubt == pytest.approx(
+        norm.cdf(-z) if z > 0 else norm.sf(-z), abs=0.02
+    )
+    assert comparisons.larger("", values + 9).doubt == 1
+    assert comparisons.alike("", values + 9, 0.1).doubt < 0.001
 
 
 def test_a_margin_of_zero_is_no_yes():

@@ -23,6 +23,11 @@ said: the comparison in words.
 by: a function of DECIDE that makes the comparisons, where the columns cannot say it.
 proved: of a theorem, the chapter and its section with the proof, or with the
     counter-example. Its test is `test_<id>` in `tests/studies/test_theorems.py`.
+scale, paper_scale: models, data, images and queries, here and in the paper.
+note: of a rule that has changed, or that the printed numbers fail.
+
+A rule is first run on the numbers that the paper prints (`on_print`): one that these
+fail is the paper's finding, or a wrong rule.
 
     for ruling in rulings():
         print(ruling.statement, ruling.verdict)
@@ -31,7 +36,7 @@ proved: of a theorem, the chapter and its section with the proof, or with the
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import product
@@ -43,7 +48,9 @@ from torch import Tensor
 
 from xai_book.studies import aise, aise_detection, geex, pertmap
 from xai_book.studies.comparisons import (
+    FEWEST,
     MARGIN,
+    WRONG,
     Claim,
     ahead,
     alike,
@@ -103,10 +110,13 @@ MEASURES: dict[str, Callable[[Any], Tensor]] = {
     **{said: itemgetter(n) for n, (said, _) in aise_detection.MEASURES.items()},
     "inside": lambda rows: ~_above(1 - rows["hit_box"]),
     "margin": lambda margins: margins > 0,
+    "printed": lambda means: means,
 }
 """What a label's rows say of each image, `[N]`. The accuracy of the pointing game is no
 mean over images, and has a comparison of its own:"""
 _GAMES: dict[str, dict[str, Any]] = {"hits": {}, "hits of the box": {"tolerance": 0.0}}
+SATURATED = 0.9
+"""An accuracy that leaves little room above it."""
 
 
 # One evaluator.
@@ -141,7 +151,7 @@ def _compared(
     said, measure, better, worse = one
     margin = float(row["margin"] or 0)
     if measure.startswith("hits"):
-        how = aise.CELL if bed.startswith("grids") else _GAMES[measure]
+        how = _game(measure, bed)
         return ahead(said, found[_label(better)], found[_label(worse)], margin, **how)
     of = MEASURES.get(measure, itemgetter(measure))
     value = _value(better, found, of)
@@ -150,13 +160,27 @@ def _compared(
         return in_most(said or true, value, float(row["level"]))
     if row["rule"] == "apart" and other is not None:
         return apart(said, _value(better, other, of), value)
+    lower = row["rule"] == "lower"
+    if row["level"] and _is_share(value):
+        level = float(row["level"])
+        return in_most(said, *((1 - value, 1 - level) if lower else (value, level)))
     rival = float(row["level"]) if row["level"] else _value(worse, found, of)
-    difference = rival - value if row["rule"] == "lower" else value - rival
+    shares = _is_share(value) and isinstance(rival, Tensor) and _is_share(rival)
+    difference = rival - value if lower else value - rival
     if difference.ndim > 1:
         difference = difference.mean(dim=1)
     if row["rule"] == "alike":
         return alike(said, difference, margin or MARGIN)
-    return larger(said, difference, margin)
+    return larger(said, difference, margin, shares=shares)
+
+
+def _is_share(value: Tensor) -> bool:
+    """Whether all values are zero or one."""
+    return bool(((value == 0) | (value == 1)).all())
+
+
+def _game(measure: str, bed: str) -> dict[str, Any]:
+    return dict(aise.CELL) if bed.startswith("grids") else _GAMES[measure]
 
 
 def _expanded(row: Row) -> Iterator[_Comparison]:
@@ -227,7 +251,10 @@ def _best_leads(row: Row, found: Found, bed: str) -> list[Claim]:
 def _most(row: Row, found: Found, bed: str) -> list[Claim]:
     """The just over half of the comparisons that fare best. Most of all hold if each of
     these does, and cannot if one of them fails."""
-    claims = compare(row, found, bed)
+    return _best_half(compare(row, found, bed))
+
+
+def _best_half(claims: list[Claim]) -> list[Claim]:
     best_first = worst_first(claims[::-1])[::-1]
     return best_first[: len(claims) // 2 + 1]
 
@@ -246,7 +273,7 @@ def _colours_alike(row: Row, found: Found, bed: str) -> list[Claim]:
 
     for rival in _options(row["worse"]):
         first = more("more", grey, rival)
-        if first.verdict == "open":
+        if first.verdict not in ("holds", "fails"):
             unclear.append(first)
             continue
         said, side = ("more", 1) if first.verdict == "holds" else ("less", -1)
@@ -268,11 +295,32 @@ def _lower_ratio(row: Row, found: Found, bed: str, photos: Found) -> list[Claim]
     )
 
 
+def _stronger(row: Row, found: Found, bed: str) -> list[Claim]:
+    """The comparisons of a rule that asks for more than the paper says, or of a part
+    of its cases: that they fail says nothing against it."""
+    return [
+        claim._replace(verdict="open") if claim.verdict == "fails" else claim
+        for claim in compare(row, found, bed)
+    ]
+
+
+def _unsaturated(row: Row, found: Found, bed: str) -> list[Claim]:
+    """The comparisons in which the worse accuracy leaves room for a better one."""
+    return [
+        _compared(row, one, found, bed, None)
+        for one in _expanded(row)
+        for rival in [aise.game(found[_label(one.worse)], **_game(one.measure, bed))]
+        if sign(rival.accuracy - SATURATED) < 0
+    ]
+
+
 DECIDE: dict[str, Callable[..., list[Claim]]] = {
     "best leads": _best_leads,
     "most": _most,
     "colours alike": _colours_alike,
     "lower ratio": _lower_ratio,
+    "stronger": _stronger,
+    "unsaturated": _unsaturated,
 }
 """By the name in the column `by`: from a row, what was measured and the bed, and what
 was measured on the other bed, to the comparisons."""
@@ -282,23 +330,27 @@ was measured on the other bed, to the comparisons."""
 
 
 class Ruling(NamedTuple):
-    """A statement of a paper and what became of it."""
+    """A statement of a paper and what became of it; `claims.csv` has more on the parts.
+
+    `verdict` is "holds", "does not hold", "open", "too few", what holds where, or "not
+    measured"; `verdicts` the same by bed, as it is named to a reader, or by the case of
+    a theorem; `parts` the comparisons by bed, none of a theorem. `printed` is the
+    verdict of the same rule on the numbers that the paper prints.
+    """
 
     id: str
     paper: str
     where: str
-    """The section, as the paper numbers it."""
     statement: str
     chapter: str
-    """Where the book deals with it, as "05"."""
     proved: str
-    """The chapter and its section with the proof, if it is a theorem; else ""."""
     verdict: str
-    """"holds", "does not hold", "open", what holds where, or "not measured"."""
     verdicts: dict[str, str]
-    """By bed, as it is named to a reader, or by the case of a theorem."""
     parts: dict[str, list[Claim]]
-    """The comparisons by bed; none of a theorem, or if there are no rows."""
+    printed: str = "not printed"
+    scale: str = ""
+    paper_scale: str = ""
+    note: str = ""
 
 
 def listed() -> dict[str, list[Row]]:
@@ -345,34 +397,26 @@ def rulings(chapter: str | None = None, rows: Rows | None = None) -> list[Ruling
     """
     rows = Rows() if rows is None else rows
     found = []
-    for name, family in listed().items():
-        about = {k: family[0][k] for k in ("paper", "where", "statement", "chapter")}
-        if not about["paper"] or chapter not in (None, about["chapter"]):
+    for family in listed().values():
+        first, parts = family[0], {}
+        if not first["paper"] or chapter not in (None, first["chapter"]):
             continue
-        proved, parts = family[0]["proved"], {}
-        if proved:
+        if first["proved"]:
             verdicts = {
                 case: "holds" if row["rule"] == "true" else "does not hold"
                 for row in family
                 for case in _options(row["bed"])
             }
         else:
-            parts = _decided(family, rows)
+            parts = with_holm(_decided(family, rows))
             verdicts = {bed: on_data(claims) for bed, claims in parts.items()}
-        verdict = overall(verdicts)
-        ruling = Ruling(
-            id=name,
-            **about,
-            proved=proved,
-            verdict=verdict,
-            verdicts=verdicts,
-            parts=parts,
-        )
-        found.append(ruling)
+        about = {k: v for k, v in first.items() if k in Ruling._fields}
+        more = {"verdict": overall(verdicts), "printed": on_print(family)}
+        found.append(Ruling(**about, **more, verdicts=verdicts, parts=parts))
     return found
 
 
-def _decided(family: list[Row], rows: Rows) -> dict[str, list[Claim]]:
+def _decided(family: Sequence[Row], rows: Rows) -> dict[str, list[Claim]]:
     """The comparisons by bed: with gradient-like maps ranked as they are, and then
     times the input where that makes a difference."""
     beds = dict.fromkeys(bed for row in family for bed in _options(row["bed"]))
@@ -388,7 +432,7 @@ def _decided(family: list[Row], rows: Rows) -> dict[str, list[Claim]]:
     return parts
 
 
-def _on_bed(family: list[Row], bed: str, rows: Rows) -> list[Claim]:
+def _on_bed(family: Sequence[Row], bed: str, rows: Rows) -> list[Claim]:
     """The comparisons on a bed, of the images that all of its labels have.
 
     Raises:
@@ -409,11 +453,80 @@ def _on_bed(family: list[Row], bed: str, rows: Rows) -> list[Claim]:
     return claims
 
 
+def with_holm(parts: Mapping[str, Sequence[Claim]]) -> dict[str, list[Claim]]:
+    """The comparisons of one statement, on all beds, of which no more fail than its
+    number of comparisons allows; the others are open.
+
+    To hold, a statement needs all of its comparisons, each of which may be wrong by
+    chance as often as one; to fail it needs a single one, and of forty one fails by
+    chance. So failures are taken in the order of their `doubt`, as long as it is at
+    most WRONG over the number of comparisons that are left (Holm, 1979).
+    """
+    every = sorted((c for of in parts.values() for c in of), key=lambda c: c.doubt)
+    limit = -1.0
+    for place, claim in enumerate(every):
+        if claim.doubt * (len(every) - place) > WRONG:
+            break
+        limit = claim.doubt
+
+    def held(claim: Claim) -> Claim:
+        fails = claim.verdict == "fails" and claim.doubt > limit
+        return claim._replace(verdict="open") if fails else claim
+
+    return {bed: [held(claim) for claim in of] for bed, of in parts.items()}
+
+
+class _Printed(Rows):
+    """The papers' tables as rows: each number a mean of images that all agree."""
+
+    def __init__(self, study: str) -> None:
+        self.columns = geex.published_table1()
+        if study == "pointing":
+            self.columns = {
+                data: {method: value / 100 for method, value in of.items()}
+                for data, of in aise.published_table().items()
+            }
+
+    def read(self, study: str, bed: str, *labels: Hashable) -> Found:
+        if not self.columns[bed].keys() >= set(labels):
+            raise NotMeasured(f"the paper's {bed} lacks some of {labels}")
+        of = self.columns[bed]
+        return {x: torch.full((FEWEST,), of[str(x)]).double() for x in labels}
+
+
+def on_print(family: Sequence[Row]) -> str:
+    """The verdict of a statement's rule on the numbers that the paper prints; "not
+    printed" where it lacks what is compared. Most cases are those of all columns."""
+    study, by = family[0]["study"], family[0]["by"]
+    printed = {"table1": "either AOPC", "pointing": "hits"}.get(study)
+    if {(row["measure"], row["other_bed"]) for row in family} != {(printed, "")}:
+        return "not printed"
+    rows = _Printed(study)
+    names = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "photos": "ImageNet"}
+
+    asked = []
+    for row in family:
+        own = [names[bed] for bed in _options(row["bed"]) if bed in names]
+        bed = " | ".join(own or rows.columns)
+        method = "" if by == "most" else by
+        asked.append({**row, "measure": "printed", "bed": bed, "by": method})
+    parts = _decided(asked, rows)
+    if by == "most":
+        parts = {"all": _best_half([claim for of in parts.values() for claim in of])}
+    verdicts = {data: on_data(claims) for data, claims in parts.items()}
+    return overall(verdicts) if verdicts else "not printed"
+
+
+VERDICTS = ("holds", "does not hold", "open", "too few")
+
+
 def on_data(claims: Iterable[Claim]) -> str:
     """The verdict on one data set, from all comparisons of a statement."""
     verdicts = {claim.verdict for claim in claims}
     if "fails" in verdicts:
         return "does not hold"
+    if "too few" in verdicts:
+        return "too few"
     return "holds" if verdicts == {"holds"} else "open"
 
 
@@ -425,16 +538,17 @@ def overall(verdicts: Mapping[str, str]) -> str:
         return next(iter(verdicts.values()))
     where = {
         verdict: ", ".join(data for data, said in verdicts.items() if said == verdict)
-        for verdict in ("holds", "does not hold", "open")
+        for verdict in VERDICTS
     }
-    only = "holds only on" if where["does not hold"] else "holds on"
-    words = {"holds": only, "does not hold": "does not hold on", "open": "open on"}
+    words = {verdict: f"{verdict} on" for verdict in where}
+    if where["does not hold"]:
+        words["holds"] = "holds only on"
     return "; ".join(f"{words[v]} {data}" for v, data in where.items() if data)
 
 
 def deciding(claims: Iterable[Claim]) -> Claim:
-    """The comparison that decides: one that fails before an open one before others,
-    and of these the one with the lowest value."""
+    """The comparison that decides: one that fails before an open one, or one with too
+    few images, before others, and of these the one with the lowest value."""
     return worst_first(claims)[0]
 
 
@@ -443,7 +557,7 @@ def worst_first(claims: Iterable[Claim]) -> list[Claim]:
     values, of which equal ones keep their order."""
     said = list(claims)
     ranks = places([claim.value for claim in said])
-    verdicts = ("fails", "open", "holds")
+    verdicts = ("fails", "too few", "open", "holds")
     order = sorted(
         range(len(said)), key=lambda i: (verdicts.index(said[i].verdict), -ranks[i])
     )
@@ -454,16 +568,16 @@ def worst_first(claims: Iterable[Claim]) -> list[Claim]:
 
 
 def table(found: Iterable[Ruling]) -> str:
-    """The statements, their verdicts, and under each for every data set the deciding
-    comparison with its 95 % interval, or where a theorem is proved, in lines of at most
-    88 characters."""
+    """The statements, their verdicts, also on the published numbers, and their scale;
+    under each for every data set the deciding comparison with its 95 % interval and how
+    many there are, or where a theorem is proved, in lines of at most 88 characters."""
     lines, paper = [], ""
 
+    wrap = textwrap.TextWrapper(88, break_on_hyphens=False)
+
     def add(indent: int, text: str) -> None:
-        margin = " " * indent
-        lines.extend(
-            textwrap.wrap(text, 88, initial_indent=margin, subsequent_indent=margin)
-        )
+        wrap.initial_indent = wrap.subsequent_indent = " " * indent
+        lines.extend(wrap.wrap(text))
 
     for ruling in found:
         if ruling.paper != paper:
@@ -471,12 +585,18 @@ def table(found: Iterable[Ruling]) -> str:
             lines += ["", paper, "=" * len(paper)]
         add(0, f"{ruling.where}: {ruling.statement}")
         add(4, f"-> {ruling.verdict}")
+        if not ruling.proved:
+            add(7, f"published numbers: {ruling.printed}")
+            if ruling.note:
+                add(7, f"note: {ruling.note}")
+            add(7, f"here: {ruling.scale}; in the paper: {ruling.paper_scale}")
         for data, verdict in ruling.verdicts.items():
             if ruling.proved:
                 why = f"theorem: chapter {ruling.proved}"
             else:
-                c = deciding(ruling.parts[data])
+                c, count = deciding(ruling.parts[data]), len(ruling.parts[data])
                 why = f"{c.statement}: {_numbers(c)}, n = {c.images}"
+                why += f"; the least of {count} comparisons" if count > 1 else ""
             add(8, f"{data}: {verdict}; {why}")
     return "\n".join(lines[1:])
 
@@ -495,7 +615,7 @@ def brief(found: Iterable[Ruling]) -> str:
     line with the comparison that decides, of the data set that speaks least for the
     statement, or "theorem" and its case, in at most 88 characters."""
     lines = []
-    words = {"holds": "holds", "does not hold": "fails", "open": "open"}
+    words = dict(zip(VERDICTS, ("holds", "fails", "open", "few"), strict=True))
     for number, ruling in enumerate(found, 1):
         name = f"{number:>2} " + textwrap.shorten(ruling.statement, 33, placeholder="…")
         for verdict, word in words.items():

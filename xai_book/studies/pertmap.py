@@ -6,11 +6,16 @@ labelled as in the paper, see LABELS.
 
     run(units("cnn_mnist", "mnist", 200), Results("pertmap_figure1_mnist"))
     curves(Results("pertmap_figure1_mnist"), "cnn_mnist", "mnist")
+
+What Figure 1 shows depends on three choices, of which the paper states one and the
+authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
+`figure1_fashion_mnist` measure all twelve, and `cells` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +28,17 @@ from xai_book.studies.beds import floor
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
+from xai_lib.core.extras import extra
 from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
+from xai_lib.metrics.flipping import TIES
 from xai_lib.metrics.intervals import bootstrap_mean, sign
 from xai_lib.metrics.sweep import ranks
 from xai_lib.pertmap import Box, StochasticPertMap, violation_rates, worst_point
 from xai_lib.zoo import photos
+
+with extra("book"):
+    import pandas as pd
 
 LABELS = {
     "Gradient": "Gradient",
@@ -46,22 +56,18 @@ LABELS = {
 FLOORS = ("random", "centre")
 METHODS = (*LABELS, *FLOORS)
 BOXES = ("LP", "LP (Smooth)", "Stochastic")
+_LAYERWISE = ("LRP", "DeepLift")
 _BOXES = ("Linear PertMap", "PertMap")
 _SEEDED = ("SmoothGrad", *_BOXES)
 
+_LINEAR = {"bound": 0.1, "patch": 8, "penalty": 16.0}
 _STOCHASTIC = {"optimizer": "adam", "lr": 0.01, "bound": 1.0}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "SmoothGrad": {"n_samples": 25, "stdevs": 0.15},
     "IntGrad": {"n_steps": 25},
     "Occlusion": {"window": 12, "stride": 6},
-    "LP": {"bound": 0.1, "patch": 8, "penalty": 16.0},
-    "LP (Smooth)": {
-        "bound": 0.1,
-        "patch": 8,
-        "penalty": 16.0,
-        "n_smooth": 10,
-        "stdevs": 0.05,
-    },
+    "LP": _LINEAR,
+    "LP (Smooth)": {**_LINEAR, "n_smooth": 10, "stdevs": 0.05},
     "Stochastic": {**_STOCHASTIC, "n_perturbations": 32, "n_iterations": 500},
 }
 """The settings of section 4.1 for 224 × 224 pixels; SmoothGrad and IntGrad as the
@@ -86,6 +92,28 @@ COLOURS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 QUANTILES = tuple(range(0, 101, 5))
 
 
+class Cell(NamedTuple):
+    """How Figure 1 is measured."""
+
+    explains: str = "logit"
+    """"logit" or "probability": to which outputs λ, and every method, belongs."""
+    absolute: bool = False
+    """Whether rivals are ranked by the mean over channels of their absolute scores, or
+    by their signed scores, each channel for itself. Boxes have no sign."""
+    ties: str = "position"
+    """The rule for equal scores, of `metrics.flipping`."""
+
+
+CELLS = tuple(
+    Cell(*one) for one in product(("probability", "logit"), (True, False), TIES)
+)
+PAPER = Cell("probability", True, "below")
+"""The authors' notebooks end their network in softmax and take the absolute gradient
+(for Gradient and SmoothGrad; here all rivals of a cell are treated alike); "smaller
+than the quantile" is the text of section 4.2. With it a map of one value flips nothing,
+which on small images its boxes mostly are."""
+
+
 def units(
     model: str,
     data: str,
@@ -95,22 +123,27 @@ def units(
     n_points: int = 1000,
     *,
     first: int = 0,
+    explains: Sequence[str] = (),
 ) -> list[Unit]:
     """What Figure 1 and footnote 6 need: flip low scores, has the class changed?
 
     Args:
-        model: a name of `models.load`; its logits are explained.
+        model: a name of `models.load`; its logits are explained, unless `explains`
+            says otherwise.
         data: of `beds.BEDS`.
         n_images: how many.
         methods: of METHODS.
         settings: per method, arguments that replace those of `arguments`.
         n_points: random points, and random corners, that test each box.
         first: index of the first image.
+        explains: outputs of which all cells are measured, and no boxes are tested.
     """
     n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
     check_choice("data", data, tuple(beds.BEDS))
     images = range(first, first + n_images)
-    return units_of(_settings(model, data, methods, settings, n_points), images)
+    of = (model, data, methods, settings)
+    every = [one for score in explains for one in _settings(*of, explains=score)]
+    return units_of(every or _settings(*of, n_points), images)
 
 
 def _settings(
@@ -119,14 +152,17 @@ def _settings(
     methods: Iterable[str],
     settings: Mapping[str, Mapping[str, Any]] | None,
     n_points: int | None = None,
+    explains: str = "",
 ) -> list[dict[str, Any]]:
     """What rows hold for each method; without `n_points` for any number of them."""
+    more = {"explains": explains} if explains else {}
     return [
         {
             "model": model,
             "data": data,
             "method": LABELS.get(check_choice("methods", method, METHODS), method),
             "arguments": arguments(method, model, settings),
+            **more,
         }
         | ({} if n_points is None else {"n_points": n_points * (method in BOXES)})
         for method in methods
@@ -136,10 +172,8 @@ def _settings(
 def arguments(
     method: str, model: str, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The settings of a method in Figure 1, for the image size of a model.
-
-    `settings` holds, per method, what replaces them.
-    """
+    """The settings of a method in Figure 1, for the image size of a model; `settings`
+    holds, per method, what replaces them."""
     small = SMALL if hardware.is_small(model) else {}
     chosen = [PUBLISHED, small, settings or {}]
     return {k: v for part in chosen for k, v in part.get(method, {}).items()}
@@ -150,14 +184,22 @@ def measure(unit: Unit) -> dict[str, Any]:
 
     Returns:
         "target": the predicted class; "grey", "black", "white": for each of QUANTILES,
-        "1" if the class has changed, else "0". With boxes also "size", the mean of
-        w_i; "uniform" and "corners", the shares of random points and corners of the
-        box that change the class; "worst", the excess that `worst_point` finds, in
-        logits. "queries": the model's evaluations where they are the method's budget.
+        "1" if the class has changed, else "0"; equal scores go by position. With boxes
+        also "size", the mean of w_i; "uniform" and "corners", the shares of random
+        points and corners of the box that change the class; "worst", the excess that
+        `worst_point` finds, in logits. "queries": the model's evaluations where they
+        are the method's budget.
+
+        If the settings say what is explained, the same for each `Cell`, under the
+        names of `_column`, and "tied", the share of numbers with the lowest score, but
+        no violations. LRP and DeepLIFT have no rule for a softmax: theirs are always
+        maps of logits.
     """
     settings, index = unit.settings, unit.image
     data, method, name = settings["data"], settings["method"], settings["model"]
-    model, blackbox = hardware.model(name), hardware.blackbox(name, "logit")
+    explains = settings.get("explains", "logit")
+    model = hardware.scorer(name, "logit" if method in _LAYERWISE else explains)
+    blackbox = hardware.blackbox(name, explains)
     image = beds.load(data, [index], name)
     target = int(blackbox(image).argmax())
     found: dict[str, Any] = {"target": target}
@@ -175,31 +217,49 @@ def measure(unit: Unit) -> dict[str, Any]:
             found["queries"] = blackbox.queries - before
         if isinstance(explainer, StochasticPertMap):
             found["queries"] = explainer.n_perturbations * explainer.n_iterations
-    for colour, value in COLOURS.items():
-        changed = flipping(blackbox, image, attribution, QUANTILES, value).changed[0]
-        found[colour] = "".join(str(int(c)) for c in changed)
+    cells = [c for c in CELLS if c.explains == explains]
+    for cell in cells if "explains" in settings else [Cell()]:
+        ranked = attribution
+        if cell.absolute:
+            if method in (*_BOXES, *FLOORS):
+                continue
+            ranked = attribution.abs().mean(dim=1, keepdim=True)
+        for colour, value in COLOURS.items():
+            curve = flipping(blackbox, image, ranked, QUANTILES, value, cell.ties)
+            changed = "".join(str(int(c)) for c in curve.changed[0])
+            found[_column(colour, cell)] = changed
     if method in _BOXES:
+        found["size"] = round(float(-attribution.mean()), 5)
+    if "explains" in settings:
+        lowest = (attribution == attribution.min()).double().mean()
+        found["tied"] = round(float(lowest), 5)
+    elif method in _BOXES:
         box = Box(-attribution, -attribution)
         rates = violation_rates(blackbox, image, box, target, settings["n_points"])
         worst = worst_point(model, image, box, target)
-        found["size"] = round(float(box.w.mean()), 5)
         found["uniform"] = round(float(rates.uniform), 5)
         found["corners"] = round(float(rates.corners), 5)
         found["worst"] = round(float(worst.excess), 4)
     return found
 
 
+def _column(colour: str, cell: Cell) -> str:
+    """Of a row, such as "grey" by position, or "grey, below, absolute"."""
+    ties = "" if cell.ties == "position" else f", {cell.ties}"
+    return f"{colour}{ties}{', absolute' * cell.absolute}"
+
+
 run = Runner(measure)
 
 
 class Curves(NamedTuple):
-    """What one method's rows say about the images that all asked methods have."""
+    """What one method's rows say about the images that all asked methods have: by
+    colour whether the class has changed, bool `[N, len(QUANTILES)]`; and "size",
+    "uniform", "corners", "worst", "tied" `[N]`, see `measure`, as far as they are."""
 
     images: tuple[int, ...]
     changed: dict[str, Tensor]
-    """For each colour, whether the class has changed, bool `[N, len(QUANTILES)]`."""
     boxes: dict[str, Tensor]
-    """"size", "uniform", "corners", "worst" `[N]`, see `measure`; empty without."""
 
 
 def curves(
@@ -208,75 +268,106 @@ def curves(
     data: str,
     methods: Sequence[str] = METHODS,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    cell: Cell | None = None,
 ) -> dict[str, Curves]:
     """Read Figure 1 back: for each method, the images that every method has.
 
-    Arguments as in `units`.
+    Arguments as in `units`; `cell` is for stores that have all cells.
 
     Raises:
         NotMeasured: a method has no row, or no image is common to all.
         ValueError: an image has several rows.
     """
-    of_each = _settings(model, data, methods, settings)
+    explains = cell.explains if cell else ""
+    of_each = _settings(model, data, methods, settings, explains=explains)
     wanted = dict(zip(methods, of_each, strict=True))
     found, common = results.shared(wanted, f"image of {data}")
     return {
-        method: Curves(
-            tuple(common),
-            {
-                colour: torch.tensor(
-                    [[c == "1" for c in rows[i][colour]] for i in common]
-                )
-                for colour in COLOURS
-            },
-            {
-                name: torch.tensor([rows[i][name] for i in common])
-                for name in ("size", "uniform", "corners", "worst")
-                if name in rows[common[0]]
-            },
-        )
-        for method, rows in found.items()
+        m: _curves([rows[i] for i in common], common, cell or Cell(), m)
+        for m, rows in found.items()
     }
 
 
+def _curves(
+    rows: Sequence[dict[str, Any]], images: Sequence[int], cell: Cell, method: str
+) -> Curves:
+    if method in (*BOXES, *FLOORS):
+        cell = cell._replace(absolute=False)
+    columns = {colour: _column(colour, cell) for colour in COLOURS}
+    changed = {
+        colour: torch.tensor([[c == "1" for c in row[name]] for row in rows])
+        for colour, name in columns.items()
+    }
+    boxes: dict[str, Tensor] = {
+        name: torch.tensor([row[name] for row in rows])
+        for name in ("size", "uniform", "corners", "worst", "tied")
+        if name in rows[0]
+    }
+    return Curves(tuple(images), changed, boxes)
+
+
 class Verdict(NamedTuple):
-    """The paper's two claims about Figure 1, in numbers."""
+    """The paper's two claims about Figure 1, in numbers: the largest share of changed
+    classes at any quantile up to 50 % ("almost zeros"); the methods with fewer changes
+    on average over the quantiles (none); those of them, and those with more, for which
+    the 95 % bootstrap interval over images leaves out zero, and does not end there."""
 
     worst_to_half: float
-    """The largest share of changed classes at any quantile up to 50 %; the paper:
-    "almost zeros"."""
     better: tuple[str, ...]
-    """Methods with fewer changes on average over the quantiles; the paper: none."""
     surely_better: tuple[str, ...]
-    """Of these, the ones for which the 95 % bootstrap interval of the difference, over
-    images, leaves out zero, which it does not if it ends there."""
     surely_worse: tuple[str, ...]
-    """Likewise, methods with more changes."""
 
 
 def verdict(found: Mapping[str, Curves], colour: str = "grey") -> Verdict:
     """Test "almost zero up to 50 %" and "below every other method" on the curves."""
     own = found["Stochastic"].changed[colour]
-    half = [q <= 50 for q in QUANTILES]
-    better, surely_better, surely_worse = [], [], []
-    for method, theirs in found.items():
-        if method == "Stochastic":
-            continue
-        # Counted, so that as many changes are a tie, in each resample too.
-        more = own.sum(dim=1) - theirs.changed[colour].sum(dim=1)
-        low, high = bootstrap_mean(more)
-        if more.sum() > 0:
-            better.append(method)
-        if sign(low) > 0:
-            surely_better.append(method)
-        if sign(high) < 0:
-            surely_worse.append(method)
+    half = own[:, [q <= 50 for q in QUANTILES]].double().mean(dim=0)
+    # Counted, so that as many changes are a tie, in each resample too.
+    more = {
+        method: own.sum(dim=1) - theirs.changed[colour].sum(dim=1)
+        for method, theirs in found.items()
+        if method != "Stochastic"
+    }
+    ends = {method: bootstrap_mean(counts) for method, counts in more.items()}
     return Verdict(
-        float(own[:, half].double().mean(dim=0).max()),
-        tuple(better),
-        tuple(surely_better),
-        tuple(surely_worse),
+        float(half.max()),
+        tuple(method for method in more if more[method].sum() > 0),
+        tuple(method for method in more if sign(ends[method][0]) > 0),
+        tuple(method for method in more if sign(ends[method][1]) < 0),
     )
+
+
+def cells(
+    results: Results, data: str, methods: Sequence[str] = METHODS
+) -> dict[Cell, dict[str, Curves]]:
+    """Figure 1 in each of its twelve `CELLS`, of the images that all methods have;
+    `methods` and errors as in `curves`, `results` such as `Results("figure1_mnist")`.
+    """
+    model = beds.BEDS[data].model
+    return {cell: curves(results, model, data, methods, cell=cell) for cell in CELLS}
+
+
+def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
+    """What `cells` found, a line for each: of the stochastic form, the share of changed
+    classes, at most up to the 50 % quantile and on average over all, and the share of
+    its numbers that have the lowest score; and how many of the paper's rivals surely
+    change fewer classes (better) or more (worse). * is the authors' own cell."""
+    return pd.DataFrame(
+        {
+            "outputs": cell.explains + "*" * (cell == PAPER),
+            "rivals": "absolute" if cell.absolute else "signed",
+            "ties": cell.ties,
+            "images": len(own.images),
+            "to 50 %": said.worst_to_half,
+            "mean": float(own.changed["grey"].double().mean()),
+            "tied": float(own.boxes["tied"].mean()),
+            "better": len(said.surely_better),
+            "worse": len(said.surely_worse),
+        }
+        for cell, of in found.items()
+        for own in [of["Stochastic"]]
+        for said in [verdict({m: c for m, c in of.items() if m not in FLOORS})]
+    ).round(2)
 
 
 def box_map(
@@ -288,9 +379,8 @@ def box_map(
     *,
     show_progress: bool = False,
 ) -> Tensor:
-    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
-
-    Stored in steps of 1/255 of the largest w_i that is possible.
+    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed, in
+    steps of 1/255 of the largest w_i that is possible.
 
     Args:
         model: a name of `models.load`; its logits are explained.
@@ -346,9 +436,14 @@ def _study(
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
+_CELLS = "Figure 1 in twelve cells: outputs, signs, ties"
 STUDIES = {
     "pertmap_figure1_mnist": _study(_FIGURE1, "mnist", 200),
     "pertmap_figure1_fashion_mnist": _study(_FIGURE1, "fashion_mnist", 200),
+    "figure1_mnist": _study(_CELLS, "mnist", 200, explains=("probability", "logit")),
+    "figure1_fashion_mnist": _study(
+        _CELLS, "fashion_mnist", 200, explains=("probability", "logit")
+    ),
     "pertmap_figure1_photos": _study(
         _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
     ),

@@ -229,7 +229,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         scores = {}
         if "aopc" in bed.measures:
             curves = (probability, image, reading, target, STEPS)
-            flips = flipping(probability, image, reading)
+            flips = flipping(probability, image, reading, ties="position")
             scores = {
                 "aopc": float(deletion(*curves).aopc),
                 "insertion": float(insertion(*curves).auc),

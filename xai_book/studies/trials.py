@@ -211,7 +211,8 @@ def high_scores_flipped(i: int) -> Margins:
 
 def _kept(model: nn.Module, image: Tensor, w: Tensor) -> float:
     """Whether the half with the smallest sides, whose scores are highest, may go."""
-    return -1.0 if bool(flipping(model, image, w, [50]).changed) else 1.0
+    found = flipping(model, image, w, [50], ties="position")
+    return -1.0 if bool(found.changed) else 1.0
 
 
 @lru_cache

@@ -43,19 +43,19 @@ def sweep(
         blackbox: the model; it is asked N x T times.
         start, end: images `[N, C, H, W]`.
         rank: `[N, C, H, W]` or, to change whole pixels, `[N, 1, H, W]`.
-        counts: int64 `[T]`.
+        counts: int64 `[T]`, or `[N, T]` for each image its own.
         keep: what of the scores, as in `BlackBox.versions`.
 
     Returns:
         What is kept, `[N, T, ...]`.
     """
-    counts = counts.to(rank.device)
+    counts = counts.to(rank.device).expand(len(rank), counts.shape[-1])
 
     def changed(i: slice, j: slice) -> Tensor:
-        gone = rank[i, None] < counts[None, j, None, None, None]
+        gone = rank[i, None] < counts[i, j, None, None, None]
         return torch.where(gone, end[i, None], start[i, None])
 
-    return blackbox.versions(len(rank), len(counts), changed, keep)
+    return blackbox.versions(len(rank), counts.shape[1], changed, keep)
 
 
 def check_maps(attributions: Tensor, inputs: Tensor) -> None:
