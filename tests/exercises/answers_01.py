@@ -5,10 +5,10 @@ import torch
 from xai_book.exercises import chapter01
 
 
-def integrate(gradient, x, baseline, n_steps):
-    steps = (torch.arange(n_steps) + 0.5) / n_steps
-    path = [gradient(baseline + t * (x - baseline)) for t in steps.double()]
-    return torch.stack(path).mean(0) * (x - baseline)
+def only_a_row(image):
+    baseline = torch.zeros_like(image)
+    baseline[:, 13] = 1
+    return baseline
 
 
 def delete_top(image, attribution, k):
@@ -19,22 +19,20 @@ def delete_top(image, attribution, k):
 
 
 RIGHT = {
-    chapter01.integrated_gradients: integrate,
+    chapter01.telling_baseline: lambda image: torch.full_like(image, 0.5),
     chapter01.aopc: lambda scores: (1 - scores[1:] / scores[0]).mean(),
     chapter01.delete_top: delete_top,
     chapter01.blind_spot: lambda x: 1 - torch.relu(1 - x.sum()),
 }
 
 WRONG = {
-    chapter01.integrated_gradients: [
-        lambda g, x, b, n: g(x) * (x - b),
-        lambda g, x, b, n: integrate(g, x, b, n) / (x - b),
-        lambda g, x, b, n: integrate(g, x, 0 * b, n),  # from zero, not the baseline
-        lambda g, x, b, n: integrate(g, x, b, n).flip(0),
-        # n + 1 points of which the sum is divided by n
-        lambda g, x, b, n: (
-            sum(g(b + k / n * (x - b)) for k in range(n + 1)) / n * (x - b)
-        ),
+    chapter01.telling_baseline: [
+        torch.zeros_like,  # the baseline that made the map
+        lambda image: image,  # the whole map is zero
+        lambda image: torch.full_like(image, -1.0),  # no image
+        lambda image: torch.full_like(image, 0.5)[0],
+        only_a_row,
+        lambda image: 0.5 * (image > 0),  # grey where there is ink
     ],
     chapter01.aopc: [
         lambda s: (s[0] - s[1:]).mean(),

@@ -27,7 +27,6 @@ def fill(h, g, bound, descending=False):
 RIGHT = {
     chapter02.worst_corner: lambda g, w: torch.where(g > 0, -w, w),
     chapter02.largest_box: fill,
-    chapter02.right_hand_side: lambda a, b, p, q, e: a - b - ((p - q) * e).sum(),
     chapter02.timid: lambda r: 1 / (1.2 + torch.tanh(5 * r.sum())),
 }
 
@@ -43,12 +42,6 @@ WRONG = {
         lambda h, g, b: fill(h, g, torch.inf),
         lambda h, g, b: (h / g.abs() / len(g)).clamp(max=b),  # equal shares
         lambda h, g, b: fill(h, g.clamp(min=1e-9), b),  # negative slopes are free
-    ],
-    chapter02.right_hand_side: [
-        lambda a, b, p, q, e: a - b,
-        lambda a, b, p, q, e: a - b + (p - q) @ e,
-        lambda a, b, p, q, e: a - b + q @ e,  # the published code
-        lambda a, b, p, q, e: a - b - p @ e,
     ],
     chapter02.timid: [
         lambda r: 1 - r.sum(),  # as large as it may be

@@ -9,22 +9,17 @@ import torch
 from xai_book.exercises import chapter03
 
 
-def mean_hinge(scores, c):
-    return torch.relu(scores - scores[:, c : c + 1]).sum(dim=1).mean()
+def perturbations(w, M, rng, features=None, low=-1.0):
+    t = torch.empty(M, features or len(w)).uniform_(low, 1, generator=rng)
+    return t * w
 
 
-def ascend(gradient, d, lr, bound, n_steps):
-    w = torch.zeros(d)
-    for _ in range(n_steps):
-        w = torch.minimum(torch.relu(w + lr * gradient(w)), torch.full_like(w, bound))
-    return w
-
-
-def clip_at_the_end(gradient, d, lr, bound, n_steps):
-    w = torch.zeros(d)
-    for _ in range(n_steps):
-        w = w + lr * gradient(w)
-    return w.clamp(0, bound)
+def step(model, x, c, w, t, penalty, lr, bound, best=torch.sum):
+    v = w.clone().requires_grad_()
+    scores = model(x + t * v)
+    leads = best(torch.relu(scores - scores[:, c : c + 1]), dim=1)
+    (v.sum() - penalty * leads.mean()).backward()
+    return torch.clamp(w + lr * v.grad, 0, bound)
 
 
 def width(margin, penalty, bound):
@@ -33,32 +28,21 @@ def width(margin, penalty, bound):
     return min(bound, margin / math.sqrt(1 - 4 / penalty))
 
 
-def flip(image, scores, tau, descending=False):
-    order = scores.flatten().argsort(stable=True, descending=descending)
-    flat = image.flatten()
-    flat[order[: tau * len(order) // 100]] = 0.5
-    return flat.view_as(image)
-
-
 RIGHT = {
-    chapter03.mean_hinge: mean_hinge,
-    chapter03.ascend: ascend,
+    chapter03.perturbations: perturbations,
     chapter03.penalised_width: width,
-    chapter03.flip: flip,
+    chapter03.stochastic_step: step,
 }
 
 WRONG = {
-    chapter03.mean_hinge: [
-        lambda s, c: torch.relu(s - s[:, [c]]).mean(),
-        lambda s, c: torch.relu(s[:, [c]] - s).sum(dim=1).mean(),
-        lambda s, c: (s - s[:, [c]]).sum(dim=1).mean(),
-        lambda s, c: torch.relu(s - s[:, [c]]).amax(dim=1).mean(),
-    ],
-    chapter03.ascend: [
-        clip_at_the_end,
-        lambda g, d, lr, b, n: ascend(lambda w: -g(w), d, lr, b, n),
-        lambda g, d, lr, b, n: ascend(g, d, lr, 1.0, n),  # the bound ignored
-        lambda g, d, lr, b, n: ascend(g, d, lr, b, n + 1),
+    chapter03.perturbations: [
+        lambda w, M, rng: torch.rand(M, 1, generator=rng) * w,  # with its bugs
+        lambda w, M, rng: perturbations(w, M, rng, low=0.0),  # only upwards
+        lambda w, M, rng: perturbations(w, M, rng, features=1),  # on a line
+        lambda w, M, rng: perturbations(w, M, rng).sign() * w,  # the corners
+        lambda w, M, rng: perturbations(w, M, rng) / w,  # t, and not r
+        lambda w, M, rng: (2 * torch.rand(M, len(w)) - 1) * w,  # not with rng
+        lambda w, M, rng: perturbations(w, M, rng)[0],
     ],
     chapter03.penalised_width: [
         lambda m, p, b: min(m, b),  # the constraint itself
@@ -66,10 +50,12 @@ WRONG = {
         lambda m, p, b: None,
         lambda m, p, b: width(m, 4 * p, b),
     ],
-    chapter03.flip: [
-        lambda i, s, t: flip(i, s, t, True),  # as the caption has it
-        lambda i, s, t: torch.where(s < s.quantile(t / 100), 0.5, i),  # ties stay
-        lambda i, s, t: flip(i, s.mean(0, keepdim=True).expand_as(s), t),
-        lambda i, s, t: torch.where(flip(i, s, t) == 0.5, 0.0, i),  # black, not grey
+    chapter03.stochastic_step: [
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, -p, lr, b),  # downhill
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, lr, math.inf),
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, lr, b, torch.amax),
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, lr, b, torch.mean),
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t.abs(), p, lr, b),
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, 0 * w, t, p, lr, b),  # not at w
     ],
 }

@@ -76,7 +76,7 @@ def test_every_checker_has_right_and_wrong_answers(chapter):
 
 def test_an_answer_must_be_a_function():
     with pytest.raises(TypeError, match=r"exercise 0\.1 checks a function, got int"):
-        chapter00.occlude(3)
+        chapter00.flat_value(3)
 
 
 # Failing helps
@@ -98,10 +98,10 @@ def test_an_answer_must_be_a_function():
             "for height = 8, width = 8, window = 2, stride = 2: expected 16, got 64",
         ),
         (
-            chapter00.occlude,
-            lambda image, *place: 1 + 0 * image,
-            "for image = Tensor [3, 8, 10], place = (0, 0, 3): expected 0 at [0, 0, 0],"
-            " got 1 (240 of 240 numbers differ)",
+            chapter00.hide_each,
+            lambda image, *place: 1 + 0 * image.repeat(2, 1, 1, 1),
+            "for image = Tensor [3, 8, 10], place = ([(0, 0), (2, 5)], 3): expected 0 "
+            "at [0, 0, 0, 0], got 1 (480 of 480 numbers differ)",
         ),
     ],
 )
@@ -112,10 +112,11 @@ def test_the_first_failure_shows_the_case(check, wrong, message):
 
 
 def test_hints_are_counted_by_exercise():
-    for check in (chapter01.aopc, chapter00.rise_map, chapter00.rise_map):
+    places = chapter00.occlusion_queries
+    for check in (chapter01.aopc, places, places):
         with pytest.raises(WrongAnswer) as caught:
             check(lambda *_: 0)
-    assert "Hint: Multiply each mask by its score" in str(caught.value)
+    assert "Hint: Slide the window over a small grid" in str(caught.value)
 
 
 # Nothing leaks

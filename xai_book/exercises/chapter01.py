@@ -14,26 +14,23 @@ from xai_lib.core.attribution import generator
 
 
 @exercise("1.1")
-def integrated_gradients(answer: Answer) -> None:
-    """Average the gradient at baseline + (k + 1/2) / n_steps * (x - baseline) over
-    k = 0 ... n_steps - 1, and multiply by (x - baseline)."""
-
-    def of_squares(z: Tensor) -> Tensor:
-        """the gradient of the sum of squares"""
-        return 2 * z
-
-    def of_products(z: Tensor) -> Tensor:
-        """the gradient of x₀x₁ + x₁x₂ + x₂x₃ + x₃x₀"""
-        return z.roll(1) + z.roll(-1)
-
-    rng = generator(3)
-    x = torch.rand(4, generator=rng, dtype=torch.float64) + 1
-    baseline = torch.rand(4, generator=rng, dtype=torch.float64)
-    # The midpoints are exact at any number of steps, as the gradients are linear.
-    expect(answer, x**2 - baseline**2, of_squares, x, baseline, 7)
-    # A product of neighbours has a gradient that mixes the features.
-    expected = (x - baseline) * of_products((x + baseline) / 2)
-    expect(answer, expected, of_products, x, baseline, 50)
+def telling_baseline(answer: Answer) -> None:
+    """The map is (x - baseline) times the mean slope, and the digit is black in the
+    middle: a pixel gets a share only where the baseline is not black as well."""
+    middle = (..., slice(11, 17), slice(11, 17))
+    for seed in (3, 4):
+        image = torch.rand(1, 28, 28, generator=generator(seed))
+        image[middle] = 0
+        baseline = shaped(answer(image.clone()), Tensor, 1, 28, 28)
+        if not bool(((baseline >= 0) & (baseline <= 1)).all()):
+            raise WrongAnswer("a baseline is an image: values in [0, 1]")
+        # One minus the mean of the middle is linear, so that its slope is the mean one.
+        share = ((image - baseline) * (-1 / 36))[middle]
+        if not float(share.min()) > 1e-3:
+            raise WrongAnswer(
+                f"the map from your baseline is {float(share.min()):.3g} at one of the "
+                "36 pixels; it must be above 0.001 at each"
+            )
 
 
 @exercise("1.2")

@@ -37,19 +37,6 @@ def largest_box(answer: Answer) -> None:
 
 
 @exercise("2.3")
-def right_hand_side(answer: Answer) -> None:
-    """The margin at x + noise, less the slope of the margin, (grad_c - grad_j), times
-    the noise."""
-    rng = generator(22)
-    for _ in range(3):
-        grad_c, grad_j, x, noise = torch.randn(4, 6, generator=rng)
-        # Two affine scores: the row of any copy must say what the row at x says.
-        f_c, f_j = grad_c @ (x + noise) + 1, grad_j @ (x + noise)
-        expected = grad_c @ x + 1 - grad_j @ x
-        expect(answer, expected, f_c, f_j, grad_c, grad_j, noise, atol=1e-4)
-
-
-@exercise("2.4")
 def timid(answer: Answer) -> None:
     """Make the slope at r = 0 larger, or the margin there smaller, and let the margin
     bend before it comes to zero."""

@@ -3,48 +3,32 @@
 import torch
 from torch import Tensor
 
-from xai_book.exercises.exercise import Answer, exercise, expect
+from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect, shaped
 from xai_lib.core.attribution import generator
+from xai_lib.pertmap.stochastic import mean_hinge
 
 
 @exercise("3.1")
-def mean_hinge(answer: Answer) -> None:
-    """For each of the M rows of scores add up max(0, f_j - f_c) over all classes j,
-    then take the mean over the rows."""
-    rng = generator(6)
-    for m, k, c in ((2, 3, 1), (9, 5, 0), (9, 5, 2), (9, 5, 4)):
-        scores = torch.randn(m, k, generator=rng)
-        hinges = [max(0.0, float(f - row[c])) for row in scores for f in row]
-        expect(answer, torch.tensor(sum(hinges) / m), scores, c)
+def perturbations(answer: Answer) -> None:
+    """Each feature needs a number of its own for each of the M points, and it must go
+    down as well as up: uniform on [-1, 1], times w."""
+    w, M = torch.tensor([0.2, 1.0, 0.5]), 4000
+    drawn = [answer(w.clone(), M, generator(seed)) for seed in (9, 9, 10)]
+    t = shaped(drawn[0], Tensor, M, 3) / w
+    if not torch.equal(drawn[0], drawn[1]) or torch.equal(drawn[0], drawn[2]):
+        raise WrongAnswer("the same state of rng must give the same r, another another")
+    # Of U[-1, 1]: the mean, the variance and the fourth moment; and no correlation.
+    for k, expected in ((1, 0.0), (2, 1 / 3), (4, 1 / 5)):
+        if not bool(((t**k).mean(dim=0) - expected).abs().max() < 0.05):
+            found = [round(float(m), 2) for m in (t**k).mean(dim=0)]
+            raise WrongAnswer(
+                f"the means of (r_i / w_i)^{k} are {found}, expected {expected:.2f}"
+            )
+    if not float(torch.corrcoef(t.T).triu(1).abs().max()) < 0.1:
+        raise WrongAnswer("the features of your points move together")
 
 
 @exercise("3.2")
-def ascend(answer: Answer) -> None:
-    """Start at zero; in each step add lr times the gradient at the current w, and clip
-    w to [0, bound] at once, not only at the end."""
-
-    def pull(w: Tensor) -> Tensor:
-        """w -> (0.3, 2, -1) - w"""
-        return torch.tensor([0.3, 2.0, -1.0]).to(w) - w
-
-    # Clipping only at the end gives another answer where the gradient turns round.
-    def turn(w: Tensor) -> Tensor:
-        """w -> -1 where w > 0.99, else 3"""
-        return torch.where(w > 0.99, -1.0, 3.0)
-
-    for gradient, d, lr, bound, n_steps in (
-        (pull, 3, 0.1, 1.0, 3),
-        (pull, 3, 0.1, 1.0, 200),
-        (pull, 3, 0.1, 0.2, 200),
-        (turn, 2, 0.5, 1.0, 3),
-    ):
-        w = torch.zeros(d)
-        for _ in range(n_steps):
-            w = (w + lr * gradient(w)).clamp(0, bound)
-        expect(answer, w, gradient, d, lr, bound, n_steps)
-
-
-@exercise("3.3")
 def penalised_width(answer: Answer) -> None:
     """Set the derivative of w - penalty (w - margin)² / (4 w) to zero, and think of
     small penalties and of the bound."""
@@ -61,18 +45,26 @@ def penalised_width(answer: Answer) -> None:
         expect(answer, best, margin, penalty, bound, atol=1e-4)
 
 
-@exercise("3.4")
-def flip(answer: Answer) -> None:
-    """Sort all features of all channels by score, smallest first and stable, and set
-    the first floor(tau / 100 * d) of them to 0.5."""
-    rng = generator(8)
-    for channels, tau in ((1, 35), (3, 0), (3, 10), (3, 50), (3, 99), (3, 100)):
-        shape = (channels, 2 * channels, 7)
-        image = torch.rand(shape, generator=rng) + 1
-        # Whole numbers, so that there are ties.
-        scores = torch.randint(-4, 5, shape, generator=rng).float()
-        d = scores.numel()
-        order = sorted(range(d), key=scores.flatten().tolist().__getitem__)
-        expected = image.flatten().clone()
-        expected[order[: tau * d // 100]] = 0.5
-        expect(answer, expected.view(shape), image, scores, tau)
+@exercise("3.3")
+def stochastic_step(answer: Answer) -> None:
+    """Put the objective together from w.sum() and the mean over the draws of the sum
+    over the classes of max(0, f_j - f_c); clip after the step, not before."""
+    rng = generator(6)
+    first, second = torch.randn(2, 8, 8, generator=rng, dtype=torch.float64)
+
+    def model(z: Tensor) -> Tensor:
+        """a small network with 8 inputs and 8 classes"""
+        return torch.tanh(z @ first) @ second
+
+    x, w = torch.rand(2, 8, generator=rng, dtype=torch.float64)
+    t = 2 * torch.rand(16, 8, generator=rng, dtype=torch.float64) - 1
+    for c, penalty, lr, bound in (
+        (3, 0.3, 0.1, 5.0),
+        (5, 0.0, 0.5, 1.0),
+        (1, 9.0, 0.3, 1.0),
+    ):
+        v = w.clone().requires_grad_()
+        lead = mean_hinge(model, x[None], torch.tensor([c]), v[None], t).sum()
+        (slope,) = torch.autograd.grad(v.sum() - penalty * lead, v)
+        expected = (w + lr * slope).clamp(0, bound)
+        expect(answer, expected, model, x, c, w, t, penalty, lr, bound)
