@@ -9,9 +9,19 @@ import torch
 from xai_book.exercises import chapter04
 
 
-def centred(scores, noise, sigma):
-    n = len(scores)
-    return (scores - scores.mean()) @ noise / ((n - 1) * sigma)
+def geex(f, x, noise, sigma):
+    slopes = (f(x + sigma * noise) - f(x - sigma * noise)) / (2 * sigma)
+    return torch.einsum("m,mchw->chw", slopes, noise) / len(noise)
+
+
+def one_sided(f, x, noise, sigma):
+    return torch.einsum("m,mchw->chw", f(x + sigma * noise), noise) / (
+        len(noise) * sigma
+    )
+
+
+def lengths():
+    return [6.25, 1.5625, 25.0]
 
 
 def pair_error(up, down, noise, sigma):
@@ -28,48 +38,19 @@ def needed(d, error):
     return 2 * math.ceil((d + 1) / error**2)
 
 
-def loss_gradient(logits, jacobian):
-    return (logits.softmax(dim=0) - 1 / len(logits)) @ jacobian
-
-
 def contrary(z):
     return torch.sin(20 * z) / 5 - 2 * z
 
 
 RIGHT = {
-    chapter04.centred_estimate: centred,
-    chapter04.standard_error: pair_error,
-    chapter04.queries_needed: needed,
-    chapter04.loss_gradient: loss_gradient,
     chapter04.contrary: contrary,
+    chapter04.squared_lengths: lengths,
+    chapter04.geex: geex,
+    chapter04.queries_needed: needed,
+    chapter04.standard_error: pair_error,
 }
 
 WRONG = {
-    chapter04.centred_estimate: [
-        lambda f, e, s: f @ e / (len(f) * s),  # the plain formula (1)
-        lambda f, e, s: centred(f, e, s) * (len(f) - 1) / len(f),  # biased
-        lambda f, e, s: centred(f, e, s) * s,
-        lambda f, e, s: centred(f, e, s)[None],
-    ],
-    chapter04.standard_error: [
-        single_votes_error,
-        lambda u, d, e, s: pair_error(u, d, e, s) / math.sqrt(2),  # n for m
-        lambda u, d, e, s: pair_error(u, d, e, s) * math.sqrt(len(e)),  # a deviation
-        lambda u, d, e, s: pair_error(u, d, e, s) * 2,
-    ],
-    chapter04.queries_needed: [
-        lambda d, error: needed(d, error) // 2,  # pairs
-        lambda d, error: math.ceil(2 * (d + 1) / error),  # the error not squared
-        lambda d, error: needed(d - 1, error),
-        lambda d, error: 2 ** min(d, 30),  # exponential
-        lambda d, error: float(needed(d, error)),
-    ],
-    chapter04.loss_gradient: [
-        lambda f, j: -loss_gradient(f, j),
-        lambda f, j: f.softmax(dim=0) @ j,
-        lambda f, j: j[f.argmax()] - j.mean(dim=0),  # right only for a sure model
-        lambda f, j: (f - f.mean()) @ j,
-    ],
     chapter04.contrary: [
         lambda z: 2 * z,
         lambda z: -2 * z,
@@ -79,5 +60,34 @@ WRONG = {
         lambda z: torch.where(z.abs() < 0.1, 2 * z, 2 * z),
         lambda z: 2 * z - 3 * z.sign(),  # a jump, which has no slope
         lambda z: torch.where(z.abs() < 1e-9, 2 * z, -2 * z - z.sign()),
+    ],
+    chapter04.squared_lengths: [
+        lambda: [2.5, 1.25, 5.0],  # not squared
+        lambda: [6.25, 3.125, 12.5],  # as if the length went like 1 / n
+        lambda: [0.0, 0.0, 0.0],  # the map of a constant, as one might hope
+        lambda: [6.25, 1.5625, 6.25],  # as if sigma did not matter
+        lambda: [6.25, 1.5625],
+        lambda: 6.25,
+    ],
+    chapter04.geex: [
+        one_sided,  # formula (1), and half of the queries
+        lambda f, x, e, s: 2 * geex(f, x, e, s),  # over sigma instead of 2 sigma
+        lambda f, x, e, s: geex(f, x, e, s) * len(e),  # a sum
+        lambda f, x, e, s: geex(f, x, e, s) * s,
+        lambda f, x, e, s: geex(f, x, e, s).sum(dim=0),
+        lambda f, x, e, s: geex(f, x, e, s) + 0 * f(x[None]).sum(),  # asks for x too
+    ],
+    chapter04.queries_needed: [
+        lambda d, error: needed(d, error) // 2,  # pairs
+        lambda d, error: math.ceil(2 * (d + 1) / error),  # the error not squared
+        lambda d, error: needed(d - 1, error),
+        lambda d, error: 2 ** min(d, 30),  # exponential
+        lambda d, error: float(needed(d, error)),
+    ],
+    chapter04.standard_error: [
+        single_votes_error,
+        lambda u, d, e, s: pair_error(u, d, e, s) / math.sqrt(2),  # n for m
+        lambda u, d, e, s: pair_error(u, d, e, s) * math.sqrt(len(e)),  # a deviation
+        lambda u, d, e, s: pair_error(u, d, e, s) * 2,
     ],
 }

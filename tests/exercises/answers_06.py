@@ -34,17 +34,11 @@ def bump(z, width=0.02):
     return torch.relu(1 - (z - 1).abs() / width)
 
 
-def amplification(gradient, difference):
-    weights = gradient.square() / gradient.square().sum()
-    return difference.square().mean() / (weights * difference.square()).sum()
-
-
 RIGHT = {
     chapter06.spread: spread,
+    chapter06.caught: lambda z: z.square().sum(dim=1),
     chapter06.error_of_sum: error_of_sum,
     chapter06.hidden_difference: wave,
-    chapter06.resized_limit: lambda U, g: U @ (U.T @ g),
-    chapter06.amplification: amplification,
 }
 
 WRONG = {
@@ -54,6 +48,14 @@ WRONG = {
         lambda f, x, b, e, s: 2 * spread(f, x, b, e, s),  # divided by sigma
         lambda f, x, b, e, s: spread(f, x, b, e, s) / (x - b),
         lambda f, x, b, e, s: spread(f, x, x, e, s) + spread(f, x, b, e, s) * 0,
+    ],
+    chapter06.caught: [
+        lambda z: 2 * z.sum(dim=1),  # linear
+        lambda z: z[:, 0] - 3 * z[:, 1],
+        lambda z: 0 * z[:, 0],
+        lambda z: ((z - 0.5) ** 3).sum(dim=1),  # half of the gain is half of the way
+        lambda z: z.sum(),
+        lambda z: 0.01 * z.square().sum(dim=1),  # too little to be told from noise
     ],
     chapter06.error_of_sum: [
         errors_as_if_independent,
@@ -69,17 +71,5 @@ WRONG = {
         lambda z: (z == 1).double(),  # not continuous
         lambda z: bump(z, width=0.2),  # too wide to be smoothed away
         lambda z: 1.0,
-    ],
-    chapter06.resized_limit: [
-        lambda U, g: g,
-        lambda U, g: U @ torch.linalg.pinv(U) @ g,  # a projection
-        lambda U, g: U.T @ g,
-        lambda U, g: U @ (U.T @ g) / U.shape[1],
-    ],
-    chapter06.amplification: [
-        lambda g, x: x.square().mean(),
-        lambda g, x: 1 / amplification(g, x),
-        lambda g, x: torch.ones(()),  # per pixel nothing changes
-        lambda g, x: amplification(g.abs().sqrt(), x),
     ],
 }

@@ -31,7 +31,29 @@ def spread(answer: Answer) -> None:
         expect(answer, expected, cubic, x, baseline, eps, sigma)
 
 
+def half_path(f: Answer, x: Tensor, root: Tensor, eps: Tensor, s: float) -> Tensor:
+    """The program of exercise 6.2, with its bug: a map `[d]`."""
+    alpha = torch.arange(len(eps)).to(x)[:, None] / (2 * len(eps))
+    points = root + alpha * (x - root)
+    slopes = f(points + s * eps) - f(points - s * eps)
+    return (x - root) * (slopes[:, None] * eps).mean(dim=0) / (2 * s)
+
+
 @exercise("6.2")
+def caught(answer: Answer) -> None:
+    """Where do the last pairs sit? A score whose slope changes along the path notices,
+    and one that is linear does not."""
+    x, sigma, m = torch.ones(2, dtype=torch.float64), 0.5, 40_000
+    eps = torch.randn(m, 2, generator=generator(64), dtype=torch.float64)
+    cloud = torch.cat([x + sigma * eps, x - sigma * eps, sigma * eps, -sigma * eps])
+    at_x, at_baseline = shaped(answer(cloud), Tensor, 4 * m).double().chunk(2)
+    gain = float((at_x - at_baseline).mean())  # of the smoothed score
+    total = float(half_path(answer, x, 0 * x, eps, sigma).sum())
+    if not abs(total - gain) > 0.1 + 0.1 * abs(gain):
+        raise WrongAnswer(f"it passes: your score gains {gain:.2f}, as does its map")
+
+
+@exercise("6.3")
 def error_of_sum(answer: Answer) -> None:
     """The sum of the map is a mean over the m pairs of one number each, slope (eps ·
     difference): take the standard deviation of these numbers over the root of m."""
@@ -46,7 +68,7 @@ def error_of_sum(answer: Answer) -> None:
         expect(answer, expected, slopes, eps, difference, atol=1e-4)
 
 
-@exercise("6.3")
+@exercise("6.4")
 def hidden_difference(answer: Answer) -> None:
     """Balance a part that smoothing shrinks with one that it leaves alone."""
     sigma = 0.5
@@ -72,31 +94,3 @@ def hidden_difference(answer: Answer) -> None:
             f"smoothed with sigma = 0.5 the difference is {left:.3g}, it must be "
             "within 0.01 of zero"
         )
-
-
-@exercise("6.4")
-def resized_limit(answer: Answer) -> None:
-    """The estimate is the mean of (gradient · eps) eps with eps = U z: that is the
-    covariance of eps times the gradient."""
-    rng = generator(62)
-    for d, s in ((2, 1), (6, 3), (12, 4)):
-        U = torch.rand(d, s, generator=rng, dtype=torch.float64)
-        gradient = torch.randn(d, generator=rng, dtype=torch.float64)
-        covariance = torch.einsum("ac,bc->ab", U, U)
-        expect(answer, covariance @ gradient, U, gradient)
-
-
-@exercise("6.5")
-def amplification(answer: Answer) -> None:
-    """Write both shares of noise, sum of squared errors over sum of squared values,
-    before and after every entry is multiplied by its difference; the error s cancels in
-    the ratio, after over before."""
-    rng = generator(63)
-    for d in (2, 30):
-        gradient = torch.randn(d, generator=rng)
-        difference = torch.rand(d, generator=rng)
-        errors = torch.full((d,), 0.3)
-        before = errors.square().sum() / gradient.square().sum()
-        after = (errors * difference).square().sum()
-        after /= (gradient * difference).square().sum()
-        expect(answer, float(after / before), gradient, difference, atol=1e-4)
