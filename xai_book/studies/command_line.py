@@ -116,7 +116,7 @@ def figures(notebooks: Path, out: Path) -> list[Path]:
         FileNotFoundError: no notebooks, as a plain install has none.
         Misuse: a file that is no notebook.
     """
-    chapters = sorted(notebooks.glob("*.ipynb"))
+    chapters = sorted(notebooks.glob("**/[!.]*.ipynb"))
     if not chapters:
         raise FileNotFoundError(
             f"{notebooks} holds no notebooks: the figures are drawn in the book's "
