@@ -1,5 +1,6 @@
 """Checkers of the exercises of chapter 07, Saliency as a density."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -15,6 +16,7 @@ from xai_book.exercises.exercise import (
     shaped,
 )
 from xai_lib.aise import DirectSampler, saliency
+from xai_lib.aise.samplers import search
 
 
 @exercise("7.1")
@@ -23,14 +25,9 @@ def gaussian_mask(answer: Answer) -> None:
     ((j + 1/2) / width, (i + 1/2) / height), and there is no factor in front: the peak
     is 1 where the centre is the middle of a pixel."""
     for x, y, sigma, height, width in ((0.3, 0.8, 0.1, 2, 3), (1.2, 0.0, 0.4, 7, 4)):
-        squares = [
-            [
-                ((j + 0.5) / width - x) ** 2 + ((i + 0.5) / height - y) ** 2
-                for j in range(width)
-            ]
-            for i in range(height)
-        ]
-        expected = torch.exp(-torch.tensor(squares).double() / (2 * sigma**2))
+        i, j = np.mgrid[:height, :width] + 0.5
+        squares = (j / width - x) ** 2 + (i / height - y) ** 2
+        expected = torch.from_numpy(np.exp(-squares / (2 * sigma**2)))
         expect(answer, expected, x, y, sigma, height, width)
 
 
@@ -63,33 +60,21 @@ def one_round(answer: Answer) -> None:
     new places, a third of the side from the middle; the axis with the better one is cut
     first, and the pieces of the second cut keep the first one's shorter side."""
     for seed, rounds in ((0, 1), (1, 4), (2, 7)):
-        tops, heights = np.random.default_rng(seed).uniform(0.2, 0.9, (2, 3, 2))
         asked: list[np.ndarray] = []
-
-        def score(
-            p: np.ndarray,
-            tops: np.ndarray = tops,
-            heights: np.ndarray = heights[:, 0],
-            asked: list[np.ndarray] = asked,
-        ) -> np.ndarray:
-            asked.extend(p)
-            squares = ((p[:, None] - tops) ** 2).sum(axis=2)
-            return (heights * np.exp(-squares / 0.03)).max(axis=1)
-
+        tops = np.random.default_rng(seed).uniform(0.1, 0.9, (3, 2))
+        score = partial(_three_hills, tops, asked)
         direct = DirectSampler(eps=0, convex_hull=True)
         for _ in range(rounds + 1):
             before, known = direct.rectangles, len(asked)
             direct.tell(places := direct.ask(10_000), score(places))  # a whole round
-        new = len(asked) - known
-        arrays = (before.centres, before.sides, before.scores)
-        got = answer(score, *(array.copy() for array in arrays))
-        now = direct.rectangles
+        new, now = len(asked) - known, direct.rectangles
+        got = answer(score, before.centres, before.sides, before.scores)
         wrong = mismatch(_rows(got), _rows((now.centres, now.sides, now.scores)), 1e-9)
         if not wrong and len(asked) - known != 2 * new:
-            wrong = f"it needs {new} queries, got {len(asked) - known - new}"
+            wrong = f"expected {new} queries, got {len(asked) - known - new}"
         if wrong:
             raise WrongAnswer(
-                f"the round after {rounds}, rows of centre, sides and score: {wrong}"
+                f"round {rounds + 1}, rows (centre, sides, score): {wrong}"
             )
 
 
@@ -98,13 +83,9 @@ def promising(answer: Answer) -> None:
     """A rectangle must be best for some l, and its bound with the largest such l must
     reach the best score plus eps times its absolute value."""
     cases = [
-        ([0.1, 0.2, 0.3], [3.0, 2.6, 1.0], 0.1),
         ([0.1, 0.2, 0.3], [3.0, 2.6, 1.0], 0.9),
         ([0.1, 0.2, 0.3], [-1.0, -1.1, -3.0], 0.15),  # the share is of |S_max|
-        ([0.1, 0.2, 0.3], [30.0, 29.8, 27.0], 0.1),  # and of its size
         ([0.1, 0.2, 0.3], [3.0, 1.5, 1.0], 0.0),  # the middle one is below the hull
-        ([0.1, 0.2, 0.3, 0.3], [1.0, 2.0, 2.5, 0.0], 0.1),
-        ([0.5], [1.0], 0.1),
     ]
     rng = np.random.default_rng(4)
     for eps, unit in product((0.0, 0.05, 0.1, 0.3, 0.6), (1, -10, 0.1)):
@@ -131,9 +112,7 @@ def hidden_from_direct(answer: Answer) -> None:
     if not lattice >= 0.9:
         raise WrongAnswer(f"the lattice of 7 × 7 finds only {lattice:.3g}, not 0.9")
     direct = DirectSampler()
-    while (left := 50 - len(direct.scores)) > 0:
-        points = direct.ask(left)
-        direct.tell(points, scores(points))
+    search([direct], 50, lambda _, points: scores(points))
     if not direct.scores.max() <= 0.1:
         raise WrongAnswer(f"DIRECT finds {direct.scores.max():.3g}, more than 0.1")
 
@@ -149,6 +128,12 @@ def _divided(sizes: np.ndarray, scores: np.ndarray, eps: float) -> np.ndarray:
         best = s == scores[sizes == d].max() and low <= high and high > 0
         chosen.append(best and s + high * d >= goal)
     return np.array(chosen)
+
+
+def _three_hills(tops: np.ndarray, asked: list[np.ndarray], p: np.ndarray) -> Any:
+    asked.extend(p)
+    squares = ((p[:, None] - tops) ** 2).sum(axis=2)
+    return np.exp(-squares / 0.03) @ [1, 0.8, 0.6]
 
 
 def _rows(rectangles: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Checkers of the exercises of chapter 09, AISE for detectors."""
 
-import math
 from typing import Any
 
 import torch
@@ -46,15 +45,6 @@ def anything(answer: Answer) -> None:
 
 
 @exercise("9.3")
-def reach(answer: Answer) -> None:
-    """The outermost centre is half a side away from the box, and the kernel falls to
-    the level at sigma times sqrt(2 ln(1 / level))."""
-    for side, divisor, level in ((20.0, 1, 0.01), (70.0, 7, 0.01), (32.0, 4, 0.5)):
-        expected = side / 2 + side / divisor * math.sqrt(2 * math.log(1 / level))
-        expect(answer, expected, side, divisor, level, atol=1e-4 * expected)
-
-
-@exercise("9.4")
 def two_parts(answer: Answer) -> None:
     """Let the detector need one bright part in the box and one outside the search area,
     so much or so far away that no spot shows enough of both."""
