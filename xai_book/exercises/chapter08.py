@@ -3,14 +3,7 @@
 import torch
 from torch import Tensor
 
-from xai_book.exercises.exercise import (
-    Answer,
-    WrongAnswer,
-    exercise,
-    expect,
-    mismatch,
-    shaped,
-)
+from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect, shaped
 from xai_lib.aise import AISE, gaussian_masks
 
 
@@ -49,21 +42,18 @@ def aise_map(answer: Answer) -> None:
     asked: list[int] = []
 
     def f(images: Tensor) -> Tensor:
+        """a model"""
         asked.append(len(images))
         bright = images[:, :, 2:6, 8:13].mean(dim=(1, 2, 3))
         return bright * (1 + images[:, 0, 9, 3])
 
     for n, widths in ((5, (0.2,)), (13, (0.1, 0.175, 0.25))):
-        got = shaped(answer(f, image, n, widths), Tensor, *image.shape[1:])
-        queries, case = sum(asked), f"for n = {n} and widths = {widths}"
-        explainer = AISE(f, "direct", widths, n)
-        right = explainer.attribute(image[None], target=0)[0, 0].double()
+        right = AISE(f, "direct", widths, n).attribute(image[None], target=0)[0, 0]
         asked.clear()
-        if wrong := mismatch(got / right.abs().max(), right / right.abs().max(), 1e-4):
-            raise WrongAnswer(f"{case}, map / largest value of the right one: {wrong}")
-        if queries != 2 * n * len(widths):
+        expect(answer, right, f, image, n, widths, atol=1e-4 * float(right.abs().max()))
+        if (got := sum(asked)) != (due := 2 * n * len(widths)):
             raise WrongAnswer(
-                f"{case}: expected {2 * n * len(widths)} queries, got {queries}"
+                f"for {n = }, {widths = }: expected {due} queries, got {got}"
             )
 
 
