@@ -21,12 +21,37 @@ def pixel_corners(x, y, sigma, height, width):
     return (-squares / (2 * sigma**2)).exp()
 
 
-def distances(p, points):
-    return np.linalg.norm(p[:, None] - points[None], axis=2)
+def map_of(points, scores, sigma, height, width, centre=np.mean, peak=False):
+    weights = torch.from_numpy(scores - centre(scores))
+    kernels = gaussian_masks(points, sigma, height, width).double()
+    if not peak:
+        kernels = kernels / (2 * math.pi * sigma**2)
+    return (weights[:, None, None] * kernels).mean(dim=0)
 
 
-def bound(p, points, scores, constant):
-    return (scores + constant * distances(p, points)).min(axis=1)
+def hull(sizes, scores):
+    return divided(sizes, scores, 0, lambda best: -math.inf)
+
+
+def direct_round(
+    score, centres, sides, scores, choose=hull, worst_first=False, again=False
+):
+    sides = sides.copy()
+    for j in np.flatnonzero(choose(np.hypot(*sides.T) / 2, scores)):
+        longest = np.flatnonzero(np.isclose(sides[j], sides[j].max()))
+        steps = np.eye(2)[longest] * sides[j].max() / 3
+        pairs = [np.stack([centres[j] + s, centres[j] - s]) for s in steps]
+        found = [score(pair) for pair in pairs]
+        if again:
+            score(centres[j][None])
+        best = [pair.max() for pair in found]
+        order = np.argsort(best if worst_first else [-b for b in best], kind="stable")
+        for a in order:
+            sides[j, longest[a]] /= 3
+            centres = np.vstack([centres, pairs[a]])
+            sides = np.vstack([sides, sides[[j, j]]])
+            scores = np.append(scores, found[a])
+    return centres, sides, scores
 
 
 def divided(sizes, scores, eps, goal_of=None):
@@ -65,7 +90,8 @@ def bump(centre, width):
 RIGHT = {
     chapter07.gaussian_mask: mask,
     chapter07.weights: lambda scores, density: scores / density,
-    chapter07.upper_bound: bound,
+    chapter07.mended_map: map_of,
+    chapter07.one_round: direct_round,
     chapter07.promising: divided,
     chapter07.hidden_from_direct: bump(np.array([0.5, 1.5]) / 7, 0.01),
 }
@@ -84,11 +110,22 @@ WRONG = {
         lambda s, p: (s / p) / (s / p).sum(),
         lambda s, p: (s / p).tolist(),
     ],
-    chapter07.upper_bound: [
-        lambda p, x, s, k: (s + k * distances(p, x) ** 2).min(axis=1),  # as printed
-        lambda p, x, s, k: (s + k * distances(p, x)).max(axis=1),
-        lambda p, x, s, k: (s - k * distances(p, x)).max(axis=1),  # the lower bound
-        lambda p, x, s, k: (s + k * distances(p, x)).min(axis=0),
+    chapter07.mended_map: [
+        lambda *case: map_of(*case, centre=np.min),  # the bug
+        lambda *case: map_of(*case, centre=lambda scores: 0),  # the paper's sum
+        lambda *case: map_of(*case, centre=np.median),
+        lambda *case: map_of(*case, peak=True),
+        lambda *case: map_of(*case) * len(case[1]),
+        lambda p, *case: map_of(p[:, ::-1].copy(), *case),
+    ],
+    chapter07.one_round: [
+        lambda *case: direct_round(*case, choose=lambda d, s: s == s.max()),
+        lambda *case: direct_round(*case, choose=lambda d, s: s > -1),  # all
+        lambda *case: direct_round(*case, choose=best_of_size),
+        lambda *case: direct_round(*case, worst_first=True),
+        lambda *case: direct_round(*case, again=True),
+        lambda *case: case[1:],
+        lambda *case: direct_round(*case)[0],
     ],
     chapter07.promising: [
         lambda d, s, eps: divided(d, s, 0),  # eps forgotten

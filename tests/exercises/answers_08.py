@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
 
 from xai_book.exercises import chapter08
+from xai_lib.aise import DirectSampler, gaussian_masks
 
 
-def far_share(points, sigma, size, at=0.5):
-    g = (np.arange(size) + at) / size
-    pixels = np.stack([a.ravel() for a in np.meshgrid(g, g)], axis=1)
-    return (KDTree(points).query(pixels)[0] > sigma).mean()
+def both(f, image, G):
+    return f(image * G) - f(image * (1 - G))
 
 
-def square(best, sigma, reach):
-    half = reach * sigma
-    return (best - half).clip(0, 1), (best + half).clip(0, 1)
+def aise_map(f, image, n, widths, score=both, centred=True, volume=True):
+    total, size = 0.0, image.shape[1:]
+    for sigma in widths:
+        sampler = DirectSampler()
+        while len(sampler.scores) < n:
+            points = sampler.ask(n - len(sampler.scores))
+            G = gaussian_masks(points, sigma, *size)[:, None]
+            sampler.tell(points, score(f, image, G).double().numpy())
+        weights = sampler.scores - centred * sampler.scores.mean()
+        G = gaussian_masks(sampler.points, sigma, *size).double()
+        part = (torch.from_numpy(weights)[:, None, None] * G).mean(dim=0)
+        total = total + part / (2 * math.pi * sigma**2 if volume else 1)
+    return total
 
 
 def near_share(mask, tolerance):
@@ -27,21 +36,12 @@ def near_share(mask, tolerance):
 
 
 RIGHT = {
-    chapter08.combined: lambda preserved, deleted: preserved - deleted,
     chapter08.redundant: lambda images: images.amax(dim=(1, 2, 3)),
-    chapter08.uncovered: far_share,
-    chapter08.next_bounds: square,
+    chapter08.aise_map: aise_map,
     chapter08.chance: near_share,
 }
 
 WRONG = {
-    chapter08.combined: [
-        lambda preserved, deleted: preserved + deleted,
-        lambda preserved, deleted: preserved + 1 - deleted,
-        lambda preserved, deleted: (preserved - deleted) / 2,
-        lambda preserved, deleted: (preserved - deleted)[None],
-        lambda preserved, deleted: (preserved - deleted).tolist(),
-    ],
     chapter08.redundant: [
         lambda images: images.mean(dim=(1, 2, 3)),  # no spot convinces
         lambda images: images[:, 0, 20, 20],  # everything hangs on one place
@@ -51,19 +51,18 @@ WRONG = {
         lambda images: torch.ones(len(images)),  # sure of nothing at all
         lambda images: 1 - images.amin(dim=(1, 2, 3)),
     ],
-    chapter08.uncovered: [
-        lambda points, sigma, size: 1 - far_share(points, sigma, size),
-        lambda points, sigma, size: far_share(points[:1], sigma, size),
-        lambda points, sigma, size: far_share(points, sigma, size, at=0),
-        lambda points, sigma, size: far_share(points, sigma / 2, size),
-        lambda points, sigma, size: None,
-    ],
-    chapter08.next_bounds: [
-        lambda best, sigma, reach: (best - reach * sigma, best + reach * sigma),
-        lambda best, sigma, reach: square(best, sigma, reach / 2),
-        lambda best, sigma, reach: square(best[::-1], sigma, reach),
-        lambda best, sigma, reach: np.concatenate(square(best, sigma, reach)),
-        lambda best, sigma, reach: None,
+    chapter08.aise_map: [
+        lambda *case: aise_map(*case, score=lambda f, x, G: f(x * G)),  # preserve alone
+        lambda *case: aise_map(*case, score=lambda f, x, G: -f(x * (1 - G))),
+        lambda *case: aise_map(*case, score=lambda f, x, G: f(x * G) + f(x * (1 - G))),
+        lambda *case: aise_map(  # a query for f(x) each time
+            *case, score=lambda f, x, G: both(f, x, G) + f(x[None])
+        ),
+        lambda *case: aise_map(*case, centred=False),
+        lambda *case: aise_map(*case, volume=False),
+        lambda f, x, n, widths: aise_map(f, x, n, widths) / len(widths),
+        lambda f, x, n, widths: aise_map(f, x, n + 1, widths),
+        lambda *case: aise_map(*case)[None],
     ],
     chapter08.chance: [
         lambda mask, tolerance: mask.double().mean(),  # no tolerance

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torchvision.ops import box_iou
 
@@ -47,10 +45,6 @@ def of_the_first(detections, box):
     )
 
 
-def reach(side, divisor, level):
-    return side / 2 + side / divisor * math.sqrt(2 * math.log(1 / level))
-
-
 def detector(images, score):
     """One detection of the checker's box and label in each image."""
     return [
@@ -70,7 +64,6 @@ def both(image):
 RIGHT = {
     chapter09.shifted_iou: shifted,
     chapter09.anything: anything,
-    chapter09.reach: reach,
     chapter09.two_parts: lambda images: detector(images, both),
 }
 
@@ -86,14 +79,6 @@ WRONG = {
         best_iou_times_best_score,
         of_the_first,
         lambda found, box: anything(found, box).tolist(),
-    ],
-    chapter09.reach: [
-        lambda side, divisor, level: side / 2,  # the mask has no edge
-        lambda side, divisor, level: reach(side, divisor, level) - side / 2,
-        lambda side, divisor, level: (
-            side / 2 + side / divisor * math.sqrt(math.log(1 / level))
-        ),
-        lambda side, divisor, level: reach(side, divisor, level) / side,
     ],
     chapter09.two_parts: [
         lambda images: detector(images, lambda image: 1),  # rests on nothing

@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from xai_book import exercises
-from xai_book.exercises import chapter00, chapter01, chapter05, chapter08, chapter09
+from xai_book.exercises import chapter00, chapter01, chapter05, chapter07, chapter09
 from xai_book.exercises.exercise import FAILURES, WrongAnswer
 
 HOME = Path(exercises.__file__).parent
@@ -122,8 +122,8 @@ def test_hints_are_counted_by_exercise():
 # Nothing leaks
 
 
-def mistyped(best, sigma, reach):
-    return best + "sigma"
+def mistyped(p):
+    return p + "sigma"
 
 
 def misnamed(images):
@@ -152,7 +152,7 @@ def endless(scores):
 @pytest.mark.parametrize(
     ("check", "answer", "error", "words"),
     [
-        (chapter08.next_bounds, mistyped, TypeError, "ufunc 'add'"),
+        (chapter07.hidden_from_direct, mistyped, TypeError, "ufunc 'add'"),
         (chapter09.two_parts, misnamed, NameError, "'missing' is not defined"),
         (chapter05.one_round, asks_wrongly, IndexError, "Dimension out of range"),
         (chapter05.one_round, asks_wrongly_and_hides_it, ValueError, "my own words"),

@@ -1,12 +1,22 @@
 """Checkers of the exercises of chapter 07, Saliency as a density."""
 
+from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 
-from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect, shaped
-from xai_lib.aise import DirectSampler
+from xai_book.exercises.exercise import (
+    Answer,
+    WrongAnswer,
+    exercise,
+    expect,
+    mismatch,
+    shaped,
+)
+from xai_lib.aise import DirectSampler, saliency
+from xai_lib.aise.samplers import search
 
 
 @exercise("7.1")
@@ -15,20 +25,16 @@ def gaussian_mask(answer: Answer) -> None:
     ((j + 1/2) / width, (i + 1/2) / height), and there is no factor in front: the peak
     is 1 where the centre is the middle of a pixel."""
     for x, y, sigma, height, width in ((0.3, 0.8, 0.1, 2, 3), (1.2, 0.0, 0.4, 7, 4)):
-        squares = [
-            [
-                ((j + 0.5) / width - x) ** 2 + ((i + 0.5) / height - y) ** 2
-                for j in range(width)
-            ]
-            for i in range(height)
-        ]
-        expected = torch.exp(-torch.tensor(squares).double() / (2 * sigma**2))
-        expect(answer, expected, x, y, sigma, height, width)
+        i, j = np.mgrid[:height, :width] + 0.5
+        expected = np.exp(
+            -((j / width - x) ** 2 + (i / height - y) ** 2) / 2 / sigma**2
+        )
+        expect(answer, torch.from_numpy(expected), x, y, sigma, height, width)
 
 
 @exercise("7.2")
 def weights(answer: Answer) -> None:
-    """The mean of w K over points of density p is the integral of w p K; what must w
+    """The mean of w K over points of density ρ is the integral of w ρ K; what must w
     be, so that the integral of s K is left? Signs survive, and the weights need not add
     up to anything."""
     for scores, density in (
@@ -39,30 +45,45 @@ def weights(answer: Answer) -> None:
 
 
 @exercise("7.3")
-def upper_bound(answer: Answer) -> None:
-    """Each known point allows its score plus constant times the Euclidean distance, not
-    squared; the tightest of these holds."""
+def mended_map(answer: Answer) -> None:
+    """What would a model without information get from the same points? Its score is the
+    same everywhere: it is their mean that no place exceeds."""
     rng = np.random.default_rng(3)
-    for k, t, constant in ((4, 3, 2.0), (1, 5, 0.5), (6, 1, 10.0)):
-        p, points, scores = rng.random((k, 2)), rng.random((t, 2)), rng.random(t)
-        apart = np.hypot(*(p[:, None] - points).transpose(2, 0, 1))
-        expected = (scores + constant * apart).min(axis=1)
-        expect(answer, expected, p, points, scores, constant, atol=1e-9)
+    for n, sigma, height, width in ((1, 0.2, 4, 5), (7, 0.1, 9, 6), (30, 0.3, 5, 8)):
+        points, scores = rng.random((n, 2)), rng.normal(size=n)
+        expected = saliency(points, scores, sigma, height, width)
+        expect(answer, expected, points, scores, sigma, height, width)
 
 
 @exercise("7.4")
+def one_round(answer: Answer) -> None:
+    """Choose all rectangles before the first is divided. Each longest side gives two
+    new places, a third of the side from the middle; the axis with the better one is cut
+    first, and the pieces of the second cut keep the first one's shorter side."""
+    for seed, rounds in ((0, 1), (1, 4), (2, 7)):
+        asked: list[np.ndarray] = []
+        tops = np.random.default_rng(seed).uniform(0.1, 0.9, (3, 2))
+        score = partial(_three_hills, tops, asked)
+        direct = DirectSampler(eps=0, convex_hull=True)
+        for _ in range(rounds + 1):
+            before, known = direct.rectangles, len(asked)
+            direct.tell(places := direct.ask(10_000), score(places))  # a whole round
+        new, now = len(asked) - known, direct.rectangles
+        got = answer(score, before.centres, before.sides, before.scores)
+        wrong = mismatch(_rows(got), _rows((now.centres, now.sides, now.scores)), 1e-9)
+        if not wrong and len(asked) - known != 2 * new:
+            wrong = f"expected {new} queries, got {len(asked) - known - new}"
+        if wrong:
+            raise WrongAnswer(
+                f"round {rounds + 1}, rows (centre, sides, score): {wrong}"
+            )
+
+
+@exercise("7.5")
 def promising(answer: Answer) -> None:
-    """A rectangle must be best for some K, and its bound with the largest such K must
+    """A rectangle must be best for some l, and its bound with the largest such l must
     reach the best score plus eps times its absolute value."""
-    cases = [
-        ([0.1, 0.2, 0.3], [3.0, 2.6, 1.0], 0.1),
-        ([0.1, 0.2, 0.3], [3.0, 2.6, 1.0], 0.9),
-        ([0.1, 0.2, 0.3], [-1.0, -1.1, -3.0], 0.15),  # the share is of |S_max|
-        ([0.1, 0.2, 0.3], [30.0, 29.8, 27.0], 0.1),  # and of its size
-        ([0.1, 0.2, 0.3], [3.0, 1.5, 1.0], 0.0),  # the middle one is below the hull
-        ([0.1, 0.2, 0.3, 0.3], [1.0, 2.0, 2.5, 0.0], 0.1),
-        ([0.5], [1.0], 0.1),
-    ]
+    cases = [([0.1, 0.2, 0.3], [-1.0, -1.1, -3.0], 0.15)]  # the share is of |S_max|
     rng = np.random.default_rng(4)
     for eps, unit in product((0.0, 0.05, 0.1, 0.3, 0.6), (1, -10, 0.1)):
         drawn = rng.choice([0.08, 0.14, 0.24, 0.41, 0.71], 30)
@@ -72,7 +93,7 @@ def promising(answer: Answer) -> None:
         expect(answer, _divided(sizes, scores, eps), sizes, scores, eps)
 
 
-@exercise("7.5")
+@exercise("7.6")
 def hidden_from_direct(answer: Answer) -> None:
     """Put a narrow bump on a point of the lattice that is far from DIRECT's points (on
     a constant function they are at odd multiples of 1/18)."""
@@ -88,15 +109,13 @@ def hidden_from_direct(answer: Answer) -> None:
     if not lattice >= 0.9:
         raise WrongAnswer(f"the lattice of 7 × 7 finds only {lattice:.3g}, not 0.9")
     direct = DirectSampler()
-    while (left := 50 - len(direct.scores)) > 0:
-        points = direct.ask(left)
-        direct.tell(points, scores(points))
+    search([direct], 50, lambda _, points: scores(points))
     if not direct.scores.max() <= 0.1:
         raise WrongAnswer(f"DIRECT finds {direct.scores.max():.3g}, more than 0.1")
 
 
 def _divided(sizes: np.ndarray, scores: np.ndarray, eps: float) -> np.ndarray:
-    """Each pair of rectangles bounds K from below or above: is an interval left?"""
+    """Each pair of rectangles bounds l from below or above: is an interval left?"""
     goal = scores.max() + eps * abs(scores.max())
     chosen = []
     for d, s in zip(sizes, scores, strict=True):
@@ -106,3 +125,15 @@ def _divided(sizes: np.ndarray, scores: np.ndarray, eps: float) -> np.ndarray:
         best = s == scores[sizes == d].max() and low <= high and high > 0
         chosen.append(best and s + high * d >= goal)
     return np.array(chosen)
+
+
+def _three_hills(tops: np.ndarray, asked: list[np.ndarray], p: np.ndarray) -> Any:
+    asked.extend(p)
+    return np.exp(-((p[:, None] - tops) ** 2).sum(axis=2) / 0.03) @ [1, 0.8, 0.6]
+
+
+def _rows(rectangles: Any) -> np.ndarray:
+    """Centres, sides and scores side by side, in an order that they have alone."""
+    centres, sides, scores = rectangles
+    rows = np.hstack([centres, sides, np.reshape(scores, (-1, 1))])
+    return rows[np.lexsort(rows.round(9).T)]

@@ -1,6 +1,5 @@
 """Checkers of the exercises of chapter 09, AISE for detectors."""
 
-import math
 from typing import Any
 
 import torch
@@ -33,28 +32,16 @@ def anything(answer: Answer) -> None:
     images: list[tuple[Any, Any, Any]] = [  # boxes, scores, labels
         ([[24, 24, 40, 40], [24, 24, 40, 40]], [0.6, 0.4], [0, 1]),
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.3, 0.99], [1, 2]),
-        ([[24, 24, 40, 40], [0, 0, 8, 8]], [0.2, 0.9], [1, 1]),
         ([], [], []),
         ([[26, 24, 42, 40]], [0.7], [3]),
     ]
     found = [Detection(*image) for image in images]
     products = [(box_iou(BOX[None], f.boxes)[0] * f.scores).tolist() for f in found]
     best = torch.tensor([max(values, default=0.0) for values in products])
-    for i, one in enumerate(found):
-        expect(answer, best[i : i + 1], [one], BOX)
     expect(answer, best, found, BOX)
 
 
 @exercise("9.3")
-def reach(answer: Answer) -> None:
-    """The outermost centre is half a side away from the box, and the kernel falls to
-    the level at sigma times sqrt(2 ln(1 / level))."""
-    for side, divisor, level in ((20.0, 1, 0.01), (70.0, 7, 0.01), (32.0, 4, 0.5)):
-        expected = side / 2 + side / divisor * math.sqrt(2 * math.log(1 / level))
-        expect(answer, expected, side, divisor, level, atol=1e-4 * expected)
-
-
-@exercise("9.4")
 def two_parts(answer: Answer) -> None:
     """Let the detector need one bright part in the box and one outside the search area,
     so much or so far away that no spot shows enough of both."""
@@ -70,9 +57,8 @@ def two_parts(answer: Answer) -> None:
     inside[..., AREA, AREA], outside[..., AREA, AREA] = 1, 0
     if (all_white := score(image)) < 0.9:
         raise WrongAnswer(
-            f"on the white image of {SIZE} × {SIZE} the detection scores "
-            f"{all_white:.2f}, not at least 0.9: it is the box "
-            f"{[int(v) for v in BOX.tolist()]}, with the label {LABEL}"
+            f"on the white image the box {[int(v) for v in BOX.tolist()]} with the "
+            f"label {LABEL} scores {all_white:.2f}, not at least 0.9"
         )
     for shown, black in ((inside, "outside"), (outside, "inside")):
         if (left := score(shown)) > 0.1:
@@ -80,9 +66,6 @@ def two_parts(answer: Answer) -> None:
                 f"with all {black} the search area black it still scores {left:.2f}, "
                 "not at most 0.1"
             )
-    explainer = AISEDetection(answer, n_kernels=33)
-    drawn = explainer.attribute(image, (BOX, LABEL))
+    drawn = AISEDetection(answer, n_kernels=33).attribute(image, (BOX, LABEL))
     if bool((drawn != 0).any()):
-        raise WrongAnswer(
-            "AISE's map is not 0 everywhere: some spot shows enough of both parts"
-        )
+        raise WrongAnswer("AISE's map is not 0: some spot shows enough of both parts")
