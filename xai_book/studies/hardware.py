@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -63,15 +64,12 @@ def blackbox(
     networks, whose timing may end at 4 on a busy machine.
 
     Args:
-        backend: None is OpenVINO on a CPU, or torch, where that cannot be had.
+        backend: None is OpenVINO on a CPU where it is installed, and torch elsewhere.
     """
-    known = scorer(name, explains)
-    if backend is not None:
-        return BlackBox(known, batch_size=batch_size, backend=backend)
-    found = BlackBox(known, batch_size=batch_size)
-    if found.device is None or found.device.type == "cpu":
-        found.backend = "openvino"
-    return found
+    if backend is None:
+        usable = device().type == "cpu" and find_spec("openvino")
+        backend = "openvino" if usable else "torch"
+    return BlackBox(scorer(name, explains), batch_size=batch_size, backend=backend)
 
 
 @lru_cache

@@ -70,8 +70,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "LP (Smooth)": {**_LINEAR, "n_smooth": 10, "stdevs": 0.05},
     "Stochastic": {**_STOCHASTIC, "n_perturbations": 32, "n_iterations": 500},
 }
-"""The settings of section 4.1 for 224 × 224 pixels; SmoothGrad and IntGrad as the
-`saliency` package sets them, whose squares in SmoothGrad are left out."""
+"""The settings of section 4.1 for 224 × 224 pixels, and of the authors' notebooks where
+it has none (iterations, noisy copies); SmoothGrad and IntGrad as the `saliency` package
+sets them, whose squares in SmoothGrad are left out."""
 
 # For 28 × 28 pixels, where 0.5 per side of a patch makes the linear program's map
 # constant. Of a few values, these changed the fewest decisions on 60 MNIST digits
@@ -108,10 +109,11 @@ CELLS = tuple(
     Cell(*one) for one in product(("probability", "logit"), (True, False), TIES)
 )
 PAPER = Cell("probability", True, "below")
-"""The authors' notebooks end their network in softmax and take the absolute gradient
-(for Gradient and SmoothGrad; here all rivals of a cell are treated alike); "smaller
-than the quantile" is the text of section 4.2. With it a map of one value flips nothing,
-which on small images its boxes mostly are."""
+"""The cell nearest to the authors' own. Their stochastic notebook explains softmax,
+their linear one logits, and both take the absolute gradient for Gradient and
+SmoothGrad; here all methods of a cell are treated alike, and all of this one explain
+probabilities but LRP and DeepLIFT. "Smaller than the quantile" is the text of section
+4.2: a map of one value flips nothing, which on small images its boxes mostly are."""
 
 
 def units(

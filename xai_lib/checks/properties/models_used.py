@@ -94,20 +94,21 @@ class Frozen(nn.Sequential):
         return super().forward(x)
 
 
-class Centred(nn.Sequential):
-    """Layers for inputs less a part of their batch's mean."""
+class Mixed(nn.Sequential):
+    """Layers for inputs with a part of their batch's mean: added, as of what is taken
+    away a ReLU may leave nothing."""
 
     part = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x - self.part * x.mean(dim=0))
+        return super().forward(x + self.part * x.mean(dim=0))
 
 
 @prop("a model whose answer depends on an input's neighbours in the batch is refused")
 def _neighbours(case: Case, x: Tensor) -> None:
     model, layers = case.model(x), case.network(x)
-    hidden = [] if case.needs == "layers" else [lambda z: model(z - z.mean(dim=0))]
-    fully, hardly = Centred(*layers).eval(), Centred(*layers).eval()
+    hidden = [] if case.needs == "layers" else [lambda z: model(z + z.mean(dim=0))]
+    fully, hardly = Mixed(*layers).eval(), Mixed(*layers).eval()
     hardly.part = 0.01
     for each in (fully, hardly, *hidden):
         case.expect_refused("forward_func", each, x, what=WAS_EXPLAINED)
