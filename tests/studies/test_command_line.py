@@ -4,6 +4,7 @@ import base64
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from xai_book.studies.catalogue import STUDIES
 from xai_book.studies.command_line import NOTEBOOKS, main
 from xai_book.studies.engine import Runner, Study
 from xai_book.studies.results import Results, Unit
+from xai_lib.core.paths import data_path
 
 # A toy study of 60 units in groups of two. Its work notes what it starts and ends.
 TOY = """
@@ -177,6 +179,16 @@ def test_a_damaged_store_is_named_and_the_others_are_listed(tmp_path, capsys):
     listed = capsys.readouterr().out
     assert f"{tmp_path / 'broken.sqlite'}: file is not a database" in listed
     assert re.search(r"^whole +3 of 3", listed, re.MULTILINE)
+
+
+def test_a_damaged_store_leaves_the_other_claims(tmp_path, capsys):
+    shutil.copy(data_path("results/geex_mnist_samplers.parquet"), tmp_path)
+    (tmp_path / "table1_mnist.sqlite").write_text("damage\n")
+    assert main(["claims", "--results", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "cannot be read:" in said
+    assert f"{tmp_path / 'table1_mnist.sqlite'}: file is not a database" in said
+    assert re.search(r"Mirrored noise.*\n(?:.*\n){0,6}?.*MNIST", said)
 
 
 def toy(count: int = 3, **changes: object) -> Study:

@@ -188,7 +188,10 @@ def answer(options: argparse.Namespace, studies: Mapping[str, Study]) -> int:
     if options.command == "list":
         print(listing(studies, options.results))
     else:
-        print(claims.table(claims.rulings(rows=Rows(options.results))))
+        rows = Rows(options.results)
+        print(claims.table(claims.rulings(rows=rows)))
+        if rows.damaged:
+            print("", "cannot be read:", *rows.damaged.values(), sep="\n")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,16 @@ class Rows:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self._store = lru_cache(lambda name: Results(name, folder))
+        self._store = lru_cache(partial(self._open, folder))
+        self.damaged: dict[str, str] = {}
+        """What is wrong with the stores that could not be read, by name."""
+
+    def _open(self, folder: str | Path | None, name: str) -> Results:
+        try:
+            return Results(name, folder)
+        except OSError as error:
+            self.damaged[name] = str(error)
+            raise NotMeasured(str(error)) from error
 
     def read(self, study: str, bed: str, *labels: Hashable) -> Found:
         """By the name of a reader, as `claims.csv` has it."""
