@@ -199,7 +199,8 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             cell.metadata.tags = list({*tags(cell), "hide-input"})
             cell.source = without_title(cell.source)
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
-        if shown == 1:
+        # MyST would give the caption to a table beside the picture, too.
+        if shown == 1 and sum("data" in o for o in cell.outputs) == 1:
             cell.metadata.setdefault("mystnb", {}).update(
                 caption(name, pictures + 1, shows(cell, book.notebooks[name]))
             )
