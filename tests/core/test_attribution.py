@@ -241,6 +241,14 @@ def test_progress_is_silent_unless_asked(capfd: pytest.CaptureFixture[str]) -> N
     assert err.endswith("\r")  # leave=False: the bar wipes itself out
 
 
+def test_progress_heeds_the_switch_of_tqdm(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    rise().attribute(IMAGES, 0, show_progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("kind", [Slope, rise])
 def test_clean_hands(kind: Callable) -> None:
     images = IMAGES.clone().requires_grad_()

@@ -11,6 +11,7 @@ needs no Captum.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -208,6 +209,8 @@ def chunks(total: int, size: int) -> Iterator[int]:
 def progress(
     items: Iterable[T], show: bool, total: int | None, name: str
 ) -> Iterable[T]:
-    """Iterate with the book's one progress bar, or silently if `show` is False."""
+    """Iterate with the book's one progress bar, or silently if `show` is False, or if
+    TQDM_DISABLE=1 is set, which tqdm's bar in notebooks does not heed by itself."""
     check_flag("show_progress", show)
-    return tqdm(items, total=total, desc=name, leave=False, disable=not show)
+    hidden = not show or os.environ.get("TQDM_DISABLE", "0") != "0"
+    return tqdm(items, total=total, desc=name, leave=False, disable=hidden)
