@@ -31,7 +31,7 @@ FLOORS = {
 }
 # The most lines that each may have, without the kernels' for the library. The goal is
 # 9,500 and 5,500: lower these numbers when code goes, and never raise them.
-LINES = {"xai_lib": 12_391, "xai_lib/kernels": 700, "xai_book": 8_913}
+LINES = {"xai_lib": 12_386, "xai_lib/kernels": 700, "xai_book": 8_913}
 LONGEST = 500
 # Files that may share a name: a door and what is behind it, the task of a method with
 # what that task is about, and a kernel with its plain form.

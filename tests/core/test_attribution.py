@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xai_lib.baselines.rise import RISE
 from xai_lib.core import attribution as attribution_module
-from xai_lib.core.attribution import Attribution, BlackBoxAttribution, chunks, generator
+from xai_lib.core.attribution import Attribution, BlackBoxAttribution, generator
 from xai_lib.core.blackbox import BlackBox
 
 IMAGES = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(1))
@@ -266,12 +266,6 @@ def test_clean_hands(kind: Callable) -> None:
 def test_works_where_gradients_are_off() -> None:
     with torch.no_grad():
         assert torch.equal(Slope(linear).attribute(IMAGES, 1), slopes([1, 1, 1]))
-
-
-def test_chunks() -> None:
-    assert list(chunks(150, 64)) == [64, 64, 22]
-    assert list(chunks(128, 64)) == [64, 64]
-    assert list(chunks(1, 64)) == [1]
 
 
 def test_generators_are_independent_of_each_other() -> None:

@@ -200,12 +200,6 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(check_seed(seed))
 
 
-def chunks(total: int, size: int) -> Iterator[int]:
-    """Split `total` draws into chunks of `size`; the last one holds the rest."""
-    for start in range(0, total, size):
-        yield min(size, total - start)
-
-
 def progress(
     items: Iterable[T], show: bool, total: int | None, name: str
 ) -> Iterable[T]:

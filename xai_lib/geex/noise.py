@@ -147,8 +147,9 @@ class SearchNoise:
 
     def __iter__(self) -> Iterator[Tensor]:
         like = torch.empty(0, **DRAWN)
-        for chunk in (chunk for group in self.groups(like) for chunk in group):
-            yield torch.cat([chunk.e, -chunk.e]) if self.mirrored else chunk.e
+        for group in self.groups(like):
+            for chunk in group:
+                yield torch.cat([chunk.e, -chunk.e]) if self.mirrored else chunk.e
 
     def groups(self, like: Tensor) -> Iterator[list[Chunk]]:
         """The chunks whose answers are needed together, made like `like`.
