@@ -13,12 +13,16 @@ import pytest
 import torch
 
 from xai_book import gpu
+from xai_book.studies import catalogue
+from xai_book.studies.engine import Runner, Study
+from xai_book.studies.results import Results, Unit
 
 TINY = ("--device", "cpu", "--tiny")
 
 
 def run(out: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
-    code = gpu.main([*TINY, "--out", str(out), *arguments])
+    rows = "--rows", str(out.parent / "rows")
+    code = gpu.main([*TINY, "--out", str(out), *rows, *arguments])
     return code, [json.loads(line) for line in out.read_text("utf-8").splitlines()]
 
 
@@ -32,6 +36,27 @@ def test_every_part_has_rows_and_all_agrees(tmp_path: Path, monkeypatch) -> None
     assert {"GEEX", "AISE", "PertMap", "RISE", "LRP", "deletion"} <= compared
     assert all(row["device"].startswith("CPU") for row in rows), "no GPU was measured"
     assert [row["minutes"] > 0 for row in rows if row["part"] == "paper"] == [True]
+    measured = [row for row in rows if row["part"] == "studies"]
+    stored = Results(gpu.STUDIES[0], tmp_path / "rows").rows()
+    assert [row["rows"] for row in measured] == [len(stored)] == [2]
+
+
+def test_rows_of_studies_end_with_the_time_and_the_packages(
+    tmp_path: Path, monkeypatch
+) -> None:
+    def without(units: list[Unit]) -> list[dict[str, Any]]:
+        if units[0].settings["case"] == 1:
+            raise ImportError("a package")
+        return [{"found": 1.0} for _ in units]
+
+    units = [Unit({"case": case}, image) for image in (0, 1) for case in (0, 1)]
+    study = Study("a test", lambda: units, Runner(without, 1))
+    monkeypatch.setattr(catalogue, "STUDIES", {"none_such": study})
+    monkeypatch.setattr(gpu, "STUDIES", ("none_such",))
+    out = tmp_path / "rows.jsonl"
+    code, rows = run(out, "--parts", "studies", "--minutes", "0")
+    assert (code, rows[0]["rows"], rows[0]["wanted"]) == (0, 0, 2)
+    assert run(out, "--parts", "studies")[1][-1]["rows"] == 1
 
 
 def test_rows_are_added_and_late_ones_left_out(tmp_path: Path) -> None:
@@ -67,7 +92,7 @@ def test_it_says_where_there_is_no_gpu(tmp_path: Path, monkeypatch, capsys) -> N
 
 
 def test_geex_by_kernels_is_the_mean_over_its_queries() -> None:
-    bench = gpu.Bench("cpu", True, 1)
+    bench = gpu.Bench("cpu", True, 1, Path("unused"))
     box, x = gpu.BlackBox(gpu.small_network()), bench.image()
     found = gpu.by_kernels(box, x, 4000, 80)
     assert box.queries == 4000

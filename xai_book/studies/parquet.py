@@ -16,10 +16,6 @@ from typing import Any
 from xai_lib.core.extras import extra
 from xai_lib.core.files import replacing
 
-with extra("book"):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
 _AS_JSON = {b"json": b"1"}
 
 
@@ -32,6 +28,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     Raises:
         ValueError: rows that would come back otherwise, such as with a None.
     """
+    with extra("book"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     flat = [dict(_leaves(row)) for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
     fields, columns = [], []
@@ -60,6 +59,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         OSError: a damaged file, by its path.
     """
+    with extra("book"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     try:
         table = pq.read_table(path)
     except pa.ArrowException as error:
