@@ -157,13 +157,22 @@ def pick(scores: Tensor, target: Tensor) -> Tensor:
         ValueError: a target that `forward_func` has no score for.
         NonFiniteOutput: the target's score is infinite, as the logarithm of 0 is.
     """
-    if int(target.max()) >= scores.shape[1]:
+    check_reach(target, scores.shape[1])
+    return entries(scores, target.to(scores.device, non_blocking=True))
+
+
+def check_reach(target: Tensor, n_scores: int) -> None:
+    """Refuse targets, on the CPU, that `forward_func` has no score for."""
+    if int(target.max()) >= n_scores:
         raise ValueError(
             f"target {int(target.max())} is out of range: forward_func returns "
-            f"{scores.shape[1]} scores (classes 0 to {scores.shape[1] - 1})"
+            f"{n_scores} scores (classes 0 to {n_scores - 1})"
         )
-    here = target.to(scores.device, non_blocking=True)
-    picked = scores.gather(1, here[:, None])[:, 0]
+
+
+def entries(scores: Tensor, target: Tensor) -> Tensor:
+    """As `pick`, for targets that are on the scores' device and within reach."""
+    picked = scores.gather(1, target[:, None])[:, 0]
     if not bool(picked.isfinite().all()):
         raise NonFiniteOutput(
             "forward_func answered NaN or infinity for a target; explain probabilities "

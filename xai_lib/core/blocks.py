@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import torch
 from torch import Tensor
 
 from xai_lib.core import blackbox
-from xai_lib.core.arguments import pick
+from xai_lib.core.arguments import check_reach, entries
 
 
 def at_once(size: int) -> int:
@@ -44,11 +45,15 @@ def joined(n: int, parts: Iterable[Tensor]) -> Tensor:
 def of_target(target: Tensor | None) -> Callable[[slice, Tensor], Tensor]:
     """What `BlackBox.versions` is to keep: from scores `[n, m, K]` those of target
     classes `[N]`, as `[n, m, 1]`; of all classes, for None."""
+    if target is None:
+        return lambda images, scores: scores
+    there: dict[torch.device, Tensor] = {}  # uploaded once, not with each chunk
 
     def keep(images: slice, scores: Tensor) -> Tensor:
-        if target is None:
-            return scores
-        classes = target[images].repeat_interleave(scores.shape[1])
-        return pick(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
+        check_reach(target[images], scores.shape[-1])
+        if scores.device not in there:
+            there[scores.device] = target.to(scores.device, non_blocking=True)
+        classes = there[scores.device][images].repeat_interleave(scores.shape[1])
+        return entries(scores.flatten(0, 1), classes).view(*scores.shape[:2], 1)
 
     return keep
