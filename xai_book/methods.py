@@ -20,7 +20,7 @@ from xai_lib.aise import AISE
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
-from xai_lib.viz.style import DASHES, MARKERS
+from xai_lib.viz.style import DASHES
 
 Settings = dict[str, Any]
 
@@ -34,21 +34,20 @@ class Look(NamedTuple):
     ls: Any = "-"
 
 
-def _family(first: int, *colors: str) -> list[Look]:
-    """Up to four looks; `first` shifts the markers, so that no two families agree."""
-    return [
-        Look(color, MARKERS[(first + 2 * k) % 7], DASHES[k])
-        for k, color in enumerate(colors)
-    ]
+def _family(markers: str, *colors: str) -> list[Look]:
+    """Up to four looks, a marker each. The first three families are those that ask:
+    their markers differ, as one figure shows all of them as points."""
+    pairs = zip(colors, markers, DASHES, strict=False)
+    return [Look(color, marker, dash) for color, marker, dash in pairs]
 
 
-SEARCH = _family(0, "#0072B2", "#56B4E9", "#00344F", "#5E3C99")
-KERNEL = _family(1, "#D55E00", "#E69F00", "#A6761D", "#7A3300")
-MASKS = _family(2, "#009E73", "#66C2A5", "#00543C", "#8DA000")
-SLOPES = _family(3, "#CC79A7", "#882255", "#E3B1CB")
-SHARES = _family(4, "#6B3E00", "#C9B800", "#A9713A", "#DDCC77")
-BOXES = _family(5, "#000000", "#666666", "#333333", "#999999")
-FLOOR = _family(6, "0.45", "0.6", "0.7", "0.8")
+SEARCH = _family("o^*p", "#0072B2", "#56B4E9", "#00344F", "#5E3C99")
+KERNEL = _family("sDdH", "#D55E00", "#E69F00", "#A6761D", "#7A3300")
+MASKS = _family("P8v<", "#009E73", "#66C2A5", "#00543C", "#8DA000")
+SLOPES = _family("><8", "#CC79A7", "#882255", "#E3B1CB")
+SHARES = _family("hvPX", "#6B3E00", "#C9B800", "#A9713A", "#DDCC77")
+BOXES = _family("Xos^", "#000000", "#666666", "#333333", "#999999")
+FLOOR = _family("dph8", "0.45", "0.6", "0.7", "0.8")
 
 
 class Method(NamedTuple):
@@ -138,7 +137,7 @@ ALSO = {
     **dict.fromkeys(("LIPO", "lipo"), "AISE-LIPO"),
     "lattice": "AISE-lattice",
     **dict.fromkeys(("lumps", "random point", "random spots"), "random"),
-    **dict.fromkeys(("blob", "flat"), "centre"),
+    **dict.fromkeys(("blob", "blob, no query", "flat"), "centre"),
 }
 """What papers and chapters also call them."""
 

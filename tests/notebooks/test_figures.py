@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from sync_notebooks import ROOT, notebooks, tags
-from xai_book.methods import LOOKS
+from xai_book.methods import ASKING, LOOKS
 from xai_lib.viz.picture import DPI, PIXELS, SMALLEST, WIDEST
 from xai_lib.viz.style import COLORS
 
@@ -162,3 +162,5 @@ def test_the_simulation_keeps_grey() -> None:
 
 def test_methods_differ_in_grey() -> None:
     assert len({(look.marker, look.ls) for look in LOOKS.values()}) == len(LOOKS)
+    # Chapter 10 shows all that ask as points.
+    assert len({LOOKS[name].marker for name in ASKING}) == len(ASKING)

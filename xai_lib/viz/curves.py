@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,31 +54,50 @@ def curves(
 def end_labels(ax: Axes) -> None:
     """Write each line's name at its right end, in its colour, and drop the legend.
 
-    Call it when the limits of the axes are set: names that would lie on each other move
-    apart.
+    Call it when the limits of the axes are set.
+    """
+    lines = [line for line in ax.get_lines() if str(line.get_label())[0] != "_"]
+    last = [np.asarray(line.get_xydata())[-1] for line in lines]
+    names = [str(line.get_label()) for line in lines]
+    name_points(ax, names, last, [line.get_color() for line in lines])
+    if legend := ax.get_legend():
+        legend.remove()
+
+
+def name_points(
+    ax: Axes,
+    names: Sequence[str],
+    points: Sequence[Any],
+    colors: Sequence[Any] | None = None,
+    left: bool = False,
+) -> None:
+    """Write names beside points; those that would lie on each other move apart.
+
+    Args:
+        ax: where, with its limits set.
+        names, points: what stands at which (x, y).
+        colors: of the names; None is black.
+        left: whether they stand on the left.
     """
     fig = ax.figure.canvas.figure
     fig.draw_without_rendering()  # only now the axes have their height
-    points = 72 / fig.dpi
-    lines = [line for line in ax.get_lines() if str(line.get_label())[0] != "_"]
-    last = [np.asarray(line.get_xydata())[-1] for line in lines]
-    ends = [float(ax.transData.transform(end)[1]) * points for end in last]
-    order = sorted(range(len(lines)), key=lambda k: ends[k])
-    bounds = ax.get_window_extent().intervaly * points
+    to_points = 72 / fig.dpi
+    at = [float(ax.transData.transform(point)[1]) * to_points for point in points]
+    order = sorted(range(len(names)), key=lambda k: at[k])
+    bounds = ax.get_window_extent().intervaly * to_points
     gap = 1.15 * rcParams["font.size"]
-    places = _apart([ends[k] for k in order], gap, *bounds)
+    places = _apart([at[k] for k in order], gap, *bounds)
     for k, place in zip(order, places, strict=True):
         ax.annotate(
-            str(lines[k].get_label()),
-            (float(last[k][0]), float(last[k][1])),
-            xytext=(6, place - ends[k]),
+            names[k],
+            (float(points[k][0]), float(points[k][1])),
+            xytext=(-6 if left else 6, place - at[k]),
             textcoords="offset points",
-            color=lines[k].get_color(),
+            color=colors[k] if colors else "black",
+            ha="right" if left else "left",
             va="center",
             annotation_clip=False,
         )
-    if legend := ax.get_legend():
-        legend.remove()
 
 
 def _apart(ends: list[float], gap: float, low: float, high: float) -> list[float]:

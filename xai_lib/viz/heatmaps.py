@@ -137,13 +137,25 @@ def grid(
             heatmap(ax, found[i], over, above, signed, limit)
             largest = float(found[i].sum(dim=0).abs().max())
             ax.set_xlabel(f"max {largest:.2g}")
-    bar = ScalarMappable(**_colours(signed, limit or 1))
-    own = f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
-    label = "map" if limit else own
-    ends = "both" if signed else "max"
-    fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
+    colour_bar(fig, axes, signed, limit)
     fig.suptitle(title)
     return fig
+
+
+def colour_bar(
+    fig: Figure, axes: Any, signed: bool = True, limit: float | None = None
+) -> None:
+    """One bar for maps that `heatmap` drew on `axes`, each to its own scale.
+
+    Args:
+        fig, axes: what it stands beside.
+        signed: whether the maps are centred at zero.
+        limit: that of the maps, if they have one scale; the bar is in its unit then.
+    """
+    bar = ScalarMappable(**_colours(signed, limit or 1))
+    label = "map" if limit else f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
+    ends = "both" if signed else "max"
+    fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
 
 
 def _colours(signed: bool, limit: float) -> dict[str, Any]:
