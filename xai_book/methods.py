@@ -46,7 +46,7 @@ KERNEL = _family("sDdH", "#D55E00", "#E69F00", "#A6761D", "#7A3300")
 MASKS = _family("P8v<", "#009E73", "#66C2A5", "#00543C", "#8DA000")
 SLOPES = _family("><8", "#CC79A7", "#882255", "#E3B1CB")
 SHARES = _family("hvPX", "#6B3E00", "#C9B800", "#A9713A", "#DDCC77")
-BOXES = _family("Xos^", "#000000", "#666666", "#333333", "#999999")
+BOXES = _family("Xos^", "#000000", "#117799", "#333333", "#66BBCC")
 FLOOR = _family("dph8", "0.45", "0.6", "0.7", "0.8")
 
 
@@ -136,6 +136,8 @@ ALSO = {
     **dict.fromkeys(("AISE", "DIRECT", "direct"), "AISE-DIRECT"),
     **dict.fromkeys(("LIPO", "lipo"), "AISE-LIPO"),
     "lattice": "AISE-lattice",
+    "coarse to fine": "AISE-random",
+    "AISE-150, shuffled": "image",
     **dict.fromkeys(("lumps", "random point", "random spots"), "random"),
     **dict.fromkeys(("blob", "blob, no query", "flat"), "centre"),
 }

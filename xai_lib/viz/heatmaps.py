@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -135,6 +136,8 @@ def grid(
             over = images[i] if name in overlay else None
             above = fill(name, max(6, int(14 * side))) if i == 0 else ""
             heatmap(ax, found[i], over, above, signed, limit)
+            if side < 1:
+                ax.title.set_size(rcParams["font.size"])
             largest = float(found[i].sum(dim=0).abs().max())
             ax.set_xlabel(f"max {largest:.2g}")
     colour_bar(fig, axes, signed, limit)

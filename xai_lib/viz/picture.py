@@ -17,6 +17,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -120,15 +121,17 @@ def _check_lines(ax: Axes) -> None:
     """Lines with a name can be told apart in grey, too."""
     named = [line for line in ax.get_lines() if str(line.get_label())[0] != "_"]
     for one, two in combinations(named, 2):
-        looks = [
-            (line.get_linestyle(), line.get_marker(), line.get_linewidth())
-            for line in (one, two)
-        ]
-        if looks[0] == looks[1]:
+        if _dash(one) == _dash(two):
             raise ValueError(
                 f"the lines {one.get_label()!r} and {two.get_label()!r} differ in "
                 "colour only; give one another dash or marker"
             )
+
+
+def _dash(line: Line2D) -> tuple[Any, ...]:
+    # `get_linestyle` calls every tuple of dashes "--".
+    pattern = getattr(line, "_unscaled_dash_pattern", line.get_linestyle())
+    return line.get_linestyle(), pattern, line.get_marker(), line.get_linewidth()
 
 
 def _check_bars(ax: Axes) -> None:
