@@ -134,7 +134,7 @@ def grid(
             axes[i, 0].set_ylabel(rows[i])
         for ax, (name, found) in zip(axes[i, 1:], maps.items(), strict=True):
             over = images[i] if name in overlay else None
-            above = fill(name, max(6, int(14 * side))) if i == 0 else ""
+            above = fill(name, max(6, int(12 * side))) if i == 0 else ""
             heatmap(ax, found[i], over, above, signed, limit)
             if side < 1:
                 ax.title.set_size(rcParams["font.size"])
