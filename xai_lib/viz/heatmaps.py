@@ -123,8 +123,8 @@ def grid(
             f"{overlay!r}"
         )
     # Inches per panel; the colour bar takes the rest of the width.
-    side = min(2.2 if n == 1 else 1.55, (WIDEST - 0.85) / (len(maps) + 1))
-    size = side * (len(maps) + 1) + 0.8, (side + 0.2) * n + 0.6
+    side = min(2.2 if n == 1 else 1.55, (WIDEST - 1.2) / (len(maps) + 1))
+    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.5
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
     signed = any(bool((m.sum(dim=1) < 0).any()) for m in maps.values())
@@ -134,8 +134,8 @@ def grid(
             axes[i, 0].set_ylabel(rows[i])
         for ax, (name, found) in zip(axes[i, 1:], maps.items(), strict=True):
             over = images[i] if name in overlay else None
-            above = fill(name, max(6, int(12 * side))) if i == 0 else ""
-            heatmap(ax, found[i], over, above, signed, limit)
+            above = fill(name, int(12 * side) + 1, break_long_words=False)
+            heatmap(ax, found[i], over, "" if i else above, signed, limit)
             if side < 1:
                 ax.title.set_size(rcParams["font.size"])
             largest = float(found[i].sum(dim=0).abs().max())
