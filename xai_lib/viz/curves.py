@@ -153,6 +153,7 @@ def dots(
         color = (looks or {}).get(name, {}).get("color", COLORS[0])
         ax.errorbar(means[row], row, xerr=ends, fmt="o", color=color, capsize=3)
     ax.set_yticks(range(len(means)), [*values])
+    ax.set_ylim(-0.5, len(means) - 0.5)
     _name_rows(ax, xlabel, title)
 
 
