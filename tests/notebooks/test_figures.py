@@ -12,15 +12,20 @@ from collections import Counter
 from itertools import combinations, product
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from PIL import Image
 
 from sync_notebooks import ROOT, notebooks, tags
 from xai_book.methods import ASKING, LOOKS
+from xai_lib import viz
+from xai_lib.viz import picture
 from xai_lib.viz.picture import DPI, PIXELS, SMALLEST, WIDEST
 from xai_lib.viz.style import COLORS
 
@@ -62,19 +67,19 @@ def pictures(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
 def problems(output: NotebookNode) -> list[str]:
     """What is wrong with a stored picture."""
     found = []
-    picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
-    dpi = float(picture.info.get("dpi", (0, 0))[0])
+    png = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    dpi = float(png.info.get("dpi", (0, 0))[0])
     if abs(dpi - DPI) > 0.5:
         found.append(f"{dpi:g} dots per inch instead of {DPI}")
-    if picture.width > WIDEST * DPI:
-        found.append(f"{picture.width / DPI:.1f} in wide, at most {WIDEST}")
-    if picture.mode != "P":
-        found.append(f"of mode {picture.mode}, which makes large files, instead of P")
-    smallest = float(picture.info.get("smallest type", "0 pt").removesuffix(" pt"))
+    if png.width > WIDEST * DPI:
+        found.append(f"{png.width / DPI:.1f} in wide, at most {WIDEST}")
+    if png.mode != "P":
+        found.append(f"of mode {png.mode}, which makes large files, instead of P")
+    smallest = float(png.info.get("smallest type", "0 pt").removesuffix(" pt"))
     if smallest < SMALLEST:
         found.append(f"smallest type {smallest:g} pt, at least {SMALLEST:g}")
     shown = output.metadata.get("image/png", {})
-    if shown.get("width") != picture.width * PIXELS // DPI:
+    if shown.get("width") != png.width * PIXELS // DPI:
         found.append(f"shown {shown.get('width')} pixels wide")
     caption = output.data.get("text/plain", "")
     if not re.fullmatch(r"[A-Z0-9“|][^\n]{19,}[^.]\.", caption):
@@ -107,6 +112,37 @@ def test_figures_are_shown_by_the_book(path: Path) -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_notebooks_are_small(path: Path) -> None:
     assert path.stat().st_size < LARGEST
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
+    """The output of a cell that ends with `viz.show`."""
+    found = []
+    monkeypatch.setattr(picture, "display", found.append)
+    with mpl.rc_context():
+        mpl.use("Agg")
+        viz.use_style()
+        plt.subplots(figsize=(3, 2))
+        viz.show("An empty pair of axes waits for its data.")
+    data, metadata = found[0]._repr_mimebundle_()
+    return new_output("display_data", data, metadata=metadata)
+
+
+def test_a_figure_that_was_just_shown_has_no_problem(shown: NotebookNode) -> None:
+    assert problems(shown) == []
+
+
+def test_every_problem_of_a_figure_is_found(shown: NotebookNode) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1400, 20)).save(buffer, format="png", dpi=(72, 72))
+    shown.data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+    shown.data["text/plain"] = "<Figure size 720x252 with 2 Axes>"
+    words = "dots per inch", "in wide", "mode RGB", "smallest type 0", "pixels wide"
+    words += "is no sentence", "is not the caption"
+    found = problems(shown)
+    assert len(found) == len(words)
+    for word, problem in zip(words, found, strict=True):
+        assert word in problem
 
 
 def test_no_two_figures_say_the_same() -> None:
