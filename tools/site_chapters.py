@@ -15,6 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
@@ -201,9 +202,10 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
         shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
         # MyST would give the caption to a table beside the picture, too.
         if shown == 1 and sum("data" in o for o in cell.outputs) == 1:
-            cell.metadata.setdefault("mystnb", {}).update(
-                caption(name, pictures + 1, shows(cell, book.notebooks[name]))
-            )
+            said = caption(name, pictures + 1, shows(cell, book.notebooks[name]))
+            if width := stored_picture(cell).get("width"):
+                said["image"]["width"] = f"{width}px"
+            cell.metadata.setdefault("mystnb", {}).update(said)
         pictures += shown
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
     path = f"{name}.ipynb"
@@ -217,9 +219,17 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
     return notebook
 
 
+def stored_picture(cell: NotebookNode) -> dict[str, Any]:
+    """What a cell's output says of its picture: "alt", and "width" on the screen."""
+    found = (o.get("metadata", {}).get("image/png") for o in cell.outputs)
+    return next(filter(None, found), {})
+
+
 def shows(cell: NotebookNode, notebook: NotebookNode) -> str:
-    """What the picture of a cell shows, in a few words: its title if it is folded, or
-    else the heading that it stands under."""
+    """What to see in the picture of a cell: its caption, or else its title if it is
+    folded, or the heading that it stands under."""
+    if said := stored_picture(cell).get("alt"):
+        return str(said)
     original = next(c for c in notebook.cells if c.id == cell.id)
     if "hide-input" in tags(original):
         words = re.sub("^Draw ", "", fold_title(original))

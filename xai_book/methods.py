@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -19,26 +20,34 @@ from xai_lib.aise import AISE
 from xai_lib.aise.detection import AISEDetection
 from xai_lib.geex import GEEX, GERS, IGEEX
 from xai_lib.pertmap import LinearPertMap, StochasticPertMap
-from xai_lib.viz.style import COLORS
+from xai_lib.viz.style import DASHES
 
 Settings = dict[str, Any]
 
 
 class Look(NamedTuple):
-    """How figures draw a method; a family shares the colour."""
+    """How every figure draws a method: a family shares its hue, and marker and dash
+    together are a method's own, so that grey print tells all apart."""
 
     color: str = "black"
     marker: str = "X"
     ls: Any = "-"
 
 
-def _family(color: str) -> list[Look]:
-    pairs = zip("os^D", ("-", "--", "-.", ":"), strict=True)
-    return [Look(color, marker, dash) for marker, dash in pairs]
+def _family(markers: str, *colors: str) -> list[Look]:
+    """Up to four looks, a marker each. The first three families are those that ask:
+    their markers differ, as one figure shows all of them as points."""
+    pairs = zip(colors, markers, DASHES, strict=False)
+    return [Look(color, marker, dash) for color, marker, dash in pairs]
 
 
-BLUE, RED, GREEN = map(_family, COLORS[:3])
-FLOOR = Look("0.6", "o")
+SEARCH = _family("o^*p", "#0072B2", "#56B4E9", "#00344F", "#5E3C99")
+KERNEL = _family("sDdH", "#D55E00", "#E69F00", "#A6761D", "#7A3300")
+MASKS = _family("P8v<", "#009E73", "#66C2A5", "#00543C", "#8DA000")
+SLOPES = _family("><8", "#CC79A7", "#882255", "#E3B1CB")
+SHARES = _family("hvPX", "#6B3E00", "#C9B800", "#A9713A", "#DDCC77")
+BOXES = _family("Xos^", "#000000", "#117799", "#333333", "#66BBCC")
+FLOOR = _family("dph8", "0.45", "0.6", "0.7", "0.8")
 
 
 class Method(NamedTuple):
@@ -71,30 +80,30 @@ def _parts(n: int) -> Settings:
 
 
 METHODS: dict[str, Method] = {
-    "Gradient": Method(baselines.Gradient, gradient_like=True),
-    "SmoothGrad": Method(baselines.SmoothGrad, gradient_like=True),
-    "GuidedBackprop": Method(baselines.GuidedBackprop),
-    "IG": Method(baselines.IntegratedGradients),
-    "DeepLift": Method(baselines.DeepLift),
-    "LRP": Method(baselines.LRP),
-    "GradCAM": Method(baselines.GradCAM),
-    "Extremal": Method(baselines.ExtremalPerturbation),
-    "PertMap": Method(StochasticPertMap),
-    "Linear PertMap": Method(LinearPertMap),
-    "GEEX": Method(GEEX, BLUE[0], asks=True, gradient_like=True),
-    "GERS": Method(GERS, BLUE[1], asks=True, gradient_like=True),
-    "GERS waves": Method(GERS, BLUE[2], asks=True, gradient_like=True),
-    "iGEEX": Method(IGEEX, BLUE[3], asks=True),
-    "AISE-DIRECT": Method(AISE, RED[0], True, False, True, _kernels("direct")),
-    "AISE-LIPO": Method(AISE, RED[1], True, False, True, _kernels("lipo")),
-    "AISE-random": Method(AISE, RED[2], True, False, True, _kernels("random")),
+    "Gradient": Method(baselines.Gradient, SLOPES[0], gradient_like=True),
+    "SmoothGrad": Method(baselines.SmoothGrad, SLOPES[1], gradient_like=True),
+    "GuidedBackprop": Method(baselines.GuidedBackprop, SLOPES[2]),
+    "IG": Method(baselines.IntegratedGradients, SHARES[0]),
+    "DeepLift": Method(baselines.DeepLift, SHARES[1]),
+    "LRP": Method(baselines.LRP, SHARES[2]),
+    "GradCAM": Method(baselines.GradCAM, SHARES[3]),
+    "Extremal": Method(baselines.ExtremalPerturbation, BOXES[2]),
+    "PertMap": Method(StochasticPertMap, BOXES[0]),
+    "Linear PertMap": Method(LinearPertMap, BOXES[1]),
+    "GEEX": Method(GEEX, SEARCH[0], asks=True, gradient_like=True),
+    "GERS": Method(GERS, SEARCH[1], asks=True, gradient_like=True),
+    "GERS waves": Method(GERS, SEARCH[2], asks=True, gradient_like=True),
+    "iGEEX": Method(IGEEX, SEARCH[3], asks=True),
+    "AISE-DIRECT": Method(AISE, KERNEL[0], True, False, True, _kernels("direct")),
+    "AISE-LIPO": Method(AISE, KERNEL[1], True, False, True, _kernels("lipo")),
+    "AISE-random": Method(AISE, KERNEL[2], True, False, True, _kernels("random")),
     "RISE": Method(
-        *(baselines.RISE, GREEN[0], True, False, True),
+        *(baselines.RISE, MASKS[0], True, False, True),
         settings=lambda n: {"n_samples": n, "mask_size": 7, "p": 0.5},
     ),
-    "KernelSHAP": Method(baselines.KernelSHAP, GREEN[1], True, False, True, _parts),
-    "LIME": Method(baselines.LIME, GREEN[2], True, False, True, _parts),
-    "Occlusion": Method(baselines.Occlusion, GREEN[3], True, False, True),
+    "KernelSHAP": Method(baselines.KernelSHAP, MASKS[1], True, False, True, _parts),
+    "LIME": Method(baselines.LIME, MASKS[2], True, False, True, _parts),
+    "Occlusion": Method(baselines.Occlusion, MASKS[3], True, False, True),
 }
 """In the order of the bench."""
 
@@ -104,6 +113,47 @@ PARTS_OF_THE_BOOK: dict[str, Any] = {
     "D-RISE": baselines.DRISE,
 }
 """Further names in rows, and their classes."""
+
+LOOKS: dict[str, Look] = {
+    **{name: one.look for name, one in METHODS.items()},
+    "AISE-lattice": KERNEL[3],
+    "LP (Smooth)": BOXES[3],
+    **dict(zip(("random", "centre", "image", "waves"), FLOOR, strict=True)),
+}
+"""Of all that figures draw as lines: methods, and floors in grey."""
+
+ALSO = {
+    "Integrated Gradients": "IG",
+    "IntGrad": "IG",
+    "Guided Backprop": "GuidedBackprop",
+    "GuidedBP": "GuidedBackprop",
+    "DeepLIFT": "DeepLift",
+    "LP": "Linear PertMap",
+    "Stochastic": "PertMap",
+    "SHAP": "KernelSHAP",
+    "low-frequency": "GERS waves",
+    "D-RISE": "RISE",
+    **dict.fromkeys(("AISE", "DIRECT", "direct"), "AISE-DIRECT"),
+    **dict.fromkeys(("LIPO", "lipo"), "AISE-LIPO"),
+    "lattice": "AISE-lattice",
+    "coarse to fine": "AISE-random",
+    "AISE-150, shuffled": "image",
+    **dict.fromkeys(("lumps", "random point", "random spots"), "random"),
+    **dict.fromkeys(("blob", "blob, no query", "flat"), "centre"),
+}
+"""What papers and chapters also call them."""
+
+
+def look(name: str) -> dict[str, Any]:
+    """The settings of `Axes.plot` for a method, by any of its names, with or without a
+    number of queries ("RISE-8000").
+
+    Raises:
+        KeyError: a name that the table does not have.
+    """
+    short = re.sub(r"[ ,-]+[\d,]+$", "", name)
+    return LOOKS[ALSO.get(short, short)]._asdict()
+
 
 WHITE_BOX = tuple(name for name, one in METHODS.items() if not one.asks)
 ASKING = tuple(name for name, one in METHODS.items() if one.asks)

@@ -160,6 +160,18 @@ def test_a_folded_picture_is_called_by_its_title(small: Book) -> None:
     }
 
 
+def test_a_picture_says_what_to_see_and_how_wide_it_is(small: Book) -> None:
+    shown = {"image/png": {"alt": "Both maps are empty.", "width": 648, "height": 90}}
+    picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata=shown)
+    tag = {"tags": ["hide-input"]}
+    cell = new_code_cell("# @title Draw two maps\n1", outputs=[picture], metadata=tag)
+    small.notebooks["geex"].cells.append(cell)
+    settings = site_chapters.chapter_for_site("geex", small, NOWHERE).cells[-1].metadata
+    said = "Figure geex 1. Both maps are empty."
+    assert settings["mystnb"]["figure"]["caption"] == said
+    assert settings["mystnb"]["image"] == {"alt": said, "width": "648px"}
+
+
 def test_a_chapter_links_to_colab_where_there_is_a_repository(small: Book) -> None:
     home = Origin("someone/book", "main")
     page = site_chapters.chapter_for_site("05_masks", small, home)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -14,6 +16,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from xai_lib.core.arguments import check_flag
+from xai_lib.viz.picture import WIDEST
 from xai_lib.viz.style import POSITIVE, SIGNED
 
 QUANTILE = 0.995
@@ -40,6 +43,7 @@ def heatmap(
     image: Tensor | None = None,
     title: str = "",
     signed: bool | None = None,
+    limit: float | None = None,
 ) -> AxesImage:
     """Draw one map; signed maps get colours centred at zero.
 
@@ -50,6 +54,8 @@ def heatmap(
             where it is large.
         title: of the panel.
         signed: whether to centre the colours at zero; None if the map has a sign.
+        limit: the |value| at which colours end, for maps to be compared; None is
+            the map's own 99.5 % quantile.
 
     Returns:
         The drawn map, for a colour bar (in the map's own units).
@@ -72,7 +78,9 @@ def heatmap(
     flat = attribution.detach().cpu().float().sum(dim=0)
     negative = bool((flat < 0).any())
     signed = negative if signed is None else check_flag("signed", signed)
-    limit = float(flat.abs().flatten().quantile(QUANTILE)) or float(flat.abs().max())
+    if limit is None:
+        own = flat.abs().flatten()
+        limit = float(own.quantile(QUANTILE)) or float(own.max())
     colours = _colours(signed, limit)
     _bare(ax, title)
     if image is None:
@@ -88,6 +96,7 @@ def grid(
     rows: Sequence[str] | None = None,
     overlay: Sequence[str] = (),
     title: str = "",
+    limit: float | None = None,
 ) -> Figure:
     """Images down, methods across; each panel states its own largest |value|.
 
@@ -97,6 +106,7 @@ def grid(
         rows: a name for each image.
         overlay: names of the methods to lay over the image.
         title: of the figure.
+        limit: the |value| at which all colours end; None is each map's own quantile.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
@@ -112,8 +122,9 @@ def grid(
             f"overlay must be a sequence of names in maps, {list(maps)}, got "
             f"{overlay!r}"
         )
-    side = 2.2 if n == 1 else 1.55  # inches per panel
-    size = side * (len(maps) + 1) + 0.8, (side + 0.2) * n + 0.7
+    # Inches per panel; the colour bar takes the rest of the width.
+    side = min(2.2 if n == 1 else 1.55, (WIDEST - 1.2) / (len(maps) + 1))
+    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.5
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
     signed = any(bool((m.sum(dim=1) < 0).any()) for m in maps.values())
@@ -123,15 +134,31 @@ def grid(
             axes[i, 0].set_ylabel(rows[i])
         for ax, (name, found) in zip(axes[i, 1:], maps.items(), strict=True):
             over = images[i] if name in overlay else None
-            heatmap(ax, found[i], over, name if i == 0 else "", signed)
+            above = fill(name, int(12 * side) + 1, break_long_words=False)
+            heatmap(ax, found[i], over, "" if i else above, signed, limit)
+            if side < 1:
+                ax.title.set_size(rcParams["font.size"])
             largest = float(found[i].sum(dim=0).abs().max())
-            ax.set_xlabel(f"max {largest:.2g}", fontsize=8)
-    bar = ScalarMappable(**_colours(signed, 1))
-    label = f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
-    ends = "both" if signed else "max"
-    fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
+            ax.set_xlabel(f"max {largest:.2g}")
+    colour_bar(fig, axes, signed, limit)
     fig.suptitle(title)
     return fig
+
+
+def colour_bar(
+    fig: Figure, axes: Any, signed: bool = True, limit: float | None = None
+) -> None:
+    """One bar for maps that `heatmap` drew on `axes`, each to its own scale.
+
+    Args:
+        fig, axes: what it stands beside.
+        signed: whether the maps are centred at zero.
+        limit: that of the maps, if they have one scale; the bar is in its unit then.
+    """
+    bar = ScalarMappable(**_colours(signed, limit or 1))
+    label = "map" if limit else f"map / its {100 * QUANTILE:g} %\nquantile of |map|"
+    ends = "both" if signed else "max"
+    fig.colorbar(bar, ax=axes, shrink=0.8, label=label, extend=ends, aspect=30)
 
 
 def _colours(signed: bool, limit: float) -> dict[str, Any]:

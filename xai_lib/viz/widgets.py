@@ -59,7 +59,7 @@ def explore(
             busy.value = f"{type(error).__name__}: {error}"
             raise
         buffer = io.BytesIO()
-        fig.savefig(buffer, format="png")
+        fig.savefig(buffer, format="png", dpi="figure")
         plt.close(fig)
         picture.value = buffer.getvalue()
         busy.value = f"{time.perf_counter() - began:.1f} s"
