@@ -86,6 +86,11 @@ def test_measures_by_loops(scene, detector, number: int) -> None:
         assert measured["hit_box"][d] == int(
             y0 <= row + 0.5 < y1 and x0 <= column + 0.5 < x1
         )
+        half = (x1 - x0) / 2, (y1 - y0) / 2
+        assert measured["hit_area"][d] == int(
+            y0 - half[1] <= row + 0.5 < y1 + half[1]
+            and x0 - half[0] <= column + 0.5 < x1 + half[0]
+        )
         order = drawn.flatten().argsort(descending=True, stable=True)
         for f, fraction in enumerate(study.FRACTIONS):
             k = round(fraction * (x1 - x0) * (y1 - y0))
@@ -96,6 +101,28 @@ def test_measures_by_loops(scene, detector, number: int) -> None:
             without = similarity(detector, gone, box, label)
             assert measured["kept"][d][f] == pytest.approx(alone, abs=1e-3)
             assert measured["removed"][d][f] == pytest.approx(without, abs=1e-3)
+
+
+def test_the_search_area_is_cut_at_the_edges() -> None:
+    boxes = torch.tensor([[4.0, 10.0, 20.0, 18.0], [0.0, 0.0, 6.0, 40.0]])
+    areas = study.search_areas(boxes, 40, 30)
+    expected = torch.zeros(2, 40, 30, dtype=torch.bool)
+    expected[0, 6:22, :28] = True
+    expected[1, :, :9] = True
+    assert torch.equal(areas, expected)
+    assert study.search_areas(boxes[:0], 40, 30).shape == (0, 40, 30)
+
+
+def test_what_some_rows_lack_is_left_out(tmp_path, monkeypatch) -> None:
+    def measured(one: Unit) -> dict:
+        area = {"hit_area": [1.0]} if one.image else {}
+        return {"hit_box": [0.0], "score": [0.9], "right": [1], "queries": 0} | area
+
+    monkeypatch.setattr(study, "run", Runner(measured))
+    study.run(study.units(SMALL, range(2)), Results("d", tmp_path))
+    found = study.read(SMALL, Results("d", tmp_path))["AISE"]
+    assert found["hit_box"].tolist() == [0, 0]
+    assert "hit_area" not in found
 
 
 def test_exact_queries() -> None:
