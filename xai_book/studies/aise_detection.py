@@ -179,7 +179,7 @@ def confident(image: Tensor) -> Detection:
 
 
 def search_areas(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Where AISE searches for boxes `[k, 4]`, bool `[k, height, width]`: see `place`."""
+    """Where AISE searches (`place`) for boxes `[k, 4]`: bool `[k, height, width]`."""
     areas = torch.tensor([place(box, height, width)[1] for box in boxes]).view(-1, 4)
     return box_masks(areas * torch.tensor([width, height] * 2), height, width)
 
