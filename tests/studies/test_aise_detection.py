@@ -113,16 +113,20 @@ def test_the_search_area_is_cut_at_the_edges() -> None:
     assert study.search_areas(boxes[:0], 40, 30).shape == (0, 40, 30)
 
 
-def test_what_some_rows_lack_is_left_out(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("in_box", [1.0, 0.0])
+def test_rows_that_lack_the_area(tmp_path, monkeypatch, in_box: float) -> None:
     def measured(one: Unit) -> dict:
-        area = {"hit_area": [1.0]} if one.image else {}
-        return {"hit_box": [0.0], "score": [0.9], "right": [1], "queries": 0} | area
+        hits = {"hit_box": [0.0], "hit_area": [1.0]} if one.image else {}
+        row = {"hit_box": [in_box], "score": [0.9], "right": [1], "queries": 0}
+        return row | hits
 
     monkeypatch.setattr(study, "run", Runner(measured))
     study.run(study.units(SMALL, range(2)), Results("d", tmp_path))
     found = study.read(SMALL, Results("d", tmp_path))["AISE"]
-    assert found["hit_box"].tolist() == [0, 0]
-    assert "hit_area" not in found
+    assert found["hit_box"].tolist() == [in_box, 0]
+    # Who is in the box is in the area; of others nobody knows.
+    assert ("hit_area" in found) == bool(in_box)
+    assert not in_box or found["hit_area"].tolist() == [1, 1]
 
 
 def test_exact_queries() -> None:

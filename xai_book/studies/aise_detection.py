@@ -104,8 +104,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         "energy_box", "energy_mask", "energy_area": the share of the map's positive mass
             in its box, on the article with the largest IoU, and in the area that AISE
             would search;
-        "hit_box", …: whether the map's maximum lies there, without tolerance; rows of
-            November 2026 lack the area;
+        "hit_box", …: whether the map's maximum lies there, without tolerance;
         "kept", "removed": its similarity (`detection_score`) if only the top pixels of
             the map are visible, or all but these: a list, by FRACTIONS;
         "queries": what the method asked, for all of the scene's detections together;
@@ -264,7 +263,7 @@ def read(
     )
     found = {}
     for label, of_case in rows.items():
-        table = pd.DataFrame(of_case.values())
+        table = pd.DataFrame(map(_with_area, of_case.values()))
         chosen = [torch.tensor(row) == int(right) for row in table["right"]]
         found[label] = {
             "image": torch.tensor(common),
@@ -276,6 +275,12 @@ def read(
             kept = map(lambda row, keep: torch.tensor(row)[keep], table[name], chosen)
             found[label][name] = torch.stack([k.double().mean(dim=0) for k in kept])
     return found
+
+
+def _with_area(row: dict[str, Any]) -> dict[str, Any]:
+    """Older rows, of November 2026, lack the area; but maxima in the box lie in it."""
+    inside = all(row.get("hit_box", [0]))
+    return {"hit_area": row["hit_box"], **row} if inside else row
 
 
 _MEASURES = (
