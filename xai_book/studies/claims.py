@@ -575,32 +575,25 @@ def table(found: Iterable[Ruling]) -> str:
     """The statements, their verdicts, also on the published numbers, and their scale;
     under each for every data set the deciding comparison with its 95 % interval and how
     many there are, or where a theorem is proved, in lines of at most 88 characters."""
-    lines, paper = [], ""
-
     wrap = textwrap.TextWrapper(88, break_on_hyphens=False)
-
-    def add(indent: int, text: str) -> None:
-        wrap.initial_indent = wrap.subsequent_indent = " " * indent
-        lines.extend(wrap.wrap(text))
-
+    lines, paper = [], ""
     for ruling in found:
         if ruling.paper != paper:
             paper = ruling.paper
             lines += ["", paper, "=" * len(paper)]
-        add(0, f"{ruling.where}: {ruling.statement}")
-        add(4, f"-> {ruling.verdict}")
+        said = [(0, f"{ruling.where}: {ruling.statement}"), (4, f"-> {ruling.verdict}")]
         if not ruling.proved:
-            add(7, f"published numbers: {ruling.printed}")
-            if ruling.note:
-                add(7, f"note: {ruling.note}")
-            add(7, f"here: {ruling.scale}; in the paper: {ruling.paper_scale}")
+            note = [f"note: {ruling.note}"] if ruling.note else []
+            scale = f"here: {ruling.scale}; in the paper: {ruling.paper_scale}"
+            about = [f"published numbers: {ruling.printed}", *note, scale]
+            said += [(7, text) for text in about]
         for data, verdict in ruling.verdicts.items():
-            why = f"theorem: chapter {ruling.proved}"
-            if not ruling.proved:
-                count = len(ruling.parts[data])
-                why = _why(deciding(ruling.parts[data]))
-                why += f"; the least of {count} comparisons" if count > 1 else ""
-            add(8, f"{data}: {verdict}; {why}")
+            count = len(ruling.parts.get(data, ()))
+            more = f"; the least of {count} comparisons" if count > 1 else ""
+            said.append((8, f"{data}: {verdict}; {_why(ruling, data)}{more}"))
+        for indent, text in said:
+            wrap.initial_indent = wrap.subsequent_indent = " " * indent
+            lines += wrap.wrap(text)
     return "\n".join(lines[1:])
 
 
@@ -610,23 +603,26 @@ def html(found: Iterable[Ruling]) -> str:
     set that speaks least for the statement."""
     rows = []
     for ruling in found:
-        why = f"theorem: chapter {ruling.proved}" if ruling.proved else "no rows"
-        if ruling.parts:
-            decisive = {data: deciding(said) for data, said in ruling.parts.items()}
-            least = deciding(decisive.values())
-            data = next(data for data, one in decisive.items() if one is least)
-            why = f"{data}: {_why(least)}"
+        each = [(deciding(said), data) for data, said in ruling.parts.items()]
+        # Of equal ones the first.
+        data = dict(each[::-1])[deciding(one for one, _ in each)] if each else ""
+        why = _why(ruling, data) if data or ruling.proved else "no rows"
         printed = ruling.printed.replace("not printed", "–")
-        rows.append((ruling.where, ruling.statement, printed, ruling.verdict, why))
+        about = (ruling.where, ruling.statement, printed, ruling.verdict)
+        rows.append((*about, f"{data}: {why}" if data else why))
     columns = ("where", "the paper says", "its own numbers", "verdict", "what decides")
     with pd.option_context("display.max_colwidth", None):
         return pd.DataFrame(rows, columns=columns).to_html(index=False, border=0)
 
 
-def _why(claim: Claim) -> str:
-    """A comparison in words: its mean and its interval to three digits, of a share the
-    share itself. With TIE added, halves of the last digit go up and a tie with zero is
-    positive, on whichever side of them the last bit lies."""
+def _why(ruling: Ruling, data: str) -> str:
+    """What decides on a data set: the proof of a theorem, or a comparison with its mean
+    and its interval to three digits, of a share the share itself. With TIE added,
+    halves of the last digit go up and a tie with zero is positive, on whichever side of
+    them the last bit lies."""
+    if ruling.proved:
+        return f"theorem: chapter {ruling.proved}"
+    claim = deciding(ruling.parts[data])
     value, low, high = (
         f"{x + claim.level + TIE:{'' if claim.level else '+'}.3f}"
         for x in (claim.value, claim.low, claim.high)
