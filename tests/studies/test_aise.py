@@ -280,7 +280,7 @@ def test_what_is_measured_as_the_paper_writes_it() -> None:
         assert arguments == plain | {"form": "sum with f(x)"}
     converging = study.convergence_as_written()
     assert {label[1] for label in converging} == {"default"}
-    assert {label[0] for label in converging} == {"random", "lattice", "LIPO", "DIRECT"}
+    assert {label[0] for label in converging} == {"random", "LIPO", "DIRECT"}
     every = study.STUDIES["aise_scenes"].units()
     assert {u.key for u in study.units(table, "scenes", [324])} <= {
         u.key for u in every
