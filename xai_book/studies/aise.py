@@ -17,6 +17,7 @@ holds what a case found for all classes of one scene:
 | `grid_samplers` | adaptive, random and regular sampling on grids of photographs |
 | `variants` | what each choice of AISE-DIRECT-300 is worth |
 | `convergence` | quality by queries: adaptive, random and regular sampling, and RISE |
+| `as_written` | the paper's map P for cases of AISE, where the book has M |
 
 The published table itself is `units(table(data), data, range(LIMITS["voc07"]))` with
 "voc07 vgg16" and so on as `data`, for those who have the photographs.
