@@ -28,6 +28,7 @@ from sync_notebooks import (
     tags,
     without_title,
 )
+from xai_book.studies.results import Results
 
 # The notebooks in which "Figure 1" means that of one paper.
 STRANDS = {
@@ -50,6 +51,7 @@ _DISPLAY = re.compile(r"^\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
 _TAG = re.compile(r"\\tag\{(\w[\w.]*)[^}]*\}")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*$", re.MULTILINE)
 _BETWEEN_DOORS = re.compile(rf"\]\((?:\.\./|{REPRODUCE}/)(\w+\.ipynb)\)")
+_COUNT = re.compile(r"\{([^{}]+)\}")
 _LISTED = r"(?: (?:and|to) |, )"
 
 
@@ -57,7 +59,8 @@ _LISTED = r"(?: (?:and|to) |, )"
 class Figure:
     """A figure, table or statement of a paper, and where the book reproduces it.
 
-    `chapter` is the number of a chapter, or the name of a notebook in `reproduce/`.
+    `chapter` is the number of a chapter, or the name of a notebook in `reproduce/`;
+    `here` and `in_paper` are the scales: models, data, images, queries.
     """
 
     paper: str
@@ -65,6 +68,8 @@ class Figure:
     shows: str
     chapter: str
     heading: str
+    here: str = ""
+    in_paper: str = ""
 
     @property
     def anchor(self) -> str:
@@ -73,9 +78,19 @@ class Figure:
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """The rows of docs/figures.csv."""
+    """The rows of docs/figures.csv. In `here`, {store} and {store setting=value} are
+    how many images the stored rows have."""
+
+    def count(found: re.Match[str]) -> str:
+        store, _, setting = found[1].partition(" ")
+        name, _, value = setting.partition("=")
+        rows = Results(store).rows(**({name: value} if name else {}))
+        return str(len({row["image"] for row in rows}))
+
     with path.open(encoding="utf-8", newline="") as file:
-        return [Figure(**row) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    counted = (row | {"here": _COUNT.sub(count, row["here"])} for row in rows)
+    return [Figure(**row) for row in counted]
 
 
 def read_references(path: Path) -> dict[str, str]:

@@ -85,16 +85,19 @@ def figure_page(book: Book) -> str:
     """Every figure, table and formula of the papers, with the place in the book."""
     text = (
         "# Figures and tables of the papers\n\n"
-        "What each paper shows, and where the book reproduces it. The published "
-        "numbers are in `data/published/`, ours in `data/results/`.\n"
+        "What each paper shows, where the book reproduces it, and at which scale. "
+        "No item has a paper's own large network and photographs, which need a "
+        "download; the small network of GEEX is the paper's, trained here. The "
+        "published numbers are in `data/published/`, ours in `data/results/`.\n"
     )
     for paper, title in PAPERS.items():
         rows = [
-            [figure.item, figure.shows, _place(book, figure)]
-            for figure in book.figures
-            if figure.paper == paper
+            [f.item, f.shows, _place(book, f), f.here, f.in_paper]
+            for f in book.figures
+            if f.paper == paper
         ]
-        text += f"\n## {title}\n\n{table(['item', 'shows', 'here'], rows)}"
+        header = ["item", "shows", "where", "scale here", "scale in the paper"]
+        text += f"\n## {title}\n\n{table(header, rows)}"
     return text
 
 

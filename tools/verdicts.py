@@ -26,9 +26,9 @@ numbers, Figure 1 and Table 1 were not measured at the authors' settings, and ea
 statement's comparisons could fail it by chance.
 """
 STUDIES = {
-    "figure1_as_published": "measured in the authors' cell of Figure 1 (probabilities, "
-    "absolute rivals, strictly smaller than the quantile; photographs as before), was: "
-    "logits, signed rivals, ties by position",
+    "figure1_as_published": "measured in the cell of Figure 1 nearest to the authors' "
+    "(probabilities, absolute rivals, strictly smaller than the quantile; photographs "
+    "as before), was: logits, signed rivals, ties by position",
     "table1": "measured at the authors' σ of .154 on small images, was: .5",
 }
 

@@ -43,11 +43,13 @@ WRONG = {
         lambda w, M, rng: perturbations(w, M, rng) / w,  # t, and not r
         lambda w, M, rng: (2 * torch.rand(M, len(w)) - 1) * w,  # not with rng
         lambda w, M, rng: perturbations(w, M, rng)[0],
+        lambda w, M, rng: perturbations(w, M // 2, rng).repeat(2, 1),  # each twice
     ],
     chapter03.penalised_width: [
         lambda m, p, b: min(m, b),  # the constraint itself
         lambda m, p, b: m / math.sqrt(1 - 4 / p) if p > 4 else b,  # no bound
         lambda m, p, b: None,
+        lambda m, p, b: m if p == 4 else width(m, p, b),  # at the edge
         lambda m, p, b: width(m, 4 * p, b),
     ],
     chapter03.stochastic_step: [

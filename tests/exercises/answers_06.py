@@ -55,6 +55,8 @@ WRONG = {
         lambda z: 0 * z[:, 0],
         lambda z: ((z - 0.5) ** 3).sum(dim=1),  # half of the gain is half of the way
         lambda z: z.sum(),
+        lambda z: 1000 * (z[:, 0] - z[:, 1]),  # linear, gains nothing, much noise
+        lambda z: 1e4 * torch.sin(50 * z[:, 0]),  # smoothed away; noise is left
         lambda z: 0.01 * z.square().sum(dim=1),  # too little to be told from noise
     ],
     chapter06.error_of_sum: [
@@ -69,6 +71,7 @@ WRONG = {
         lambda z: torch.cos(math.pi * z),  # smoothed, but not away
         lambda z: z * 0,
         lambda z: (z == 1).double(),  # not continuous
+        lambda z: ((z - 1).abs() < 1e-3).double(),  # nor at the needle's sides
         lambda z: bump(z, width=0.2),  # too wide to be smoothed away
         lambda z: 1.0,
     ],

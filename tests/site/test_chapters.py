@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import site_chapters
 from site_chapters import Book, Figure, linked
 from sync_notebooks import ROOT, Origin, notebooks
+from xai_book.studies.results import Results
 
 NOWHERE = Origin("", "main")
 
@@ -198,6 +200,17 @@ def test_every_item_of_the_papers_has_its_place(book: Book) -> None:
         if book.chapter(figure.chapter) and figure.anchor not in book.places
     ]
     assert not lost, "\n".join(lost)
+
+
+def test_every_item_says_its_scale(book: Book) -> None:
+    for figure in book.figures:
+        assert figure.here, figure
+        assert figure.in_paper, figure
+        assert "{" not in figure.here, figure
+        assert not re.search(r"\b0 (images|digits|photo|scenes)", figure.here), figure
+    (figure_1,) = (f for f in book.figures if f.anchor == "pertmap-figure-1")
+    rows = Results("pertmap_figure1_photos").rows(method="Gradient")
+    assert f"EfficientNet-Lite0 on {len(rows)} photographs" in figure_1.here
 
 
 @pytest.mark.parametrize("paper", ["pertmap", "geex", "aise"])

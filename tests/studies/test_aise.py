@@ -244,6 +244,49 @@ def test_forms_from_the_same_samples() -> None:
     assert not torch.allclose(maps["normalised"], maps["covariance"])
 
 
+def test_the_papers_sum_has_f_of_x() -> None:
+    """P of preserve plus drop, both asked anew at the centres; and M does not have to
+    know f(x)."""
+    picture = pictures.picture("scenes", TWO)
+    two = {"sampler": "random", "kernel_widths": [0.2, 0.3], "n_kernels": 5}
+    (one,) = study.as_written({"": study.Case("AISE", two)}).values()
+    (maps, queries), (few, asked) = saliencies.by_queries(one, picture, 4, (20, 8))
+    assert (queries, asked) == (2 * 20 + 1, 2 * 8 + 1)
+    again, counted = saliencies.explain(one, picture, 4)
+    assert counted == queries
+    torch.testing.assert_close(again, maps)
+    for k, target in enumerate(picture.target.tolist()):
+        found = AISE(pictures.blackbox(picture.model), seed=4, **two).sample(
+            picture.image, target
+        )
+        f_x, total, of_two = probability(picture.image, target), 0.0, 0.0
+        for p, sigma in zip(found.centres[0], (0.2, 0.3), strict=True):
+            masks = gaussian_masks(p, sigma, 112, 112)[:, None].float()
+            shown, hidden = picture.image * masks, picture.image * (1 - masks)
+            drop = f_x - probability(hidden, target)
+            scores = (probability(shown, target) + drop)[:, None, None]
+            kernels = masks[:, 0] / (2 * torch.pi * sigma**2)
+            total = total + (scores * kernels).mean(dim=0)
+            of_two = of_two + (scores * kernels)[:2].mean(dim=0)
+        torch.testing.assert_close(maps[k, 0], total, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(few[k, 0], of_two, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_measured_as_the_paper_writes_it() -> None:
+    table = study.as_written(study.table())
+    assert list(table) == [n for n in study.table() if n.startswith("AISE")]
+    for label, (_, arguments) in table.items():
+        plain = study.table()[label].arguments
+        assert arguments == plain | {"form": "sum with f(x)"}
+    converging = study.convergence_as_written()
+    assert {label[1] for label in converging} == {"default"}
+    assert {label[0] for label in converging} == {"random", "LIPO", "DIRECT"}
+    every = study.STUDIES["aise_scenes"].units()
+    assert {u.key for u in study.units(table, "scenes", [324])} <= {
+        u.key for u in every
+    }
+
+
 def test_forms_of_direct() -> None:
     expected = {"locally biased": (True, False), "convex hull": (False, True)}
     for name, (biased, hull) in expected.items():

@@ -59,7 +59,7 @@ def statements(folder: Path | None) -> list[str]:
     are printed beside them, orders, ties, fronts and recommendations."""
     rows = Rows(folder)
     rulings = claims.rulings(rows=rows)
-    said = [claims.table(rulings), claims.brief(rulings)]
+    said = [claims.table(rulings), claims.html(rulings)]
     for data in ("mnist", "fashion_mnist", "photos"):
         curves = rows.figure1(data, *pertmap.METHODS)
         said += [

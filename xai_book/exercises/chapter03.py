@@ -24,6 +24,8 @@ def perturbations(answer: Answer) -> None:
             raise WrongAnswer(
                 f"the means of (r_i / w_i)^{k} are {found}, expected {expected:.2f}"
             )
+    if len(t.unique(dim=0)) < M:
+        raise WrongAnswer(f"only {len(t.unique(dim=0))} of the {M} points differ")
     if not float(torch.corrcoef(t.T).triu(1).abs().max()) < 0.1:
         raise WrongAnswer("the features of your points move together")
 
@@ -36,6 +38,7 @@ def penalised_width(answer: Answer) -> None:
         (0.3, 10.0, 1.0),
         (0.3, 1000.0, 1.0),
         (0.3, 4.1, 1.0),
+        (0.3, 4.0, 1.0),
         (0.3, 3.0, 1.0),
         (0.5, 100.0, 0.2),
     ):

@@ -31,32 +31,36 @@ def spread(answer: Answer) -> None:
         expect(answer, expected, cubic, x, baseline, eps, sigma)
 
 
-def half_path(f: Answer, x: Tensor, root: Tensor, eps: Tensor, s: float) -> Tensor:
-    """The program of exercise 6.2, with its bug: a map `[d]`."""
-    alpha = torch.arange(len(eps)).to(x)[:, None] / (2 * len(eps))
-    points = root + alpha * (x - root)
-    slopes = f(points + s * eps) - f(points - s * eps)
-    return (x - root) * (slopes[:, None] * eps).mean(dim=0) / (2 * s)
-
-
 @exercise("6.2")
 def caught(answer: Answer) -> None:
     """Where do the last pairs sit? A score whose slope changes along the path notices,
-    and one that is linear does not."""
-    x, sigma, m = torch.ones(2, dtype=torch.float64), 0.5, 40_000
+    and one that is linear does not, however steep."""
+    sigma, m = 0.5, 40_000
     eps = torch.randn(m, 2, generator=generator(64), dtype=torch.float64)
-    cloud = torch.cat([x + sigma * eps, x - sigma * eps, sigma * eps, -sigma * eps])
-    at_x, at_baseline = shaped(answer(cloud), Tensor, 4 * m).double().chunk(2)
-    gain = float((at_x - at_baseline).mean())  # of the smoothed score
-    total = float(half_path(answer, x, 0 * x, eps, sigma).sum())
-    if not abs(total - gain) > 0.1 + 0.1 * abs(gain):
+    places = (torch.arange(m, dtype=torch.float64)[:, None] + 0.5) / m
+
+    def sums(alpha: Tensor) -> Tensor:
+        """What each pair adds to the sum of the map."""
+        up, down = (
+            shaped(answer(alpha + sign * sigma * eps), Tensor, m).double()
+            for sign in (1, -1)
+        )
+        return (up - down) / (2 * sigma) * eps.sum(dim=1)
+
+    # The same noise on half of the path and on all of it: what is left of the noise in
+    # the difference does not count.
+    half, whole = sums(places / 2), sums(places)
+    off, error = (half - whole).mean(), (half - whole).std() / m**0.5
+    gain = float(whole.mean())
+    if not float(off.abs()) > 0.1 + 0.1 * abs(gain) + 5 * float(error):
         raise WrongAnswer(f"it passes: your score gains {gain:.2f}, as does its map")
 
 
 @exercise("6.3")
 def error_of_sum(answer: Answer) -> None:
     """The sum of the map is a mean over the m pairs of one number each, slope (eps ·
-    difference): take the standard deviation of these numbers over the root of m."""
+    difference): take the standard deviation of these numbers (over m - 1, as torch's)
+    over the root of m."""
     rng = generator(61)
     for m, d in ((3, 2), (50, 1), (200, 5), (30, 40)):
         difference = torch.rand(d, generator=rng) + 0.2
@@ -78,9 +82,15 @@ def hidden_difference(answer: Answer) -> None:
         return shaped(answer(z), Tensor, len(points)).double()
 
     ends = values([0.0, 1.0])
-    near = values([-1e-6, 1e-6, 1 - 1e-6, 1 + 1e-6])
-    if float((near - ends[[0, 0, 1, 1]]).abs().max()) > 1e-3:
-        raise WrongAnswer("f must be continuous at 0 and at 1")
+    # Of a step some jump is left, however near its two sides are.
+    low, high = -3.0, 4.0
+    for _ in range(4):
+        grid = torch.linspace(low, high, 14_001, dtype=torch.float64).tolist()
+        grid = sorted({*grid, *(at for at in (0.0, 1.0) if low <= at <= high)})
+        jumps = values(grid).diff().abs()
+        low, high = grid[int(jumps.argmax())], grid[int(jumps.argmax()) + 1]
+    if float(jumps.max()) > 1e-3:
+        raise WrongAnswer(f"f must be continuous, and jumps at {low:.4g}")
     gap = float(ends[1] - ends[0])
     if abs(gap) < 0.5:
         raise WrongAnswer(f"f(1) - f(0) must be at least 0.5 in size, it is {gap:.3g}")

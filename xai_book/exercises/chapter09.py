@@ -20,7 +20,16 @@ def shifted_iou(answer: Answer) -> None:
     """What share of the box is the overlap? The union is both areas less the overlap;
     and boxes that have parted do not overlap."""
     box = torch.tensor([[10.0, 20.0, 50.0, 30.0]], dtype=torch.float64)  # 40 × 10
-    for a, b in ((0, 0), (0.1, 0), (0, 0.5), (0.3, 0.2), (0.9, 0.9), (1.4, 1.2)):
+    for a, b in (
+        (0, 0),
+        (0.1, 0),
+        (0, 0.5),
+        (0.3, 0.2),
+        (0.9, 0.9),
+        (1.4, 1.2),
+        (0, 2),
+        (2, 0),
+    ):
         moved = box + torch.tensor([40 * a, 10 * b] * 2, dtype=torch.float64)
         expect(answer, float(box_iou(box, moved)), a, b, atol=1e-6)
 
@@ -32,6 +41,7 @@ def anything(answer: Answer) -> None:
     images: list[tuple[Any, Any, Any]] = [  # boxes, scores, labels
         ([[24, 24, 40, 40], [24, 24, 40, 40]], [0.6, 0.4], [0, 1]),
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.3, 0.99], [1, 2]),
+        ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.5, 0.99], [1, 2]),
         ([], [], []),
         ([[26, 24, 42, 40]], [0.7], [3]),
     ]

@@ -17,6 +17,7 @@ holds what a case found for all classes of one scene:
 | `grid_samplers` | adaptive, random and regular sampling on grids of photographs |
 | `variants` | what each choice of AISE-DIRECT-300 is worth |
 | `convergence` | quality by queries: adaptive, random and regular sampling, and RISE |
+| `as_written` | the paper's map P for cases of AISE, where the book has M |
 
 The published table itself is `units(table(data), data, range(LIMITS["voc07"]))` with
 "voc07 vgg16" and so on as `data`, for those who have the photographs.
@@ -52,7 +53,7 @@ from xai_book.studies.results import (
     published,
     rounded,
 )
-from xai_book.studies.saliencies import FLOORS, KERNELS, QUERYING
+from xai_book.studies.saliencies import FLOORS, KERNELS, QUERYING, SUM
 from xai_book.studies.saliencies import coarse_to_fine as coarse_to_fine
 from xai_lib.aise.classification import PRESETS
 from xai_lib.core.arguments import check_choice
@@ -179,6 +180,23 @@ def convergence() -> dict[tuple[str, str], Case]:
     rise = {"mask_size": 7, "p": 0.5, "queries": list(QUERIES)}
     found["RISE", "default"] = Case("RISE", rise)
     return found
+
+
+def as_written(cases: Cases, **changes: Any) -> dict[Any, Case]:
+    """The cases of AISE among these with the paper's map P, the plain sum of scores
+    with f(x), where the book has the centred M; `changes` of their arguments."""
+    return {
+        label: Case("AISE", one.arguments | {"form": SUM} | changes)
+        for label, one in cases.items()
+        if one.method == "AISE"
+    }
+
+
+def convergence_as_written() -> dict[tuple[str, str], Case]:
+    """`convergence` of P for the paper's widths and samplers, up to 300 queries."""
+    every = convergence()
+    three = {(s, "default"): every[s, "default"] for s in ("random", "LIPO", "DIRECT")}
+    return as_written(three, queries=list(QUERIES[:5]))
 
 
 def _preset(budget: str, sampler: str) -> Case:
@@ -458,6 +476,7 @@ def _scenes() -> list[Unit]:
     felt = {label: one for label, one in every.items() if label not in floors}
     return [
         *units(every, "scenes", range(325)),
+        *units(as_written(every), "scenes", range(325)),
         *units(variants(), "scenes", range(100)),
         *units(ours, "unsure", range(325)),
         *units(felt, "scenes", range(24), "sensitivity"),
@@ -465,8 +484,12 @@ def _scenes() -> list[Unit]:
 
 
 def _convergence() -> list[Unit]:
-    places, cases = ("scenes", "small", "large"), convergence()
-    return [unit for data in places for unit in units(cases, data, range(40))]
+    return [
+        unit
+        for data in ("scenes", "small", "large")
+        for cases in (convergence(), convergence_as_written())
+        for unit in units(cases, data, range(40))
+    ]
 
 
 def _grids() -> list[Unit]:
@@ -482,14 +505,14 @@ _PAPER = "Tsykunov et al."
 STUDIES = {
     "aise_scenes": Study(
         f"{_PAPER}: the table, section 9's choices, predictions below 0.5, "
-        "max-sensitivity; chapter 08",
+        "max-sensitivity; reproduce/aise",
         _scenes,
         run,
     ),
     "aise_convergence": Study(
-        f"{_PAPER}: adaptive against random samples; chapter 08", _convergence, run
+        f"{_PAPER}: adaptive against random samples; reproduce/aise", _convergence, run
     ),
     "aise_grids": Study(
-        f"{_PAPER}: the table, on grids of photographs; chapter 08", _grids, run
+        f"{_PAPER}: the table, on grids of photographs; reproduce/aise", _grids, run
     ),
 }

@@ -27,7 +27,7 @@ from xai_book.studies import hardware
 from xai_book.studies.engine import Cases, Runner, Study, below, kept_maps, units_of
 from xai_book.studies.results import Case, Results, Unit, rounded
 from xai_book.studies.saliencies import centred, density
-from xai_lib.aise.detection import AISEDetection
+from xai_lib.aise.detection import AISEDetection, place
 from xai_lib.baselines.drise import DRISE
 from xai_lib.core.arguments import check_choice
 from xai_lib.core.attribution import generator
@@ -101,9 +101,10 @@ def measure(unit: Unit) -> dict[str, Any]:
     Returns:
         "score", "right": of the detection; right is 1 if it has an IoU of at least 0.5
             with an article of its label, else 0;
-        "energy_box", "energy_mask": the share of the map's positive mass in its box,
-            and on the article with the largest IoU;
-        "hit_box", "hit_mask": whether the map's maximum lies there, without tolerance;
+        "energy_box", "energy_mask", "energy_area": the share of the map's positive mass
+            in its box, on the article with the largest IoU, and in the area that AISE
+            would search;
+        "hit_box", …: whether the map's maximum lies there, without tolerance;
         "kept", "removed": its similarity (`detection_score`) if only the top pixels of
             the map are visible, or all but these: a list, by FRACTIONS;
         "queries": what the method asked, for all of the scene's detections together;
@@ -124,10 +125,11 @@ def measure(unit: Unit) -> dict[str, Any]:
     places = {
         "box": box_masks(found.boxes, *image.shape[2:]),
         "mask": scene.masks[unit.image][article],
+        "area": search_areas(found.boxes, *image.shape[2:]),
     }
-    for name, place in places.items():
-        result[f"energy_{name}"] = rounded(energy_inside(maps, place))
-        result[f"hit_{name}"] = rounded(pointing_hits(maps, place, tolerance=0))
+    for name, where in places.items():
+        result[f"energy_{name}"] = rounded(energy_inside(maps, where))
+        result[f"hit_{name}"] = rounded(pointing_hits(maps, where, tolerance=0))
     result["kept"], result["removed"] = [], []
     for one, box, label in zip(maps, boxes, found.labels.tolist(), strict=True):
         kept, removed = keep_and_remove(image, one[None], box, label)
@@ -173,6 +175,12 @@ def confident(image: Tensor) -> Detection:
         (found,) = hardware.detector(DETECTOR)(image)
     sure = found.scores >= CONFIDENT
     return Detection(found.boxes[sure], found.scores[sure], found.labels[sure])
+
+
+def search_areas(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Where AISE searches (`place`) for boxes `[k, 4]`: bool `[k, height, width]`."""
+    areas = torch.tensor([place(box, height, width)[1] for box in boxes]).view(-1, 4)
+    return box_masks(areas * torch.tensor([width, height] * 2), height, width)
 
 
 def blob(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -244,7 +252,7 @@ def read(
         For each label what `measure` lists, as means over the scene's detections: one
         row per scene with such a detection, `[N]`, and `[N, len(FRACTIONS)]` for "kept"
         and "removed". Also "image", the scene's number, and "detections", how many
-        there are in it.
+        there are in it. What some of the rows lack is left out.
 
     Raises:
         NotMeasured: a case has no row, or no scene is common to all.
@@ -255,20 +263,34 @@ def read(
     )
     found = {}
     for label, of_case in rows.items():
-        table = pd.DataFrame(of_case.values())
+        table = pd.DataFrame(map(_with_area, of_case.values()))
         chosen = [torch.tensor(row) == int(right) for row in table["right"]]
         found[label] = {
             "image": torch.tensor(common),
             "detections": torch.stack([keep.sum() for keep in chosen]),
             "queries": torch.tensor(table["queries"].tolist()),
         }
-        for name in ("score", *_MEASURES):
+        measured = table.columns[table.notna().all()]
+        for name in measured.intersection(["score", *_MEASURES], sort=False):
             kept = map(lambda row, keep: torch.tensor(row)[keep], table[name], chosen)
             found[label][name] = torch.stack([k.double().mean(dim=0) for k in kept])
     return found
 
 
-_MEASURES = ("energy_box", "energy_mask", "hit_box", "hit_mask", "kept", "removed")
+def _with_area(row: dict[str, Any]) -> dict[str, Any]:
+    """Older rows, of November 2026, lack the area; but maxima in the box lie in it."""
+    inside = all(row.get("hit_box", [0]))
+    return {"hit_area": row["hit_box"], **row} if inside else row
+
+
+_MEASURES = (
+    *(
+        f"{what}_{where}"
+        for where in ("box", "mask", "area")
+        for what in ("energy", "hit")
+    ),
+    *("kept", "removed"),
+)
 
 
 def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
@@ -318,7 +340,7 @@ def _settings(one: Case) -> dict[str, Any]:
 
 STUDIES = {
     "aise_detection": Study(
-        "Tsykunov et al.: Figures 10 and 11, in numbers; chapter 09",
+        "Tsykunov et al.: Figures 10 and 11, in numbers; reproduce/aise",
         lambda: units(cases(), range(100)),
         run,
     )

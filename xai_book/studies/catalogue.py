@@ -17,7 +17,7 @@ MODULES = (pertmap, geex, aise, aise_detection, showdown)
 STUDIES: Mapping[str, Study] = {
     **{name: study for module in MODULES for name, study in module.STUDIES.items()},
     "trials": Study(
-        "statements that no study decides, tried on instances; chapters 02 to 07",
+        "statements that no study decides, tried on instances; reproduce/",
         trials.units,
         Runner(trials.measure),
     ),

@@ -60,7 +60,11 @@ from xai_book.studies.comparisons import (
 )
 from xai_book.studies.results import NotMeasured, published
 from xai_book.studies.rows import TITLES, Found, Rows
+from xai_lib.core.extras import extra
 from xai_lib.metrics.intervals import TIE, image_mean, places, sign
+
+with extra("book"):
+    import pandas as pd
 
 Row = Mapping[str, str]
 """A row of `claims.csv`."""
@@ -108,7 +112,7 @@ MEASURES: dict[str, Callable[[Any], Tensor]] = {
     "sensitivity": lambda values: values,
     # Of `aise_detection.read`, some `[N, shares of pixels]`; and of trials.
     **{said: itemgetter(n) for n, (said, _) in aise_detection.MEASURES.items()},
-    "inside": lambda rows: ~_above(1 - rows["hit_box"]),
+    "in the area": lambda rows: ~_above(1 - rows["hit_area"]),
     "margin": lambda margins: margins > 0,
     "printed": lambda means: means,
 }
@@ -156,7 +160,7 @@ def _compared(
     of = MEASURES.get(measure, itemgetter(measure))
     value = _value(better, found, of)
     if row["rule"] == "share":
-        true = f"true of {int(value.sum())} in {len(value)}, share - {row['level']}"
+        true = f"true of {int(value.sum())} in {len(value)}"
         return in_most(said or true, value, float(row["level"]))
     if row["rule"] == "apart" and other is not None:
         return apart(said, _value(better, other, of), value)
@@ -571,64 +575,58 @@ def table(found: Iterable[Ruling]) -> str:
     """The statements, their verdicts, also on the published numbers, and their scale;
     under each for every data set the deciding comparison with its 95 % interval and how
     many there are, or where a theorem is proved, in lines of at most 88 characters."""
-    lines, paper = [], ""
-
     wrap = textwrap.TextWrapper(88, break_on_hyphens=False)
-
-    def add(indent: int, text: str) -> None:
-        wrap.initial_indent = wrap.subsequent_indent = " " * indent
-        lines.extend(wrap.wrap(text))
-
+    lines, paper = [], ""
     for ruling in found:
         if ruling.paper != paper:
             paper = ruling.paper
             lines += ["", paper, "=" * len(paper)]
-        add(0, f"{ruling.where}: {ruling.statement}")
-        add(4, f"-> {ruling.verdict}")
+        said = [(0, f"{ruling.where}: {ruling.statement}"), (4, f"-> {ruling.verdict}")]
         if not ruling.proved:
-            add(7, f"published numbers: {ruling.printed}")
-            if ruling.note:
-                add(7, f"note: {ruling.note}")
-            add(7, f"here: {ruling.scale}; in the paper: {ruling.paper_scale}")
+            note = [f"note: {ruling.note}"] if ruling.note else []
+            scale = f"here: {ruling.scale}; in the paper: {ruling.paper_scale}"
+            about = [f"published numbers: {ruling.printed}", *note, scale]
+            said += [(7, text) for text in about]
         for data, verdict in ruling.verdicts.items():
-            if ruling.proved:
-                why = f"theorem: chapter {ruling.proved}"
-            else:
-                c, count = deciding(ruling.parts[data]), len(ruling.parts[data])
-                why = f"{c.statement}: {_numbers(c)}, n = {c.images}"
-                why += f"; the least of {count} comparisons" if count > 1 else ""
-            add(8, f"{data}: {verdict}; {why}")
+            count = len(ruling.parts.get(data, ()))
+            more = f"; the least of {count} comparisons" if count > 1 else ""
+            said.append((8, f"{data}: {verdict}; {_why(ruling, data)}{more}"))
+        for indent, text in said:
+            wrap.initial_indent = wrap.subsequent_indent = " " * indent
+            lines += wrap.wrap(text)
     return "\n".join(lines[1:])
 
 
-def _numbers(claim: Claim) -> str:
-    """The mean and its interval to three digits. With TIE added, halves of the last one
-    go up and a tie with zero is positive, on whichever side of them the last bit lies.
-    """
-    numbers = (claim.value, claim.low, claim.high)
-    value, low, high = (f"{x + TIE:+.3f}" for x in numbers)
-    return f"{value} [{low}, {high}]"
+def html(found: Iterable[Ruling]) -> str:
+    """The statements as a table for a notebook: where it is said, the words, the rule's
+    verdict on the paper's own numbers, the verdict here, and what decides, of the data
+    set that speaks least for the statement."""
+    rows = []
+    for ruling in found:
+        each = [(deciding(said), data) for data, said in ruling.parts.items()]
+        # Of equal ones the first.
+        data = dict(each[::-1])[deciding(one for one, _ in each)] if each else ""
+        why = _why(ruling, data) if data or ruling.proved else "no rows"
+        printed = ruling.printed.replace("not printed", "–")
+        about = (ruling.where, ruling.statement, printed, ruling.verdict)
+        rows.append((*about, f"{data}: {why}" if data else why))
+    columns = ("where", "the paper says", "its own numbers", "verdict", "what decides")
+    with pd.option_context("display.max_colwidth", None):
+        return pd.DataFrame(rows, columns=columns).to_html(index=False, border=0)
 
 
-def brief(found: Iterable[Ruling]) -> str:
-    """The statements that are decided, by their numbers in `found`. For each verdict a
-    line with the comparison that decides, of the data set that speaks least for the
-    statement, or "theorem" and its case, in at most 88 characters."""
-    lines = []
-    words = dict(zip(VERDICTS, ("holds", "fails", "open", "few"), strict=True))
-    for number, ruling in enumerate(found, 1):
-        name = f"{number:>2} " + textwrap.shorten(ruling.statement, 33, placeholder="…")
-        for verdict, word in words.items():
-            of = [data for data, said in ruling.verdicts.items() if said == verdict]
-            if not of:
-                continue
-            data, why = of[0], f"{'theorem':<23}"
-            if not ruling.proved:
-                decisive = [deciding(ruling.parts[data]) for data in of]
-                c = deciding(decisive)
-                data = next(d for d, one in zip(of, decisive, strict=True) if one is c)
-                why = _numbers(c)
-            where = data.replace(BY_INPUT, " × input")
-            lines.append(f"{name:<36} {word:<5} {why} {where}")
-            name = ""
-    return "\n".join(lines)
+def _why(ruling: Ruling, data: str) -> str:
+    """What decides on a data set: the proof of a theorem, or a comparison with its mean
+    and its interval to three digits, of a share the share itself. With TIE added,
+    halves of the last digit go up and a tie with zero is positive, on whichever side of
+    them the last bit lies."""
+    if ruling.proved:
+        return f"theorem: chapter {ruling.proved}"
+    claim = deciding(ruling.parts[data])
+    value, low, high = (
+        f"{x + claim.level + TIE:{'' if claim.level else '+'}.3f}"
+        for x in (claim.value, claim.low, claim.high)
+    )
+    asked = f", above {claim.level:g} asked" if claim.level else ""
+    numbers = f"{value} [{low}, {high}]{asked}"
+    return f"{claim.statement}: {numbers}, n = {claim.images}"

@@ -48,6 +48,8 @@ class Claim(NamedTuple):
     doubt: float = 1.0
     """How often what fails as clearly would be seen if the statement were true: a
     one-sided p-value, for `claims.with_holm`."""
+    level: float = 0.0
+    """Of a share, what has been subtracted from it and the ends of its interval."""
 
 
 def larger(
@@ -138,7 +140,8 @@ def in_most(statement: str, true: Tensor, level: float = MOST) -> Claim:
     doubt = float(binomtest(count, n, level, alternative="less").pvalue)
     claim = positive(statement, count / n - level, interval, n, doubt=doubt)
     enough = sign(_all_of(n) - level) > 0
-    return claim if enough else claim._replace(verdict="too few")
+    verdict = claim.verdict if enough else "too few"
+    return claim._replace(verdict=verdict, level=level)
 
 
 def positive(

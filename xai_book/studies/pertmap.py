@@ -353,7 +353,8 @@ def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
     """What `cells` found, a line for each: of the stochastic form, the share of changed
     classes, at most up to the 50 % quantile and on average over all, and the share of
     its numbers that have the lowest score; and how many of the paper's rivals surely
-    change fewer classes (better) or more (worse). * is the authors' own cell."""
+    change fewer classes (better) or more (worse). * is the cell nearest to the authors'
+    own, PAPER."""
     return pd.DataFrame(
         {
             "outputs": cell.explains + "*" * (cell == PAPER),
@@ -430,7 +431,7 @@ def _study(
     reproduces: str, data: str, n: int, needs: str = "", **changes: Any
 ) -> Study:
     return Study(
-        f"Ikeno & Hara: {reproduces}; chapter 03",
+        f"Ikeno & Hara: {reproduces}; reproduce/pertmap",
         lambda: units(beds.BEDS[data].model, data, n, **changes),
         run,
         needs,

@@ -99,7 +99,8 @@ class Rows:
         return pertmap.curves(store, BEDS[data].model, data, methods, settings)
 
     def figure1_as_published(self, data: str, *methods: Any) -> Found:
-        """Figure 1 in the authors' cell; on other than small images as `figure1`."""
+        """Figure 1 in the cell nearest to the authors', `pertmap.PAPER`; on other than
+        small images as `figure1`."""
         if data not in ("mnist", "fashion_mnist"):
             return self.figure1(data, *methods)
         store = self._store(f"figure1_{data}")

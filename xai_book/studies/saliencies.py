@@ -38,8 +38,11 @@ KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
 """Masks other than the Gaussian: the profile over rows and over columns, of the
 distance in kernel widths. Each has the Gaussian's integral, so that they cover the same
 area. The map is a sum of Gaussians for all of them: only the question changes."""
-FORMS = ("covariance", "normalised", "plain sum")
-"""How the scores of the centres become a map; see `aise.density`."""
+SUM = "sum with f(x)"
+FORMS = ("covariance", "normalised", "plain sum", SUM)
+"""How the scores of the centres become a map; see `aise.density`. SUM is the paper's P
+of drops that are written with f(x), which the others leave out: M does not change by a
+constant in all scores, and the sum does."""
 
 
 def explain(case: Case, picture: Picture, seed: int) -> tuple[Tensor, int | None]:
@@ -71,15 +74,16 @@ def by_queries(
     if case.method != "AISE" or settings["sampler"] == "lattice" or k == 0:
         cases = [Case(case.method, settings | {size: n}) for n in counts]
         return [explain(one, picture, seed) for one in cases]
-    images = picture.image.expand(k, -1, -1, -1)
-    longest = _aise(picture.model, settings | {size: max(counts)}, seed)
-    found = longest.sample(images, picture.target)
-
-    def of_first(n: int) -> Tensor:
-        samples = found.centres[:, :, :n], found.scores[:, :, :n], found.widths
-        return density(*samples, picture.image)
-
-    return [(of_first(n), k * n * each) for n in counts]
+    longest = settings | {size: max(counts)}
+    where = picture.model, picture.image, picture.target
+    centres, scores, widths, form = _searched(longest, *where, seed)
+    return [
+        (
+            density(centres[:, :, :n], scores[:, :, :n], widths, picture.image, form),
+            k * n * each + (form == SUM),
+        )
+        for n in counts
+    ]
 
 
 def centred(maps: Tensor) -> Tensor:
@@ -109,9 +113,8 @@ def attribute(
         return torch.cat(parts)
     images = image.expand(len(target), -1, -1, -1)
     if case.method == "AISE":
-        form = settings.pop("form", FORMS[0])
-        samples = _aise(model, settings, seed).sample(images, target)
-        return density(samples.centres, samples.scores, samples.widths, image, form)
+        centres, scores, widths, form = _searched(settings, model, image, target, seed)
+        return density(centres, scores, widths, image, form)
     smooth = settings.pop("smooth", None)
     explainer = METHODS[case.method].explainer(hardware.model(model), **settings)
     maps = explainer.attribute(images, target)
@@ -119,6 +122,22 @@ def attribute(
         return maps
     strength = maps.abs().amax(dim=1, keepdim=True)
     return blurred(strength, smooth * max(image.shape[2:]), mode="constant")
+
+
+def _searched(
+    settings: dict[str, Any], model: str, image: Tensor, target: Tensor, seed: int
+) -> tuple[Tensor, Tensor, Tensor, str]:
+    """AISE's centres, scores and widths for the classes of an image, and the form of
+    the map; SUM asks for f(x), once for all classes, and adds it to the scores."""
+    settings = dict(settings)
+    form = settings.pop("form", FORMS[0])
+    images = image.expand(len(target), -1, -1, -1)
+    found = _aise(model, settings, seed).sample(images, target)
+    scores = found.scores
+    if form == SUM:
+        f_x = pictures.blackbox(model)(image)[0, target.to(image.device)]
+        scores = scores + f_x.cpu().double()[:, None, None]
+    return found.centres, scores, found.widths, form
 
 
 def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
@@ -141,7 +160,7 @@ def density(
     height, width = image.shape[2:]
 
     def of_width(p: Tensor, s: Tensor, sigma: float) -> Tensor:
-        if form == "plain sum":
+        if form in ("plain sum", SUM):
             return weighted_density(p, s, sigma, height, width)
         return saliency(p, s, sigma, height, width, form == "normalised")
 
