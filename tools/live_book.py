@@ -1,4 +1,4 @@
-"""The data of the live figures of chapters 00, 10 and 11."""
+"""The data of the live figures of chapters 00, 01, 10 and 11."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from live_pieces import Found, bare, opened, packed, picture, unpacked
+from live_pieces import (
+    Found,
+    bare,
+    grey_levels,
+    highest,
+    opened,
+    packed,
+    picture,
+    unpacked,
+)
 from xai_book.methods import METHODS
 from xai_book.studies import claims, showdown
+from xai_lib import viz
 from xai_lib.baselines import RISE, Gradient, IntegratedGradients, Occlusion
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.zoo import models, photos
+from xai_lib.zoo import digits, models, photos
 
 # Chapter 00: maps and a threshold
 
@@ -61,15 +71,6 @@ def threshold() -> Found:
     }
 
 
-def highest(values: np.ndarray, share: float) -> np.ndarray:
-    """Which are among the highest `share`: bool, of the same shape; of equals the
-    first, as the browser decides."""
-    order = np.argsort(-values.ravel().astype(np.int64), kind="stable")
-    kept = np.zeros(values.size, dtype=bool)
-    kept[order[: int(share * values.size + 0.5)]] = True
-    return kept.reshape(values.shape)
-
-
 def draw_threshold(found: Found) -> plt.Figure:
     """What each map leaves of the photograph."""
     fig, axes = plt.subplots(1, 4, figsize=(7.4, 2.4))
@@ -82,6 +83,62 @@ def draw_threshold(found: Found) -> plt.Figure:
         ax.set_title(row["name"])
         ax.set_xlabel(f"{found['label']}: {row['chances'][stop]:.0%}")
     bare(axes)
+    return fig
+
+
+# Chapter 01: delete the highest scores
+
+
+def deletion() -> Found:
+    """Three maps and a floor of two digits, and the probability without their best
+    pixels."""
+    network, mnist = models.load("cnn_mnist"), digits.mnist()
+    ask = BlackBox(models.probabilities(network))
+    explainers = {
+        "Integrated Gradients": IntegratedGradients(network),
+        "Gradient": Gradient(network),
+        "RISE": RISE(ask, n_samples=2000),
+    }
+    shares = [share / 100 for share in range(0, 101, 4)]
+    middle = torch.arange(28) - 13.5
+    centre = -(middle[:, None] ** 2 + middle**2)
+    rows = []
+    for index in (0, 4):
+        x, label = mnist.images[index : index + 1], int(mnist.labels[index])
+        heats = {n: e.attribute(x, label)[0, 0] for n, e in explainers.items()}
+        maps = []
+        for name, heat in (heats | {"centre, a floor": centre}).items():
+            span = heat.max() - heat.min()
+            values = ((heat - heat.min()) / span * 65535).round().numpy()
+            values = values.astype(np.uint16)
+            gone = torch.stack([torch.from_numpy(highest(values, s)) for s in shares])
+            chances = ask(x * ~gone[:, None])[:, label]
+            maps.append(
+                {
+                    "name": name,
+                    "values": packed(values, np.uint16),
+                    "chances": [round(chance, 4) for chance in chances.tolist()],
+                }
+            )
+        rows.append({"label": label, "image": grey_levels(x), "maps": maps})
+    return {"shares": shares, "digits": rows}
+
+
+def draw_deletion(found: Found) -> plt.Figure:
+    """One digit, two of its maps, and its deletion curves."""
+    row = found["digits"][0]
+    fig, axes = plt.subplots(1, 4, figsize=(7.4, 2), width_ratios=(1, 1, 1, 1.6))
+    axes[0].imshow(unpacked(row["image"], np.uint8).reshape(28, 28), cmap="gray")
+    axes[0].set_title(f"a “{row['label']}”")
+    for ax, one in zip(axes[1:3], (row["maps"][0], row["maps"][2]), strict=True):
+        values = unpacked(one["values"], np.uint16).reshape(28, 28)
+        ax.imshow(values, cmap=viz.style.POSITIVE)
+        ax.set_title(one["name"])
+    for one in row["maps"]:
+        axes[3].plot(found["shares"], one["chances"], marker="", label=one["name"])
+    axes[3].set(xlabel="share deleted", title="probability")
+    axes[3].legend(fontsize=6)
+    bare(axes[:3])
     return fig
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.patches import Rectangle
 
-from live_pieces import Found, bare, packed, unpacked
+from live_pieces import Found, bare, grey_levels, highest, packed, unpacked
 from xai_lib import viz
 from xai_lib.pertmap import StochasticPertMap, violation_rates
 from xai_lib.zoo import digits, models
@@ -108,17 +108,10 @@ def penalty() -> Found:
 
 
 def greyed(x: torch.Tensor, w: np.ndarray, quantile: int) -> torch.Tensor:
-    """The digit `[1, 1, S, S]` with its freest pixels at 0.5, `[1, S, S]`; of equally
-    free ones the first, as the browser decides."""
-    order = np.argsort(-w.astype(np.int64), kind="stable")
+    """The digit `[1, 1, S, S]` with its freest pixels at 0.5, `[1, S, S]`."""
     flipped = x.flatten().clone()
-    flipped[order[: quantile * w.size // 100]] = 0.5
+    flipped[torch.from_numpy(highest(w, quantile / 100))] = 0.5
     return flipped.view(x.shape[1:])
-
-
-def grey_levels(x: torch.Tensor) -> str:
-    """The pixels of a digit as bytes."""
-    return packed((x.flatten() * 255).round().byte().numpy(), np.uint8)
 
 
 def draw_penalty(found: Found) -> plt.Figure:

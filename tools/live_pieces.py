@@ -37,6 +37,20 @@ def unpacked(text: str, kind: type) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), np.dtype(kind).newbyteorder("<"))
 
 
+def grey_levels(x: Tensor) -> str:
+    """The pixels of a digit as bytes."""
+    return packed((x.flatten() * 255).round().byte().numpy(), np.uint8)
+
+
+def highest(values: np.ndarray, share: float) -> np.ndarray:
+    """Which are among the highest `share`: bool, of the same shape; of equals the
+    first, as the browser decides."""
+    order = np.argsort(-values.ravel().astype(np.int64), kind="stable")
+    kept = np.zeros(values.size, dtype=bool)
+    kept[order[: int(share * values.size + 0.5)]] = True
+    return kept.reshape(values.shape)
+
+
 def opened(address: str) -> np.ndarray:
     content = base64.b64decode(address.partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) / 255

@@ -43,6 +43,7 @@ NAMES = {
 # The cells whose widget needs a kernel, and the live figure that stands there instead.
 LIVE = {
     "00-109": "threshold",
+    "01-038": "deletion",
     "02-101": "box",
     "03-051": "penalty",
     "04-055": "settle",

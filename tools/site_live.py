@@ -31,6 +31,7 @@ DATA = Path("docs", "_static", "live", "data")
 
 FIGURES: dict[str, tuple[Callable[[], Found], Callable[[Found], plt.Figure] | None]] = {
     "threshold": (live_book.threshold, live_book.draw_threshold),
+    "deletion": (live_book.deletion, live_book.draw_deletion),
     "box": (live_pertmap.box, live_pertmap.draw_box),
     "penalty": (live_pertmap.penalty, live_pertmap.draw_penalty),
     "settle": (live_geex.settle, live_geex.draw_settle),
@@ -46,6 +47,8 @@ FIGURES: dict[str, tuple[Callable[[], Found], Callable[[Found], plt.Figure] | No
 CAPTIONS = {
     "threshold": "Four explanations keep different pixels of one photograph, and the "
     "class survives with some of them only.",
+    "deletion": "Without its best pixels a digit loses its class, and a map that knows "
+    "nothing of the network, only the middle, takes it away as well.",
     "box": "The largest box in which the class stays: long where the feature may move, "
     "short where it matters.",
     "penalty": "A larger penalty λ buys fewer broken points with shorter sides; those "

@@ -19,10 +19,9 @@ import pytest
 import torch
 
 from live_aise import summed
-from live_book import highest
 from live_geex import contributions, estimate, resized
 from live_pertmap import best_box
-from live_pieces import normal, uniform, unpacked
+from live_pieces import highest, normal, uniform, unpacked
 from site_live import add_live_figures
 from site_photo import Missing, add_photo_page, pack
 from sync_notebooks import ROOT
@@ -104,19 +103,20 @@ def click_at(page: Any, slider: Any, share: float) -> None:
 
 
 def plays(page: Any, name: str) -> None:
-    """The button of a figure moves its slider to the end, and then says so."""
-    button = page.locator(f"#live-{name}").get_by_role("button", name="Play")
-    before = text(page, name)
+    """The button of a figure moves the slider beside it."""
+    line = page.locator(f"#live-{name} .live-steps:has(button)")
+    button, slider = line.get_by_role("button"), line.get_by_role("slider")
+    before = slider.input_value()
+    assert button.inner_text() == "Play"
     button.click()
     page.wait_for_function(
-        "([name, before]) => document.querySelector(`#live-${name} .live-status`)"
-        ".textContent !== before",
+        "([name, before]) => document.querySelector("
+        "`#live-${name} .live-steps:has(button) input`).value !== before",
         arg=[name, before],
     )
-    stop = page.locator(f"#live-{name}").get_by_role("button", name="Stop")
-    if stop.count():
-        stop.click()
-    assert button.is_visible()
+    if button.inner_text() == "Stop":
+        button.click()
+    assert button.inner_text() == "Play"
 
 
 def test_box(page: Any, site: Path) -> None:
@@ -146,6 +146,28 @@ def test_box(page: Any, site: Path) -> None:
     assert np.abs(page.evaluate("Live.figures.box.at")).max() <= 0.05
 
 
+def test_deletion(page: Any, site: Path) -> None:
+    opened(page, site, "live")
+    known = data("deletion")
+    figure = page.locator("#live-deletion")
+    share = figure.get_by_role("slider")
+    row = known["digits"][1]
+    figure.get_by_role("radio", name=f"a “{row['label']}”").check()
+    for one in row["maps"]:
+        figure.get_by_role("radio", name=one["name"], exact=True).check()
+        press(page, share, "Home", *["ArrowRight"] * 5)
+        gone = highest(unpacked(one["values"], np.uint16), known["shares"][5])
+        image = unpacked(row["image"], np.uint8)
+        left = page.evaluate("Live.figures.deletion.left()")
+        assert left == np.where(gone, 0, image).tolist()
+        chance = f"{one['chances'][5]:.0%}".replace("%", " %")
+        if one["chances"][5] >= 0.01:
+            assert f"{row['label']} is {chance}" in text(page, "deletion")
+    click_at(page, share, 0.99)
+    assert share.get_attribute("aria-valuetext") == "100 %"
+    plays(page, "deletion")
+
+
 def test_penalty(page: Any, site: Path) -> None:
     opened(page, site, "live_pertmap")
     figure = page.locator("#live-penalty")
@@ -162,16 +184,13 @@ def test_penalty(page: Any, site: Path) -> None:
     now = one["boxes"][0]["classes"][-1]
     assert f"grey: a “{now}”" in figure.locator(".live-panels").inner_text()
     assert "loses it" in text(page, "penalty")
-    assert (
-        page.evaluate(
-            """() => {
-          const { digits, greyed } = Live.figures.penalty;
-          const grey = greyed(digits[1].image, digits[1].boxes[0].w, 30);
-          return grey.filter((value) => value === 127.5).length;
+    freed = page.evaluate(
+        """() => {
+          const { digits, highest } = Live.figures.penalty;
+          return [...highest(digits[1].boxes[0].w, 0.3)];
         }"""
-        )
-        >= 0.3 * 784 - 1
     )
+    assert freed == highest(w, 0.3).astype(int).tolist()
     plays(page, "penalty")
 
 

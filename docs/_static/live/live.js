@@ -72,7 +72,7 @@ const Live = (() => {
     const rows = options.map(([value, label]) => make("option", { value }, label));
     const own = make("select", {}, ...rows);
     own.addEventListener("change", () => listener(own.value));
-    return make("label", {}, `${text} `, own);
+    return make("label", { class: "live-select" }, text, own);
   }
 
   // A slider over `values`, said in `words`; with `play`, a button goes through them.
@@ -115,6 +115,34 @@ const Live = (() => {
     line.say(words(own.value));
     own.box = make("div", { class: "live-steps" }, line.box, ...(play ? [button] : []));
     return own;
+  }
+
+  // Dragging over a canvas, by mouse or finger: `follow` gets the shares of its width and
+  // height, `done` is called where it is let go. A drag begins where `may` allows it.
+  function drag(canvas, follow, done = () => {}, may = () => true) {
+    let dragging = false;
+    const at = (event) => {
+      const box = canvas.getBoundingClientRect();
+      follow(
+        (event.clientX - box.left) / box.width,
+        (event.clientY - box.top) / box.height,
+      );
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (!may()) return;
+      dragging = true;
+      canvas.setPointerCapture(event.pointerId);
+      at(event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (dragging) at(event);
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+      canvas.addEventListener(end, () => {
+        if (dragging && end === "pointerup") done();
+        dragging = false;
+      });
+    }
   }
 
   // ---- pictures ----
@@ -188,6 +216,17 @@ const Live = (() => {
       context.stroke();
     }
     return canvas;
+  }
+
+  // The first n centres of each row of `saliency`, for `overlay`.
+  function dots(rows, n) {
+    return rows.flatMap(({ centres }) =>
+      Array.from({ length: n }, (_, i) => [
+        centres[2 * i],
+        centres[2 * i + 1],
+        "black",
+      ]),
+    );
   }
 
   // Lines between axes, as SVG. An axis is { name, from, to, ticks: [[at, words], ...] };
@@ -275,6 +314,17 @@ const Live = (() => {
     return some / (all || 1);
   }
 
+  // Which pixels are among the highest `share` of a map.
+  function highest(map, share) {
+    const kept = Math.round(share * map.length);
+    const order = [...map.keys()].sort((a, b) => map[b] - map[a] || a - b);
+    const mask = new Uint8Array(map.length);
+    order.slice(0, kept).forEach((i) => {
+      mask[i] = 1;
+    });
+    return mask;
+  }
+
   function cosine(a, b) {
     let [ab, aa, bb] = [0, 0, 0];
     a.forEach((value, i) => {
@@ -320,7 +370,7 @@ const Live = (() => {
       pick,
       select,
     },
-    ...{ numbers, colour, heat, most, percent, shown, overlay, chart },
-    ...{ saliency, unpack, inside, cosine, figures, add },
+    ...{ numbers, colour, heat, most, percent, shown, overlay, dots, chart, drag },
+    ...{ saliency, unpack, inside, highest, cosine, figures, add },
   };
 })();

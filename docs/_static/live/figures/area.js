@@ -3,7 +3,7 @@
 
 {
   const { ORANGE, CIVIDIS, make, steps, pick, heat, most, percent } = Live;
-  const { shown, overlay, saliency, unpack, inside } = Live;
+  const { shown, overlay, dots, saliency, unpack, inside } = Live;
   const SIDE = 56;
   const MARGINS = {
     0: "the box alone",
@@ -46,18 +46,11 @@
         [...bounds, "white", [10, 6]],
         [...box, ORANGE],
       ];
-      const dots = chosen.flatMap(({ centres }) =>
-        Array.from({ length: n }, (_, i) => [
-          centres[2 * i],
-          centres[2 * i + 1],
-          "black",
-        ]),
-      );
       const map = saliency(chosen, SIDE, n);
       const limit = most(map);
       panels.replaceChildren(
         shown(
-          overlay(photo, frame, dots),
+          overlay(photo, frame, dots(chosen, n)),
           `the ${label}, its box, and the places asked`,
         ),
         shown(overlay(heat(map, SIDE, CIVIDIS, -limit, limit), frame), "the map"),

@@ -2,7 +2,7 @@
 "use strict";
 
 {
-  const { ORANGE, make, slider, steps } = Live;
+  const { ORANGE, make, slider, steps, drag } = Live;
   const SIGNS = [
     [1, 1],
     [1, -1],
@@ -135,32 +135,13 @@
       );
     }
 
-    let dragging = false;
-    function follow(event) {
-      const area = canvas.getBoundingClientRect();
-      const shares = [
-        (event.clientX - area.left) / area.width,
-        1 - (event.clientY - area.top) / area.height,
-      ];
-      shares.forEach((share, k) => {
+    drag(canvas, (x, y) => {
+      [x, 1 - y].forEach((share, k) => {
         const value = Math.round((share * 2 * half - half) * 20) / 20;
         at[k] = Math.min(Math.max(value, limits.min), limits.max);
       });
       draw();
-    }
-    canvas.addEventListener("pointerdown", (event) => {
-      dragging = true;
-      canvas.setPointerCapture(event.pointerId);
-      follow(event);
     });
-    canvas.addEventListener("pointermove", (event) => {
-      if (dragging) follow(event);
-    });
-    for (const end of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(end, () => {
-        dragging = false;
-      });
-    }
     draw();
     return { at, bestBox: (x) => bestBox(data, x) };
   }

@@ -3,7 +3,7 @@
 
 {
   const { ORANGE, CIVIDIS, make, steps, pick, heat, most, percent } = Live;
-  const { shown, overlay, saliency, unpack, inside } = Live;
+  const { shown, overlay, dots, saliency, unpack, inside } = Live;
   const SIDE = 56;
   const PRESET = [0.1, 0.175, 0.25];
 
@@ -58,20 +58,16 @@
       const { photo, boxes, label } = scenes[scene.value];
       const [chosen, n] = [rows(), places.value];
       const frame = boxes.map((box) => [...box, ORANGE]);
-      const dots = chosen.flatMap(({ centres }) =>
-        Array.from({ length: n }, (_, i) => [
-          centres[2 * i],
-          centres[2 * i + 1],
-          "black",
-        ]),
-      );
       const last = chosen[chosen.length - 1];
       const here = [last.centres[2 * n - 2], last.centres[2 * n - 1]];
       const deletes = data.paradigms[paradigm.value] === "delete";
       const map = saliency(chosen, SIDE, n);
       const limit = most(map);
       panels.replaceChildren(
-        shown(overlay(photo, frame, dots), `places asked about the ${label}`),
+        shown(
+          overlay(photo, frame, dots(chosen, n)),
+          `places asked about the ${label}`,
+        ),
         shown(
           overlay(photo, [], [], veil(here, last.width, deletes)),
           `the last ${deletes ? "hidden" : "shown"}, σ = ${last.width}`,

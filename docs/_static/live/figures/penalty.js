@@ -2,17 +2,8 @@
 "use strict";
 
 {
-  const { GREY, MAGMA, make, steps, pick, numbers, heat, percent, shown } = Live;
-
-  // A digit with its freest pixels grey; of equally free ones the first.
-  function greyed(image, w, quantile) {
-    const order = [...w.keys()].sort((a, b) => w[b] - w[a] || a - b);
-    const flipped = Float64Array.from(image);
-    for (const i of order.slice(0, Math.floor((quantile * w.length) / 100))) {
-      flipped[i] = 127.5;
-    }
-    return flipped;
-  }
+  const { GREY, MAGMA, make, steps, pick, numbers, heat, percent, shown, highest } =
+    Live;
 
   function penalty(stage, data) {
     const digits = data.digits.map(({ image, label, boxes }) => ({
@@ -35,7 +26,8 @@
       const { image, label, boxes } = digits[which.value];
       const { w, points, corners, classes } = boxes[lambda.index];
       const now = classes[cut.index];
-      const grey = greyed(image, w, cut.value);
+      const freed = highest(w, cut.value / 100);
+      const grey = [...image].map((value, i) => (freed[i] ? 127.5 : value));
       const sides = heat(w, 28, MAGMA, 0, 255);
       panels.replaceChildren(
         shown(heat(image, 28, GREY, 0, 255), names[which.value]),
@@ -51,7 +43,7 @@
           : "The grey digit loses it.");
     }
     draw();
-    return { digits, greyed };
+    return { digits, highest };
   }
 
   Live.add("penalty", penalty);

@@ -2,7 +2,8 @@
 "use strict";
 
 {
-  const { BLUE, ORANGE, MAGMA, make, slider, choice, colour, heat, percent } = Live;
+  const { BLUE, ORANGE, MAGMA, make, slider, choice, colour, heat, percent, drag } =
+    Live;
 
   // LIPO's roof over the places `at`, from what was asked: min S_i + l |p - p_i|, where
   // l is the steepest slope between two of the points.
@@ -220,30 +221,12 @@
       canvas.setAttribute("aria-label", `${data.title}: ${words}`);
     }
 
-    let dragging = false;
-    function follow(event) {
-      const box = canvas.getBoundingClientRect();
-      move(
-        Math.floor(((event.clientX - box.left) / box.width) * side),
-        Math.floor(((event.clientY - box.top) / box.height) * side),
-      );
-    }
-    canvas.addEventListener("pointerdown", (event) => {
-      if (now.view !== "asked") return;
-      dragging = true;
-      canvas.setPointerCapture(event.pointerId);
-      follow(event);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (dragging) follow(event);
-    });
-    canvas.addEventListener("pointerup", () => {
-      if (dragging) query();
-      dragging = false;
-    });
-    canvas.addEventListener("pointercancel", () => {
-      dragging = false;
-    });
+    drag(
+      canvas,
+      (x, y) => move(Math.floor(x * side), Math.floor(y * side)),
+      query,
+      () => now.view === "asked",
+    );
     photo.addEventListener("load", draw);
     status.textContent = "Not asked yet.";
     draw();

@@ -2,18 +2,7 @@
 "use strict";
 
 {
-  const { MAGMA, make, slider, choice, numbers, heat, most, percent } = Live;
-
-  // Which pixels are among the highest `share` of a map.
-  function highest(map, share) {
-    const kept = Math.round(share * map.length);
-    const order = [...map.keys()].sort((a, b) => map[b] - map[a] || a - b);
-    const mask = new Uint8Array(map.length);
-    order.slice(0, kept).forEach((i) => {
-      mask[i] = 1;
-    });
-    return mask;
-  }
+  const { MAGMA, make, slider, choice, numbers, heat, percent, highest } = Live;
 
   // Pixels in both masks over pixels in either.
   function overlap(a, b) {
