@@ -288,7 +288,7 @@ def test_area(page: Any, site: Path) -> None:
 
 
 def test_method(page: Any, site: Path) -> None:
-    opened(page, site, "live")
+    opened(page, site, "live_method")
     known = data("method")
     figure = page.locator("#live-method")
     images = figure.get_by_label("Which images do you have?")

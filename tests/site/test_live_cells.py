@@ -27,7 +27,7 @@ def test_every_widget_has_its_figure_and_every_figure_its_widget() -> None:
 def test_the_figure_takes_the_place_of_the_output() -> None:
     dead = new_output("display_data", {"text/plain": "VBox(children=(…))"})
     widget = new_code_cell("explore()", id="02-101", outputs=[dead])
-    widget.metadata.tags = ["widget", "hide-input"]
+    widget.metadata.tags = ["widget"]
     cells = [new_markdown_cell("# Boxes"), widget, new_markdown_cell("After.")]
     book = Book({"02_boxes": new_notebook(cells=cells)}, [], {})
     page = chapter_for_site("02_boxes", book, Origin("", "main"))
