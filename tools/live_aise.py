@@ -180,7 +180,7 @@ def _signed(ax: Any, values: np.ndarray) -> None:
 
 def _outline(ax: Any, boxes: list[list[float]], **style: Any) -> None:
     for x0, y0, x1, y1 in boxes:
-        look = {"fill": False, "ec": "#D55E00"} | style
+        look: dict[str, Any] = {"fill": False, "ec": "#D55E00"} | style
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
 
 
@@ -200,20 +200,18 @@ def area() -> Found:
         x0, y0, x1, y1 = (detected.double() / scenes.SIZE).clamp(0, 1).tolist()
         widths, _ = place(detected, scenes.SIZE, scenes.SIZE)
 
-        def again(images: torch.Tensor, box=detected, label=label) -> torch.Tensor:
+        def again(
+            images: torch.Tensor, box: torch.Tensor = detected, label: int = label
+        ) -> torch.Tensor:
             return detection_score(detector(images), box, label)[:, None]
 
         areas = []
         for margin in (0, 0.25, 0.5, 1, None):
-            across, down = margin or 0, margin or 0
-            across, down = across * (x1 - x0), down * (y1 - y0)
+            # The whole image is as far as any box reaches.
+            far = (1, 1) if margin is None else (margin * (x1 - x0), margin * (y1 - y0))
             bounds = (
-                ((0.0, 0.0), (1.0, 1.0))
-                if margin is None
-                else (
-                    (max(0.0, x0 - across), max(0.0, y0 - down)),
-                    (min(1.0, x1 + across), min(1.0, y1 + down)),
-                )
+                (max(0.0, x0 - far[0]), max(0.0, y0 - far[1])),
+                (min(1.0, x1 + far[0]), min(1.0, y1 + far[1])),
             )
             explainer = AISE(
                 *(again, "direct", widths),

@@ -192,7 +192,10 @@ def claims_table(found: Found) -> str:
         )
     )
     rows = "\n".join(body)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    return (
+        '<table tabindex="0" aria-label="The claims">'
+        + f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    )
 
 
 # Chapter 10: questions that lead to a method

@@ -57,14 +57,20 @@ def draw_box(found: Found) -> plt.Figure:
     line = np.linspace(-half, half, 301)
     grid = np.stack(np.meshgrid(line, line), axis=-1)
     fig, ax = plt.subplots(figsize=(3.4, 3.4))
-    extent = (-half, half, -half, half)
-    shown = {"origin": "lower", "extent": extent, "vmin": 0, "vmax": 8}
-    ax.imshow(curved(found, grid), cmap="Pastel1", **shown)
+    ax.imshow(
+        curved(found, grid),
+        cmap="Pastel1",
+        vmin=0,
+        vmax=8,
+        origin="lower",
+        extent=(-half, half, -half, half),
+    )
     for share in (0.25, 0.5, 0.75, 1):
         w = share * best_box(found, x)
         color, width = ("#D55E00", 2) if share == 1 else ("black", 0.7)
-        style = {"fill": False, "ec": color, "lw": width}
-        ax.add_patch(Rectangle(tuple(x - w), *(2 * w), **style))
+        corner = (float(x[0] - w[0]), float(x[1] - w[1]))
+        sides = (float(2 * w[0]), float(2 * w[1]))
+        ax.add_patch(Rectangle(corner, *sides, fill=False, ec=color, lw=width))
     ax.plot(*x, "k.", ls="")
     ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     ax.grid(False)

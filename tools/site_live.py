@@ -44,6 +44,20 @@ FIGURES: dict[str, tuple[Callable[[], Found], Callable[[Found], plt.Figure] | No
     "claims": (live_book.ruled, None),
 }
 """What makes the data of a figure, and what draws its picture; in the book's order."""
+TITLES = {
+    "threshold": "Maps and a threshold",
+    "deletion": "Delete the best pixels",
+    "box": "The box grows",
+    "penalty": "The penalty slides",
+    "settle": "The estimate settles",
+    "cells": "The grid of the noise",
+    "path": "A point on the path",
+    "spot": "Drag a spot",
+    "kernels": "Preserve, delete, and the width",
+    "area": "The search area",
+    "method": "Which method",
+    "claims": "The claims",
+}
 CAPTIONS = {
     "threshold": "Four explanations keep different pixels of one photograph, and the "
     "class survives with some of them only.",
@@ -93,7 +107,8 @@ def block(name: str, root: Path = ROOT, to_top: str = "") -> str:
         f'<figure class="live" id="live-{name}" data-live="{name}">\n'
         '<div class="live-stage" hidden></div>\n'
         f'<div class="live-still">{still}</div>\n'
-        f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption>\n{data}</figure>\n"
+        f"<figcaption><b>{html.escape(TITLES[name])}.</b> "
+        f"{html.escape(CAPTIONS[name])}</figcaption>\n{data}</figure>\n"
     )
 
 
