@@ -144,6 +144,11 @@ def test_box(page: Any, site: Path) -> None:
     page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
     page.mouse.up()
     assert np.abs(page.evaluate("Live.figures.box.at")).max() <= 0.05
+    if page.viewport_size["width"] == 360:
+        page.touchscreen.tap(area["x"] + 0.75 * area["width"], area["y"] + 9)
+        assert page.evaluate("Live.figures.box.at") == pytest.approx(
+            [1.5, 2.5], abs=0.1
+        )
 
 
 def test_deletion(page: Any, site: Path) -> None:
