@@ -127,7 +127,7 @@ def deletion() -> Found:
 def draw_deletion(found: Found) -> plt.Figure:
     """One digit, two of its maps, and its deletion curves."""
     row = found["digits"][0]
-    fig, axes = plt.subplots(1, 4, figsize=(7.4, 2), width_ratios=(1, 1, 1, 1.6))
+    fig, axes = plt.subplots(1, 4, figsize=(7.4, 2.2), width_ratios=(1, 1, 1, 1.8))
     axes[0].imshow(unpacked(row["image"], np.uint8).reshape(28, 28), cmap="gray")
     axes[0].set_title(f"a “{row['label']}”")
     for ax, one in zip(axes[1:3], (row["maps"][0], row["maps"][2]), strict=True):
@@ -137,7 +137,7 @@ def draw_deletion(found: Found) -> plt.Figure:
     for one in row["maps"]:
         axes[3].plot(found["shares"], one["chances"], marker="", label=one["name"])
     axes[3].set(xlabel="share deleted", title="probability")
-    axes[3].legend(fontsize=6)
+    axes[3].legend(fontsize=8, labelspacing=0.1, frameon=False)
     bare(axes[:3])
     return fig
 
