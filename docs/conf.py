@@ -90,9 +90,9 @@ def display_math(self, node):
 def live_figures(app, pagename, templatename, context, doctree):
     """The scripts of the figures that move, on the pages that have one."""
     body = context.get("body") or ""
-    if 'data-live="' in body:
+    if names := re.findall(r'data-live="(\w+)"', body):
         app.add_css_file("live/live.css")
-        for script in ("philox", "live"):
+        for script in ("philox", "live", *(f"figures/{name}" for name in names)):
             app.add_js_file(f"live/{script}.js", loading_method="defer")
     if 'id="photo-form"' in body:
         app.add_css_file("live/photo.css")

@@ -42,6 +42,21 @@ NAMES = {
     "geex": re.compile("Cai and|GEEX|GERS"),
     "aise": re.compile("Tsykunov|AISE|LIPO|DIRECT"),
 }
+# The cells whose widget needs a kernel, and the live figure that stands there instead.
+LIVE = {
+    "00-109": "threshold",
+    "01-038": "deletion",
+    "02-101": "box",
+    "03-051": "penalty",
+    "04-055": "settle",
+    "c05-71": "cells",
+    "c06-062": "path",
+    "07-042": "spot",
+    "08-059": "kernels",
+    "09-043": "area",
+    "c10-044": "method",
+    "c11-039": "claims",
+}
 _PARAGRAPH = re.compile(r"(?:```.*?```|(?!\n\n).)+", re.DOTALL)
 # Code, formulas and links are left alone.
 _PROTECTED = re.compile(
@@ -202,6 +217,11 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
     """A copy of the chapter for Sphinx; the notebook itself stays as it is."""
     notebook = deepcopy(book.notebooks[name])
     notebook.cells = [c for c in notebook.cells if GENERATED not in tags(c)]
+    for cell in [c for c in notebook.cells if c.get("id") in LIVE]:
+        cell.outputs = []
+        figure = f"```{{raw}} html\n:file: live/{LIVE[cell.id]}.html\n```"
+        place = notebook.cells.index(cell) + 1
+        notebook.cells.insert(place, new_markdown_cell(figure))
     pictures, seen = 0, set[str]()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -18,7 +18,11 @@ import numpy as np
 import pytest
 import torch
 
-from site_live import add_live_figures, estimate, highest, normal, uniform, unpacked
+from live_aise import summed
+from live_geex import contributions, estimate, resized
+from live_pertmap import best_box
+from live_pieces import highest, normal, uniform, unpacked
+from site_live import add_live_figures
 from site_photo import Missing, add_photo_page, pack
 from sync_notebooks import ROOT
 from xai_lib import AISE, RISE
@@ -37,7 +41,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     source = folder / "source"
     shutil.copytree(ROOT / "docs" / "_static", source / "_static")
-    for name in ("conf.py", "references.bib", "live.md", "your_photo.md"):
+    pages = [path.name for path in (ROOT / "docs").glob("live*.md")]
+    for name in ("conf.py", "references.bib", "your_photo.md", *pages):
         shutil.copy(ROOT / "docs" / name, source)
     index = "# Pages\n\n```{toctree}\nlive\nyour_photo\nchapters/07\n```\n"
     (source / "index.md").write_text(index, encoding="utf-8")
@@ -84,8 +89,249 @@ def data(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_spot(page: Any, site: Path) -> None:
+def press(page: Any, locator: Any, *keys: str) -> None:
+    locator.focus()
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def click_at(page: Any, slider: Any, share: float) -> None:
+    """The mouse on a slider, at this share of its length."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+
+
+def plays(page: Any, name: str) -> None:
+    """The button of a figure moves the slider beside it."""
+    line = page.locator(f"#live-{name} .live-steps:has(button)")
+    button, slider = line.get_by_role("button"), line.get_by_role("slider")
+    before = slider.input_value()
+    assert button.inner_text() == "Play"
+    button.click()
+    page.wait_for_function(
+        "([name, before]) => document.querySelector("
+        "`#live-${name} .live-steps:has(button) input`).value !== before",
+        arg=[name, before],
+    )
+    if button.inner_text() == "Stop":
+        button.click()
+    assert button.inner_text() == "Play"
+
+
+def test_box(page: Any, site: Path) -> None:
+    opened(page, site, "live_pertmap")
+    known = data("box")
+    for x in ([1.6, -0.6], [-0.4, 0.1], [0.3, 2.0], [1.05, 0.35]):
+        found = page.evaluate("x => Live.figures.box.bestBox(x)", x)
+        assert np.abs(found - best_box(known, np.array(x))).max() < 1e-5
+    figure = page.locator("#live-box")
+    assert "class 1 stays" in text(page, "box")
+    size = figure.get_by_role("slider", name="the box")
+    press(page, size, "End")
+    assert "120 % of it, it breaks: class 0" in text(page, "box")
+    click_at(page, size, 0.01)
+    assert "At 10 % of it, class 1 stays" in text(page, "box")
+    plays(page, "box")
+    # The point moves by keyboard, and by dragging.
+    press(page, figure.get_by_role("slider", name="to the right"), "Home")
+    assert page.evaluate("Live.figures.box.at[0]") == -2.5
+    canvas = figure.locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    area = canvas.bounding_box()
+    page.mouse.move(area["x"] + 0.2 * area["width"], area["y"] + 0.2 * area["height"])
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    page.mouse.up()
+    assert np.abs(page.evaluate("Live.figures.box.at")).max() <= 0.05
+    if page.viewport_size["width"] == 360:
+        page.touchscreen.tap(area["x"] + 0.75 * area["width"], area["y"] + 9)
+        assert page.evaluate("Live.figures.box.at") == pytest.approx(
+            [1.5, 2.5], abs=0.1
+        )
+
+
+def test_deletion(page: Any, site: Path) -> None:
     opened(page, site, "live")
+    known = data("deletion")
+    figure = page.locator("#live-deletion")
+    share = figure.get_by_role("slider")
+    row = known["digits"][1]
+    figure.get_by_role("radio", name=f"a “{row['label']}”").check()
+    for one in row["maps"]:
+        figure.get_by_role("radio", name=one["name"], exact=True).check()
+        press(page, share, "Home", *["ArrowRight"] * 5)
+        gone = highest(unpacked(one["values"], np.uint16), known["shares"][5])
+        image = unpacked(row["image"], np.uint8)
+        left = page.evaluate("Live.figures.deletion.left()")
+        assert left == np.where(gone, 0, image).tolist()
+        chance = f"{one['chances'][5]:.0%}".replace("%", " %")
+        if one["chances"][5] >= 0.01:
+            assert f"{row['label']} is {chance}" in text(page, "deletion")
+    click_at(page, share, 0.99)
+    assert share.get_attribute("aria-valuetext") == "100 %"
+    plays(page, "deletion")
+
+
+def test_penalty(page: Any, site: Path) -> None:
+    opened(page, site, "live_pertmap")
+    figure = page.locator("#live-penalty")
+    known = data("penalty")
+    one = known["digits"][1]
+    figure.get_by_role("radio", name=f"a “{one['label']}”").check()
+    press(page, figure.get_by_role("slider", name="penalty"), "Home")
+    w = unpacked(one["boxes"][0]["w"], np.uint8)
+    broken = f"{one['boxes'][0]['points']:.0%}".replace("%", " %")
+    assert f"Sides of {w.mean() / 255:.2f} on average. {broken} of" in text(
+        page, "penalty"
+    )
+    click_at(page, figure.get_by_role("slider", name="turn grey"), 0.99)
+    now = one["boxes"][0]["classes"][-1]
+    assert f"grey: a “{now}”" in figure.locator(".live-panels").inner_text()
+    assert "loses it" in text(page, "penalty")
+    freed = page.evaluate(
+        """() => {
+          const { digits, highest } = Live.figures.penalty;
+          return [...highest(digits[1].boxes[0].w, 0.3)];
+        }"""
+    )
+    assert freed == highest(w, 0.3).astype(int).tolist()
+    plays(page, "penalty")
+
+
+def test_cells(page: Any, site: Path) -> None:
+    opened(page, site, "live_geex")
+    known = data("cells")
+    truth = unpacked(known["reference"], np.float32)
+    for place, size in enumerate(known["sizes"]):
+        maps = page.evaluate(
+            "k => Live.figures.cells.maps(k).map((map) => [...map])", place
+        )
+        for map_, queries in zip(maps, known["stops"], strict=True):
+            expected = resized(known, place, queries)
+            bound = 1e-5 * max(1, np.abs(expected).max())
+            assert np.abs(map_ - expected).max() < bound, (size, queries)
+    figure = page.locator("#live-cells")
+    queries = figure.get_by_role("slider", name="queries")
+    press(page, queries, "Home")
+    press(page, figure.get_by_role("slider", name="grid"), "Home")
+    coarse = resized(known, 0, known["stops"][0])
+    cosine = coarse @ truth / np.linalg.norm(coarse) / np.linalg.norm(truth)
+    assert f"SmoothGrad {cosine:.2f}. With 20 queries" in text(page, "cells")
+    click_at(page, queries, 0.99)
+    assert "With 1,000 queries" in text(page, "cells")
+    plays(page, "cells")
+
+
+def test_path(page: Any, site: Path) -> None:
+    opened(page, site, "live_geex")
+    known = data("path")
+    figure = page.locator("#live-path")
+    for digit, row in enumerate(known["digits"]):
+        figure.get_by_role("radio", name=f"a “{row['label']}”").check()
+        for kind, label in (("exact", "exact"), ("asked", "estimated")):
+            figure.get_by_role("radio", name=label).check()
+            found = page.evaluate("Live.figures.path.sums().map((map) => [...map])")
+            expected = contributions(row, kind).cumsum(axis=0)
+            assert np.abs(np.array(found) - expected).max() < 1e-5, (digit, kind)
+    point = figure.get_by_role("slider")
+    press(page, point, "End")
+    total = contributions(known["digits"][-1], "asked").sum()
+    assert f"the map so far sums to {total:.2f}" in text(page, "path")
+    before = text(page, "path")
+    click_at(page, point, 0.3)
+    assert text(page, "path") != before
+    plays(page, "path")
+
+
+def test_kernels(page: Any, site: Path) -> None:
+    opened(page, site, "live_aise")
+    known = data("kernels")
+    figure = page.locator("#live-kernels")
+
+    def agrees(scene: int, search: str, widths: list[int]) -> None:
+        rows = known["scenes"][scene]["searches"][search]
+        expected = summed([rows[k] for k in widths], 56).ravel()
+        found = np.array(page.evaluate("Live.figures.kernels.map()"))
+        assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+    agrees(0, "direct both", [1, 2, 3])
+    figure.get_by_role("radio", name="delete").check()
+    figure.get_by_role("radio", name="σ = 0.05").check()
+    agrees(0, "direct delete", [0])
+    assert text(page, "kernels").startswith("25 queries")
+    press(page, figure.get_by_role("radio", name="DIRECT"), "ArrowRight")
+    label = known["scenes"][1]["label"]
+    figure.get_by_role("radio", name=f"{label} (2)").check()
+    agrees(1, "lattice delete", [0])
+    places = figure.get_by_role("slider")
+    press(page, places, "ArrowLeft")
+    assert text(page, "kernels").startswith("24 queries")
+    click_at(page, places, 0.02)
+    assert text(page, "kernels").startswith("1 queries")
+    plays(page, "kernels")
+
+
+def test_area(page: Any, site: Path) -> None:
+    opened(page, site, "live_aise")
+    known = data("area")
+    figure = page.locator("#live-area")
+    margin = figure.get_by_role("slider")
+    for detection, row in enumerate(known["detections"]):
+        figure.get_by_role("radio", name=row["label"]).check()
+        press(page, margin, "End")
+        assert margin.get_attribute("aria-valuetext") == "everywhere"
+        found = np.array(page.evaluate("Live.figures.area.map()"))
+        expected = summed(row["areas"][-1]["widths"], 56).ravel()
+        bound = 1e-5 * max(1, np.abs(expected).max())
+        assert np.abs(found - expected).max() < bound, detection
+    click_at(page, margin, 0.02)
+    assert margin.get_attribute("aria-valuetext") == "the box alone"
+    figure.get_by_role("radio", name="side / 7").check()
+    assert text(page, "area").startswith("33 queries")
+    plays(page, "area")
+
+
+def test_method(page: Any, site: Path) -> None:
+    opened(page, site, "live_method")
+    known = data("method")
+    figure = page.locator("#live-method")
+    images = figure.get_by_label("Which images do you have?")
+    budget = figure.get_by_role("slider")
+    for table in known["tables"]:
+        images.select_option(label=table["data"])
+        measure = figure.get_by_label("What shall a map be good at?")
+        measure.select_option(label=known["meaning"][table["measure"]])
+        for gradients, answer in enumerate(("no", "yes")):
+            figure.get_by_role("radio", name=answer).check()
+            press(page, budget, "End")
+            decision = table["decisions"][(gradients + 1) * len(known["budgets"]) - 1]
+            if decision[0] < 0:
+                expected = "no method that you can pay for"
+            else:
+                expected = f"Take {table['methods'][decision[0]]}"
+            assert expected in text(page, "method")
+    figure.get_by_role("radio", name="no").check()
+    click_at(page, budget, 0.01)
+    assert text(page, "method").startswith("Nothing can be made")
+    press(page, images, "Home")
+    assert page.locator("#live-method tbody tr").count() == 3
+
+
+def test_less_motion_steps(chromium: Any, site: Path) -> None:
+    context = chromium.new_context(reduced_motion="reduce", offline=True)
+    page = context.new_page()
+    opened(page, site, "live_pertmap")
+    figure = page.locator("#live-box")
+    press(page, figure.get_by_role("slider", name="the box"), "Home")
+    figure.get_by_role("button", name="Step").click()
+    page.wait_for_timeout(1200)
+    assert "At 20 % of it" in text(page, "box")
+    context.close()
+
+
+def test_spot(page: Any, site: Path) -> None:
+    opened(page, site, "live_aise")
     known = data("spot")
     side, scores = known["side"], known["scores"]
     canvas = page.locator("#live-spot canvas")
@@ -148,7 +394,7 @@ def test_spot(page: Any, site: Path) -> None:
 
 
 def test_a_finger_asks_and_paper_shows_the_picture(page: Any, site: Path) -> None:
-    opened(page, site, "live")
+    opened(page, site, "live_aise")
     canvas = page.locator("#live-spot canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -166,7 +412,7 @@ def test_a_finger_asks_and_paper_shows_the_picture(page: Any, site: Path) -> Non
 
 
 def test_settle(page: Any, site: Path) -> None:
-    opened(page, site, "live")
+    opened(page, site, "live_geex")
     known = data("settle")
     stops = known["stops"]
     page.wait_for_function(
@@ -259,7 +505,7 @@ def test_without_javascript_the_pictures_stand(chromium: Any, site: Path) -> Non
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     opened(page, site, "live")
-    assert page.locator(".live-still img").count() == 3
+    assert page.locator(".live-still img").count() == 2
     assert (
         page.locator(".live-still table tr").count() == len(data("claims")["rows"]) + 1
     )
