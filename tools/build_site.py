@@ -16,9 +16,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import nbformat
+from PIL import Image
 
 from site_chapters import Book, chapter_for_site, read_figures, read_references
 from site_finder import claims_page, gallery_page
@@ -99,6 +100,28 @@ def lighten(site: Path) -> None:
         unused.unlink()
 
 
+def when_seen(site: Path) -> None:
+    """Let pictures load when they come near, and hold their place until then."""
+    sizes: dict[Path, tuple[int, int]] = {}
+
+    def held(match: re.Match[str]) -> str:
+        tag, address = match[0], match[1]
+        there = (page.parent / unquote(address)).resolve()
+        if "loading=" in tag or there.suffix not in (".png", ".webp", ".jpg"):
+            return tag
+        if there not in sizes:
+            sizes[there] = Image.open(there).size
+        width, height = sizes[there]
+        own = "" if "width=" in tag else f' width="{width}" height="{height}"'
+        return tag.replace("<img ", f'<img loading="lazy"{own} ', 1)
+
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        changed = re.sub(r'<img [^>]*?src="([^"]+)"[^>]*>', held, text)
+        if changed != text:
+            page.write_text(changed, encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Command line; returns the exit status of Sphinx."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,6 +136,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     done = subprocess.run([*sphinx, "-D", home, "-d", cache, source, out])
     if done.returncode == 0:
         lighten(out)
+        when_seen(out)
         # To be downloaded, as they are.
         copied = out / "notebooks"
         shutil.rmtree(copied, ignore_errors=True)

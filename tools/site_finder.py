@@ -115,7 +115,7 @@ def claims_page(rows: Sequence[Row], book: Book) -> str:
     lines = [_claim(row, book, of) for row in rows]
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("paper", "statement", "verdict", "printed numbers", "decided by")
+        for name in ("paper", "statement", "verdict", "on its printed numbers", "decided by")
     )
     return text + (
         '<div data-menus="paper verdict data-set chapter" data-things="statements">\n'
@@ -146,13 +146,16 @@ def _claim(row: Row, book: Book, of: Counter[str]) -> str:
     said = html.escape(row["statement"])
     small = [row["note"]]
     if row["scale"]:
-        small.append(f"Here: {row['scale']}. In the paper: {row['paper_scale']}")
-    said += "".join(f"<small>{html.escape(text)}.</small>" for text in small if text)
+        small = [f"Here: {row['scale']}", f"In the paper: {row['paper_scale']}", *small]
+    notes = "".join(f"<p>{html.escape(text)}.</p>" for text in small if text)
+    if notes:
+        said += f"<details><summary>scale and notes</summary>{notes}</details>"
     address, words = decides(row, book)
     paper = f"{row['paper']}, {row['section']}"
     badge = f'<span class="book-verdict" data-kind="{kind}">{row["verdict"]}</span>'
     link = f'<a href="{address}">{words}</a>' if address else ""
-    cells = (html.escape(paper), said, badge, html.escape(row["printed"]), link)
+    printed = "" if row["printed"] == "not printed" else row["printed"]
+    cells = (html.escape(paper), said, badge, html.escape(printed), link)
     return f"<tr{marks}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 

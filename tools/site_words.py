@@ -44,7 +44,7 @@ def terms(glossary: str) -> dict[str, str]:
 def methods() -> dict[str, str]:
     """A pattern for each method to its entry in the library's pages."""
     found = sorted(METHODS, key=len, reverse=True)
-    return {_pattern(name): f"{{py:obj}}`@ <{METHODS[name]}>`" for name in found}
+    return {_pattern(name): f"[@](#{METHODS[name]})" for name in found}
 
 
 def _pattern(word: str) -> str:

@@ -15,7 +15,8 @@ function bookMake(tag, attributes, ...children) {
 function bookMenus(list) {
   const names = list.dataset.menus.split(" ");
   const items = [...list.querySelectorAll(`[data-${names[0]}]`)];
-  const values = (item, name) => (item.dataset[name] || "").split("; ").filter(Boolean);
+  const values = (item, name) =>
+    item.getAttribute(`data-${name}`).split("; ").filter(Boolean);
   const status = bookMake("output", {});
   const word = bookMake("input", { type: "search" });
   const menus = names.map((name) => {
