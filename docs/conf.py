@@ -76,8 +76,10 @@ def as_mathml(formula, display):
     # latex2mathml has no "arg", and would print the star of an operator.
     plain = _TAG.sub("", formula).replace(r"\arg\max", r"\operatorname{argmax}")
     plain = plain.replace(r"\operatorname*", r"\operatorname")
+    # It knows the same lines by another name, and would print each "&".
+    plain = plain.replace("{aligned}", "{align*}")
     found = convert(plain, display=display)
-    if unknown := re.search(r"\\\w+", found):
+    if unknown := re.search(r"\\\w+|<mi>&</mi>", found):
         raise ValueError(f"{unknown[0]} cannot be shown, in {formula!r}")
     return found
 

@@ -29,6 +29,8 @@ from site_photo import add_photo_page
 from site_words import glossary_page, link_words, uses
 from sync_notebooks import ROOT, notebooks, origin, pyproject
 
+SHOWN = "<summary>"
+_SEARCH = re.compile(r'(<button[^>]*search-button-field[^>]*?) aria-label="Search"')
 HIDDEN = shutil.ignore_patterns(".*", "__pycache__")
 
 
@@ -100,8 +102,9 @@ def lighten(site: Path) -> None:
         unused.unlink()
 
 
-def when_seen(site: Path) -> None:
-    """Let pictures load when they come near, and hold their place until then."""
+def finish(site: Path) -> None:
+    """Let pictures load when they come near, and hold their place until then; and take
+    away labels that say something else to a screen reader than is written."""
     sizes: dict[Path, tuple[int, int]] = {}
 
     def held(match: re.Match[str]) -> str:
@@ -118,6 +121,8 @@ def when_seen(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         changed = re.sub(r'<img [^>]*?src="([^"]+)"[^>]*>', held, text)
+        changed = changed.replace('<summary aria-label="Toggle hidden content">', SHOWN)
+        changed = _SEARCH.sub(r"\1", changed)
         if changed != text:
             page.write_text(changed, encoding="utf-8")
 
@@ -136,7 +141,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     done = subprocess.run([*sphinx, "-D", home, "-d", cache, source, out])
     if done.returncode == 0:
         lighten(out)
-        when_seen(out)
+        finish(out)
         # To be downloaded, as they are.
         copied = out / "notebooks"
         shutil.rmtree(copied, ignore_errors=True)

@@ -72,3 +72,13 @@ document.querySelectorAll("[data-menus]").forEach(bookMenus);
 document
   .querySelectorAll(".cell_input div.highlight, .highlight-python > div.highlight")
   .forEach(bookCopy);
+
+// What scrolls sideways can be scrolled with the keyboard, too.
+function bookScrolls() {
+  for (const wide of document.querySelectorAll(".bd-article :is(.displaymath, table)")) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+    else wide.removeAttribute("tabindex");
+  }
+}
+bookScrolls();
+addEventListener("resize", bookScrolls);
