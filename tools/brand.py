@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,7 +34,6 @@ from xai_lib.viz.style import COLORS
 from xai_lib.zoo import models, photos
 
 FOLDER = Path("docs", "_static", "brand")
-BLUE, ORANGE = COLORS[0], COLORS[1]
 POOL = 8
 """Pixels a side that are added up, so that a map of gradients can be read."""
 
@@ -58,12 +58,13 @@ def emblem(side: int) -> Image.Image:
     """The cat's face dimmed, and in the light what a box around an eye leaves."""
     large = 4 * side
     face = pixels(cat()[0]).crop((0, 8, 208, 216)).resize((large, large))
-    box = tuple(round(large * t) for t in (0.1, 0.2, 0.56, 0.6))
-    light = face.crop(box)
-    dim = Image.blend(face.convert("L").convert("RGB"), Image.new("RGB", face.size), 0.45)
-    dim.paste(light, box[:2])
-    line = max(round(large * 0.035), 4 * 2)
-    ImageDraw.Draw(dim).rectangle(box, outline="#E69F00", width=line)
+    left, top, right, bottom = (round(large * t) for t in (0.1, 0.2, 0.56, 0.6))
+    box = (left, top, right, bottom)
+    grey = face.convert("L").convert("RGB")
+    dim = Image.blend(grey, Image.new("RGB", face.size), 0.45)
+    dim.paste(face.crop(box), (left, top))
+    line = max(round(large * 0.035), 8)
+    ImageDraw.Draw(dim).rectangle(box, outline=COLORS[5], width=line)
     shape = Image.new("L", face.size)
     corners = (0, 0, large - 1, large - 1)
     ImageDraw.Draw(shape).rounded_rectangle(corners, large * 0.16, fill=255)
@@ -121,13 +122,13 @@ def four(folder: Path) -> None:
     buffer = io.BytesIO()
     fig.savefig(buffer, dpi=180)
     plt.close(fig)
-    save(Image.open(buffer).convert("RGB"), folder / "four.png", 128)
+    save(Image.open(buffer).convert("RGB"), folder / "four.png", 256)
 
 
 def card(folder: Path) -> None:
     """What a link to the book shows elsewhere, 1200 x 630."""
     viz.use_style()
-    fig = plt.figure(figsize=(12, 6.3), dpi=100, facecolor="white")
+    fig = plt.figure(figsize=(12, 6.3), facecolor="white", layout="none")
     image = cat()[0]
     ask = BlackBox(models.probabilities(models.load("efficientnet_lite0")))
     heat = AISE(ask, n_kernels=50).attribute(image[None])[0]
@@ -139,7 +140,9 @@ def card(folder: Path) -> None:
     fig.text(0.56, 0.86, title, fontsize=43, weight="bold", linespacing=1.15, **words)
     said = "Three papers derived, implemented\nand reproduced, in notebooks that run"
     fig.text(0.56, 0.33, said, fontsize=18, linespacing=1.4, **words)
-    bar = FancyBboxPatch((0.56, 0.14), 0.1, 0.008, boxstyle="square,pad=0", fc=ORANGE)
+    bar = FancyBboxPatch(
+        (0.56, 0.14), 0.1, 0.008, boxstyle="square,pad=0", fc=COLORS[1]
+    )
     bar.set(transform=fig.transFigure, lw=0)
     fig.add_artist(bar)
     buffer = io.BytesIO()
@@ -177,15 +180,17 @@ def moving(folder: Path) -> None:
             page.mouse.move(*place(canvas, now))
             page.mouse.down()
             for share in np.linspace(0, 1, 7)[1:]:
-                point = tuple(a + share * (b - a) for a, b in zip(now, there, strict=True))
+                point = np.add(now, share * np.subtract(there, now))
                 page.mouse.move(*place(canvas, point))
                 shoot(70)
             page.mouse.up()
             shoot(1000)
             now = there
         stage.get_by_role("button", name="Reveal").click()
-        page.wait_for_timeout(200)
-        shoot(3000)
+        for shown in ("DIRECT's rectangles", "the score everywhere"):
+            stage.get_by_label(shown).check()
+            page.wait_for_timeout(200)
+            shoot(2000)
         chromium.close()
     frames = [Image.open(io.BytesIO(shot)).convert("RGB") for shot, _ in shots]
     # A frame's own height can change with the text; the largest holds them all.
@@ -198,8 +203,12 @@ def moving(folder: Path) -> None:
         whole.paste(frame)
         small = whole.resize((width, round(height * scale)), Image.Resampling.LANCZOS)
         film.append(small)
-    palette = film[-1].quantize(96)
-    coded = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in film]
+    every = Image.new("RGB", (width, film[0].height * (len(film[::5]) + 1)))
+    for n, frame in enumerate(film[::5] + film[-1:]):
+        every.paste(frame, (0, n * frame.height))
+    palette = every.quantize(200)
+    plain = Image.Dither.NONE
+    coded = [frame.quantize(palette=palette, dither=plain) for frame in film]
     coded[0].save(
         folder / "moving.gif",
         save_all=True,
@@ -210,7 +219,7 @@ def moving(folder: Path) -> None:
     )
 
 
-def place(box: dict[str, float], share: tuple[float, ...]) -> tuple[float, float]:
+def place(box: dict[str, float], share: Any) -> tuple[float, float]:
     """A point of a box on the screen, from shares of its width and height."""
     return box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"]
 

@@ -25,9 +25,7 @@ from pypdf import PdfReader, PdfWriter
 from sync_notebooks import ROOT, notebooks
 
 TITLE = "Explaining image models by perturbing their inputs"
-ABOUT = (
-    "A textbook of executable notebooks: three papers derived, implemented and reproduced"
-)
+ABOUT = "A textbook of executable notebooks: three papers derived, implemented and reproduced"
 PARTS = {"00": "To learn", "pertmap": "To reproduce", "glossary": "To look up"}
 """What stands in the contents before a page."""
 # Nothing that moves or is pressed, and no code that only draws.

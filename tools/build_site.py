@@ -27,7 +27,7 @@ from site_live import DATA, add_live_figures
 from site_pages import benchmark_page, cards, execution_page, figure_page
 from site_photo import add_photo_page
 from site_words import glossary_page, link_words, uses
-from sync_notebooks import ROOT, notebooks, origin, pyproject
+from sync_notebooks import ROOT, notebooks, origin
 
 SHOWN = "<summary>"
 _SEARCH = re.compile(r'(<button[^>]*search-button-field[^>]*?) aria-label="Search"')
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     # Sphinx leaves alone what is there, and `lighten` has changed it.
     shutil.rmtree(out / "_static", ignore_errors=True)
     cache = root / "_build" / "site-cache"
-    home = f"html_baseurl={pyproject(root)['tool']['xai-book']['site']}"
+    home = f"html_baseurl={origin(root).site}"
     done = subprocess.run([*sphinx, "-D", home, "-d", cache, source, out])
     if done.returncode == 0:
         lighten(out)

@@ -115,7 +115,13 @@ def claims_page(rows: Sequence[Row], book: Book) -> str:
     lines = [_claim(row, book, of) for row in rows]
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("paper", "statement", "verdict", "on its printed numbers", "decided by")
+        for name in (
+            "paper",
+            "statement",
+            "verdict",
+            "on its printed numbers",
+            "decided by",
+        )
     )
     return text + (
         '<div data-menus="paper verdict data-set chapter" data-things="statements">\n'

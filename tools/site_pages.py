@@ -63,7 +63,7 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
         image = _thumbnail(book.notebooks[name], thumbnails / f"{name}.png")
         found[number] = (
             f'<a class="book-card" href="chapters/{name}.html">{image}'
-            f"<b>{title}</b><span>{html.escape(purpose)}</span>{time}</a>"
+            f"<b>{title}</b> <span>{html.escape(purpose)}</span> {time}</a>"
         )
     parts = []
     for title, numbers in STRANDS.items():
@@ -71,8 +71,7 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
         if row:
             name = "reproduce" if "pertmap" in numbers else f"strand-{len(parts) + 1}"
             parts.append(
-                f'<h2 id="{name}">{title}</h2>\n'
-                f'<div class="book-cards">\n{row}\n</div>'
+                f'<h2 id="{name}">{title}</h2>\n<div class="book-cards">\n{row}\n</div>'
             )
     return "\n".join(parts)
 
