@@ -124,8 +124,8 @@ def cell_anchors(app, doctree):
 
 ABOUT = (
     "A textbook of notebooks that run: explain image classifiers and detectors by "
-    "changing their inputs. GEEX, PertMap and AISE, derived, implemented in PyTorch and "
-    "reproduced."
+    "changing their inputs. GEEX, PertMap and AISE, derived, implemented in PyTorch "
+    "and reproduced."
 )
 
 

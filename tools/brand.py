@@ -14,14 +14,14 @@ import argparse
 import io
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch.nn.functional as F
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -135,15 +135,17 @@ def card(folder: Path) -> None:
     ax = fig.add_axes((0, 0, 0.525, 1))
     viz.heatmap(ax, heat - heat.mean(), image, signed=True)
     ax.set_axis_off()
-    words = {"transform": fig.transFigure, "va": "top", "color": "#1b1b1b"}
+    words: dict[str, Any] = {
+        "transform": fig.transFigure,
+        "va": "top",
+        "color": "#1b1b1b",
+    }
     title = "Explaining\nimage models\nby perturbing\ntheir inputs"
     fig.text(0.56, 0.86, title, fontsize=43, weight="bold", linespacing=1.15, **words)
     said = "Three papers derived, implemented\nand reproduced, in notebooks that run"
     fig.text(0.56, 0.33, said, fontsize=18, linespacing=1.4, **words)
-    bar = FancyBboxPatch(
-        (0.56, 0.14), 0.1, 0.008, boxstyle="square,pad=0", fc=COLORS[1]
-    )
-    bar.set(transform=fig.transFigure, lw=0)
+    bar = Rectangle((0.56, 0.14), 0.1, 0.008, color=COLORS[1], lw=0)
+    bar.set_transform(fig.transFigure)
     fig.add_artist(bar)
     buffer = io.BytesIO()
     fig.savefig(buffer, dpi=100)
@@ -219,7 +221,7 @@ def moving(folder: Path) -> None:
     )
 
 
-def place(box: dict[str, float], share: Any) -> tuple[float, float]:
+def place(box: Mapping[str, Any], share: Any) -> tuple[float, float]:
     """A point of a box on the screen, from shares of its width and height."""
     return box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"]
 

@@ -1,11 +1,12 @@
 """The book for a print shop: one PDF of the site's pages, by Chromium.
 
-    python tools/build_pdf.py            writes _build/book.pdf; `make pdf` builds the site first
+    python tools/build_pdf.py            writes _build/book.pdf
 
-It needs Debian's `chromium`, and is set in Debian's `fonts-sil-gentiumplus` if it is there.
-A4 with wide inner margins, fonts embedded, each chapter on a right-hand page. Live
-figures are their still pictures, and code that only draws is left out. It is printed
-twice: the first print says on which pages the headings are.
+`make pdf` builds the site first. It needs Debian's `chromium`, and the book is set in
+Debian's `fonts-sil-gentiumplus` if that is there. A4 with wide inner margins, fonts
+embedded, each chapter on a right-hand page. Live figures are their still pictures, and
+code that only draws is left out. It is printed twice: the first print says on which
+pages the headings are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pypdf import PdfReader, PdfWriter
 from sync_notebooks import ROOT, notebooks
 
 TITLE = "Explaining image models by perturbing their inputs"
-ABOUT = "A textbook of executable notebooks: three papers derived, implemented and reproduced"
+ABOUT = "Three papers derived, implemented and reproduced, in notebooks that run"
 PARTS = {"00": "To learn", "pertmap": "To reproduce", "glossary": "To look up"}
 """What stands in the contents before a page."""
 # Nothing that moves or is pressed, and no code that only draws.

@@ -113,16 +113,8 @@ def claims_page(rows: Sequence[Row], book: Book) -> str:
     )
     of = Counter(data for row in rows for data in _data(row))
     lines = [_claim(row, book, of) for row in rows]
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in (
-            "paper",
-            "statement",
-            "verdict",
-            "on its printed numbers",
-            "decided by",
-        )
-    )
+    columns = ("paper", "statement", "verdict", "its printed numbers", "decided by")
+    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
     return text + (
         '<div data-menus="paper verdict data-set chapter" data-things="statements">\n'
         f'<table class="book-claims"><thead><tr>{head}</tr></thead><tbody>\n'
@@ -240,9 +232,8 @@ def gallery_page(book: Book, folder: Path) -> str:
     return (
         "# Gallery\n\n"
         f"The {len(cards)} figures of the book. Each leads to the cell that draws it. "
-        "A figure is found by the paper of its chapter and by the methods that its cell "
-        "names; where a paper's own figures are reproduced, say the [figures and tables "
-        "of the papers](figures.md).\n\n"
+        "A figure is found by the paper of its chapter and by the methods that its "
+        "cell names; the papers' own figures are [listed apart](figures.md).\n\n"
         '<div data-menus="paper method notebook" data-things="figures">\n'
         '<div class="book-gallery">\n' + "\n".join(cards) + "\n</div>\n</div>\n"
     )

@@ -65,7 +65,7 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
             f'<a class="book-card" href="chapters/{name}.html">{image}'
             f"<b>{title}</b> <span>{html.escape(purpose)}</span> {time}</a>"
         )
-    parts = []
+    parts: list[str] = []
     for title, numbers in STRANDS.items():
         row = "\n".join(found[number] for number in numbers if number in found)
         if row:

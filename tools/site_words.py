@@ -51,9 +51,7 @@ def _pattern(word: str) -> str:
     """Where a word stands, alone; one in small letters also begins a sentence."""
     plain = re.escape(word).replace(r"\ ", r"[ \n]")
     if word.islower():
-        plain = (
-            f"[{word[0]}{word[0].upper()}]" + plain[len(re.escape(word[0])) :] + "s?"
-        )
+        plain = f"[{word[0]}{word[0].upper()}]{plain[1:]}s?"
     return rf"(?<![\w-]){plain}(?![\w-])"
 
 

@@ -79,8 +79,8 @@ _README = re.compile(r"(<!-- colab -->\n).*?(<!-- /colab -->)", re.DOTALL)
 _SITE = re.compile(r"(<!-- site -->\n).*?(<!-- /site -->)", re.DOTALL)
 _SITE_NOWHERE = """\
 **Read it online**: not yet, as this copy of the book has no address. Set `site` in
-`pyproject.toml` and run `python tools/sync_notebooks.py`. Until then, `make site` builds
-the same pages in `_build/site/`."""
+`pyproject.toml` and run `python tools/sync_notebooks.py`. Until then, `make site`
+builds the same pages in `_build/site/`."""
 _README_NOWHERE = """\
 In Colab: not yet, as this copy of the book has no address. Set `repository` in
 `pyproject.toml`, run `python tools/sync_notebooks.py` and push."""
