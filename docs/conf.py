@@ -85,7 +85,11 @@ def as_mathml(formula, display):
 
 
 def inline_math(self, node):
-    self.body.append(as_mathml(node.astext(), "inline"))
+    formula = as_mathml(node.astext(), "inline")
+    # What may be wider than a phone scrolls there.
+    if len(node.astext()) > 40:
+        formula = f'<span class="longmath">{formula}</span>'
+    self.body.append(formula)
     raise nodes.SkipNode
 
 

@@ -74,9 +74,12 @@ document
   .forEach(bookCopy);
 
 // What scrolls sideways can be scrolled with the keyboard, too.
+const bookWide = document.querySelectorAll(
+  ".bd-article :is(.displaymath, .longmath, table)",
+);
 function bookScrolls() {
-  for (const wide of document.querySelectorAll(".bd-article :is(.displaymath, table)")) {
-    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+  for (const wide of bookWide) {
+    if (wide.scrollWidth > wide.clientWidth && wide.clientWidth) wide.tabIndex = 0;
     else wide.removeAttribute("tabindex");
   }
 }

@@ -100,11 +100,9 @@ def folders(tmp_path: Path) -> Path:
     (coco / "annotations").mkdir()
     path = coco / "annotations" / "instances_val2014.json"
     path.write_text(json.dumps(content))
-    for kind in "bear bird cat dog giraffe horse sheep zebra".split():
+    for kind in ["bear", "bird", "cat", "dog", "giraffe", "horse", "sheep", "zebra"]:
         put(tmp_path / "coco-animals" / "val" / kind / "COCO_val2014_000000000001.jpg")
-    for k in range(1000):
-        (tmp_path / "imagenet" / f"n{k:08d}").mkdir(parents=True)
-        put(tmp_path / "imagenet" / f"n{k:08d}" / "one.JPEG")
+    put(tmp_path / "imagenet" / "0" / "one.JPEG")
     return tmp_path
 
 
