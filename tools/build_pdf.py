@@ -99,7 +99,7 @@ def read(path: Path, names: dict[Path, str]) -> Page:
     return Page(own, heading.get_text(), article, inner)
 
 
-def contents(pages: list[Page], at: dict[str, str]) -> str:
+def contents(pages: list[Page], at: dict[str, int]) -> str:
     """The contents, with the numbers of pages by id."""
     lines = []
     for page in pages:
@@ -115,8 +115,9 @@ def contents(pages: list[Page], at: dict[str, str]) -> str:
     return f"<h1>Contents</h1><ol>{''.join(lines)}</ol>"
 
 
-def document(pages: list[Page], site: Path, at: dict[str, str]) -> str:
-    """The whole book as one page of HTML."""
+def document(pages: list[Page], site: Path, at: dict[str, int], left: set[str]) -> str:
+    """The whole book as one page of HTML; those `left` have an empty page before them,
+    as they would begin on a left-hand one."""
     css = (site / "_static" / "print.css").read_text(encoding="utf-8")
     heads, bodies = [], []
     for page in pages:
@@ -128,9 +129,11 @@ def document(pages: list[Page], site: Path, at: dict[str, str]) -> str:
             f"@page {page.style}:right "
             f'{{ @top-right {{ content: "{title}"; {side} }} }}\n'
         )
+        if page.name in left:
+            bodies.append('<div class="empty"></div>')
         bodies.append(
             f'<div id="{page.name}" style="page: {page.style}; '
-            f'break-before: right">{page.content}</div>'
+            f'break-before: page">{page.content}</div>'
         )
     four = (site / "_static" / "brand" / "four.png").resolve().as_uri()
     return (
@@ -155,15 +158,33 @@ def printed(browser: Browser, text: str, folder: Path, name: str) -> Path:
     return out
 
 
-def page_numbers(path: Path) -> dict[str, str]:
+def page_numbers(path: Path) -> dict[str, int]:
     """The number of the page of each id that something links to."""
     reader = PdfReader(path)
     found = {}
     for name, there in reader.named_destinations.items():
         number = reader.get_destination_page_number(there)
         if number is not None:
-            found[name.removeprefix("/")] = str(number + 1)
+            found[name.removeprefix("/")] = number + 1
     return found
+
+
+def on_the_right(
+    names: list[str], at: dict[str, int]
+) -> tuple[set[str], dict[str, int]]:
+    """Which pages of the site need an empty page before them, and the numbers then.
+
+    Args:
+        names: of the pages, in order; an id begins with the name of its page.
+        at: the number of the page of each id without empty ones.
+    """
+    left, later, added = set[str](), dict[str, int](), 0
+    for name in names:
+        if (at[name] + added) % 2 == 0:
+            left.add(name)
+            added += 1
+        later[name] = added
+    return left, {key: n + later[key.partition("-")[0]] for key, n in at.items()}
 
 
 def book(site: Path, order: list[str], folder: Path) -> Path:
@@ -188,9 +209,11 @@ def book(site: Path, order: list[str], folder: Path) -> Path:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox"]
         )
-        first = printed(browser, document(pages, site, {}), folder, "first")
-        at = page_numbers(first)
-        second = printed(browser, document(pages, site, at), folder, "second")
+        text = document(pages, site, {}, set())
+        first = page_numbers(printed(browser, text, folder, "first"))
+        left, at = on_the_right([page.name for page in pages], first)
+        text = document(pages, site, at, left)
+        second = printed(browser, text, folder, "second")
         browser.close()
     if page_numbers(second) != at:
         raise RuntimeError("the contents moved the pages; print again")
