@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export XAI_PROFILE ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint lab figures outputs bench site student browser colab matrix fuzz lock clean
+.PHONY: help book test lint lab figures outputs bench site pdf student browser colab matrix fuzz lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -45,6 +45,9 @@ bench: $(READY)  ## run every script in benchmarks/ and store its ratios
 
 site: $(READY)  ## build the site into _build/site/, without executing anything
 	$(PY) tools/build_site.py
+
+pdf: site  ## print the book with Debian's chromium into _build/book.pdf
+	$(PY) tools/build_pdf.py
 
 student: $(READY)  ## write the chapters without solutions into _build/student/
 	$(PY) tools/make_student.py

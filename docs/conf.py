@@ -1,7 +1,10 @@
 """Sphinx settings. `tools/build_site.py` puts the sources together and runs Sphinx."""
 
 import importlib.metadata
+import json
 import re
+from html import escape
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -40,9 +43,16 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = [("book.js", {"defer": "defer"})]
+html_favicon = "_static/brand/icon.png"
 # What would be downloaded is a copy without its first cells; the notebooks are better.
-html_theme_options = {"use_download_button": False, "show_toc_level": 2}
+html_theme_options = {
+    "use_download_button": False,
+    "show_toc_level": 2,
+    "logo": {"image_light": "_static/brand/logo.png", "text": project},
+}
 html_copy_source = False
+html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 
 
@@ -66,14 +76,20 @@ def as_mathml(formula, display):
     # latex2mathml has no "arg", and would print the star of an operator.
     plain = _TAG.sub("", formula).replace(r"\arg\max", r"\operatorname{argmax}")
     plain = plain.replace(r"\operatorname*", r"\operatorname")
+    # It knows the same lines by another name, and would print each "&".
+    plain = plain.replace("{aligned}", "{align*}")
     found = convert(plain, display=display)
-    if unknown := re.search(r"\\\w+", found):
+    if unknown := re.search(r"\\\w+|<mi>&</mi>", found):
         raise ValueError(f"{unknown[0]} cannot be shown, in {formula!r}")
     return found
 
 
 def inline_math(self, node):
-    self.body.append(as_mathml(node.astext(), "inline"))
+    formula = as_mathml(node.astext(), "inline")
+    # What may be wider than a phone scrolls there.
+    if len(node.astext()) > 40:
+        formula = f'<span class="longmath">{formula}</span>'
+    self.body.append(formula)
     raise nodes.SkipNode
 
 
@@ -103,8 +119,81 @@ def live_figures(app, pagename, templatename, context, doctree):
         )
 
 
+def cell_anchors(app, doctree):
+    """The id of a cell of code, by which other pages lead to it."""
+    for node in doctree.findall(nodes.container):
+        if anchor := node.get("cell_metadata", {}).get("anchor"):
+            node["ids"].append(anchor)
+
+
+ABOUT = (
+    "A textbook of notebooks that run: explain image classifiers and detectors by "
+    "changing their inputs. GEEX, PertMap and AISE, derived, implemented in PyTorch "
+    "and reproduced."
+)
+
+
+def about(pagename, doctree):
+    """What a page is about, in some 160 letters: its first plain paragraph."""
+    if doctree is None or pagename == "index":
+        return ABOUT
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 60 and not list(paragraph.findall(nodes.math)):
+            return text if len(text) <= 160 else text[:160].rpartition(" ")[0] + " …"
+    return ABOUT
+
+
+def for_search_engines(app, pagename, templatename, context, doctree):
+    """A description, and the card that other sites show for a link."""
+    home = app.config.html_baseurl.rstrip("/")
+    # Other sites want the whole address.
+    picture = "_static/brand/card.jpg"
+    picture = f"{home}/{picture}" if home else context["pathto"](picture, resource=True)
+    said = {
+        "og:type": "website",
+        "og:site_name": project,
+        "og:title": re.sub("<.*?>", "", context.get("title") or project),
+        "og:description": about(pagename, doctree),
+        "og:image": picture,
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": "A cat's face; bright where a network sees the cat",
+    }
+    if home:
+        said["og:url"] = f"{home}/{pagename}.html"
+    tags = [f'<meta property="{k}" content="{escape(v)}">' for k, v in said.items()]
+    described = escape(said["og:description"])
+    tags.append(f'<meta name="description" content="{described}">')
+    tags.append('<meta name="twitter:card" content="summary_large_image">')
+    context["metatags"] = context.get("metatags", "") + "\n".join(tags)
+
+
+_uses = Path(__file__).with_name("uses.json")  # tools/build_site.py writes it
+USES = json.loads(_uses.read_text(encoding="utf-8")) if _uses.exists() else {}
+# These are several modules'.
+COMMON = {"grid", "list", "load", "make", "names", "prepare", "read", "region", "rows"}
+
+
+def used_in(app, what, name, obj, options, lines):
+    """Below an entry of the library, the cells of the book that use it first."""
+    if what not in ("class", "function"):
+        return
+    module, own = name.split(".")[-2:]
+    known = USES.get(f"{module}.{own}", [])
+    if own not in COMMON:
+        known = known or USES.get(own, [])
+    if known:
+        links = (place.split(" ") for place in known)
+        listed = ", ".join(f"`{number} <{address}>`__" for number, address in links)
+        lines += ["", f"*Used in* {listed}.", ""]
+
+
 def setup(app):
+    app.connect("doctree-read", cell_anchors)
+    app.connect("html-page-context", for_search_engines)
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("html-page-context", live_figures)
     # Before napoleon, which has the usual 500.
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-docstring", used_in, priority=900)

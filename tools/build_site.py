@@ -10,20 +10,28 @@ notebooks stay plain Markdown for Jupyter and Colab. A warning of Sphinx is an e
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import nbformat
+from PIL import Image
 
 from site_chapters import Book, chapter_for_site, read_figures, read_references
-from site_live import add_live_figures
+from site_finder import claims_page, gallery_page
+from site_live import DATA, add_live_figures
 from site_pages import benchmark_page, cards, execution_page, figure_page
 from site_photo import add_photo_page
+from site_words import glossary_page, link_words, uses
 from sync_notebooks import ROOT, notebooks, origin
+
+SHOWN = "<summary>"
+_SEARCH = re.compile(r'(<button[^>]*search-button-field[^>]*?) aria-label="Search"')
+HIDDEN = shutil.ignore_patterns(".*", "__pycache__")
 
 
 def assemble(root: Path, source: Path) -> None:
@@ -36,12 +44,20 @@ def assemble(root: Path, source: Path) -> None:
         read_figures(root / "docs" / "figures.csv"),
         read_references(root / "docs" / "references.bib"),
     )
+    glossary = (root / "docs" / "glossary.md").read_text(encoding="utf-8")
     (source / "chapters").mkdir()
     for name in book.notebooks:
         page = chapter_for_site(name, book, origin(root))
+        link_words(page, glossary)
         nbformat.write(page, source / "chapters" / f"{name}.ipynb")
+    found = json.dumps(uses(book), indent=1)
+    (source / "uses.json").write_text(found, encoding="utf-8")
+    rows = json.loads((root / DATA / "claims.json").read_text(encoding="utf-8"))["rows"]
     pages = {
+        "claims": claims_page(rows, book),
         "figures": figure_page(book),
+        "gallery": gallery_page(book, source / "_static" / "gallery"),
+        "glossary": glossary_page(glossary, book),
         "execution": execution_page(root / "_build" / "execution.json", list(paths)),
         "benchmarks": benchmark_page(root / "benchmarks" / "results"),
     }
@@ -86,6 +102,31 @@ def lighten(site: Path) -> None:
         unused.unlink()
 
 
+def finish(site: Path) -> None:
+    """Let pictures load when they come near, and hold their place until then; and take
+    away labels that say something else to a screen reader than is written."""
+    sizes: dict[Path, tuple[int, int]] = {}
+
+    def held(match: re.Match[str]) -> str:
+        tag, address = match[0], match[1]
+        there = (page.parent / unquote(address)).resolve()
+        if "loading=" in tag or there.suffix not in (".png", ".webp", ".jpg"):
+            return tag
+        if there not in sizes:
+            sizes[there] = Image.open(there).size
+        width, height = sizes[there]
+        own = "" if "width=" in tag else f' width="{width}" height="{height}"'
+        return tag.replace("<img ", f'<img loading="lazy"{own} ', 1)
+
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        changed = re.sub(r'<img [^>]*?src="([^"]+)"[^>]*>', held, text)
+        changed = changed.replace('<summary aria-label="Toggle hidden content">', SHOWN)
+        changed = _SEARCH.sub(r"\1", changed)
+        if changed != text:
+            page.write_text(changed, encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Command line; returns the exit status of Sphinx."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,9 +137,15 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     # Sphinx leaves alone what is there, and `lighten` has changed it.
     shutil.rmtree(out / "_static", ignore_errors=True)
     cache = root / "_build" / "site-cache"
-    done = subprocess.run([*sphinx, "-d", str(cache), str(source), str(out)])
+    home = f"html_baseurl={origin(root).site}"
+    done = subprocess.run([*sphinx, "-D", home, "-d", cache, source, out])
     if done.returncode == 0:
         lighten(out)
+        finish(out)
+        # To be downloaded, as they are.
+        copied = out / "notebooks"
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(root / "notebooks", copied, ignore=HIDDEN)
         print(f"open {out.relative_to(root)}/index.html")
     return done.returncode
 

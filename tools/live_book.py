@@ -150,11 +150,14 @@ def ruled() -> Found:
     return {
         "rows": [
             {
+                "id": ruling.id,
                 "paper": ruling.paper,
                 "section": ruling.where,
                 "statement": ruling.statement,
                 "chapter": ruling.chapter,
                 "verdict": ruling.verdict,
+                "data": list(ruling.verdicts),
+                "proved": ruling.proved,
                 "printed": "" if ruling.proved else ruling.printed,
                 "note": ruling.note,
                 "scale": ruling.scale,

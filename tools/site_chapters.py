@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
 
+from reading import length, stated
 from sync_notebooks import (
     GENERATED,
     REPRODUCE,
@@ -229,6 +229,7 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             cell.source = _BETWEEN_DOORS.sub(r"](\1)", cell.source)
             cell.source = linked(cell.source, name, book, seen)
             continue
+        cell.metadata["anchor"] = cell_anchor(cell)
         if {"solution", "hide-input"} & set(tags(cell)):
             prompt = "Show: " + fold_title(cell)
             cell.metadata["mystnb"] = {"code_prompt_show": prompt}
@@ -243,14 +244,10 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             cell.metadata.setdefault("mystnb", {}).update(said)
         pictures += shown
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
-    path = f"{name}.ipynb"
-    if short(name) == name:
-        path = f"{REPRODUCE}/{path}"
-    else:
+    if short(name) != name:
         first.source = re.sub("^# ", f"# {short(name)} · ", first.source, flags=re.M)
-    if home.repository:
-        link = home.badge(path).rsplit("](", 1)[1]
-        notebook.cells.insert(1, new_markdown_cell(f"[Open in Colab]({link}"))
+    head, gap, rest = first.source.partition("\n\n")
+    first.source = f"{head}\n\n{toolbar(name, book, home)}{gap}{rest}"
     return notebook
 
 
@@ -258,6 +255,25 @@ def stored_picture(cell: NotebookNode) -> dict[str, Any]:
     """What a cell's output says of its picture: "alt", and "width" on the screen."""
     found = (o.get("metadata", {}).get("image/png") for o in cell.outputs)
     return next(filter(None, found), {})
+
+
+def toolbar(name: str, book: Book, home: Origin) -> str:
+    """The line under a title: minutes, and where to get the notebook or run it."""
+    notebook = book.notebooks[name]
+    minutes = stated(notebook) or length(notebook).minutes
+    path = f"{name}.ipynb" if short(name) != name else f"{REPRODUCE}/{name}.ipynb"
+    parts = [f"<span>{minutes} minutes</span>"]
+    if home.repository:
+        link = home.badge(path).rsplit("](", 1)[1][:-1]
+        parts.append(f'<a href="{link}">Open in Colab</a>')
+    there = f"../notebooks/{path}"
+    parts.append(f'<a href="{there}" download>Download the notebook</a>')
+    return f'<p class="book-tools">{" ".join(parts)}</p>'
+
+
+def cell_anchor(cell: NotebookNode) -> str:
+    """The id that a code cell has on its page; `conf.py` puts it there."""
+    return f"cell-{cell.id}"
 
 
 def shows(cell: NotebookNode, notebook: NotebookNode) -> str:

@@ -8,12 +8,16 @@ import io
 import json
 import operator
 import re
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
+from hygiene import is_ignored, numbered, printed
 from reading import stated
 from site_chapters import Book, Figure, short
 
@@ -59,13 +63,16 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
         image = _thumbnail(book.notebooks[name], thumbnails / f"{name}.png")
         found[number] = (
             f'<a class="book-card" href="chapters/{name}.html">{image}'
-            f"<b>{title}</b><span>{html.escape(purpose)}</span>{time}</a>"
+            f"<b>{title}</b> <span>{html.escape(purpose)}</span> {time}</a>"
         )
-    parts = []
+    parts: list[str] = []
     for title, numbers in STRANDS.items():
         row = "\n".join(found[number] for number in numbers if number in found)
         if row:
-            parts.append(f'<h2>{title}</h2>\n<div class="book-cards">\n{row}\n</div>')
+            name = "reproduce" if "pertmap" in numbers else f"strand-{len(parts) + 1}"
+            parts.append(
+                f'<h2 id="{name}">{title}</h2>\n<div class="book-cards">\n{row}\n</div>'
+            )
     return "\n".join(parts)
 
 
@@ -112,46 +119,106 @@ def _place(book: Book, figure: Figure) -> str:
     return f"{where}, not written yet"
 
 
+@dataclass(frozen=True)
+class Committed:
+    """What a notebook's committed outputs prove, and when they were committed.
+
+    `compared` cells print text, which has to come out the same letter by letter;
+    `executed` are all cells of code. `date` and `revision` are "" without git.
+    """
+
+    executed: int
+    compared: int
+    pictures: int
+    date: str
+    revision: str
+
+
+def committed(path: Path) -> Committed:
+    """Of a notebook; what a working copy has changed since has no date."""
+    cells = [cell for _, cell in numbered(nbformat.read(path, as_version=4))]
+    outputs = [output for cell in cells for output in cell.outputs]
+    said = _git(path, "log", "-1", "--format=%cs %h")
+    if _git(path, "status", "--porcelain"):
+        said = ""
+    date, _, revision = said.partition(" ")
+    return Committed(
+        sum(cell.execution_count is not None for cell in cells),
+        sum(bool(printed(cell)) and not is_ignored(cell) for cell in cells),
+        sum("image/png" in output.get("data", {}) for output in outputs),
+        date,
+        revision,
+    )
+
+
+def _git(path: Path, *command: str) -> str:
+    """What git says of a file, or "" where there is none."""
+    call = ["git", *command, "--", path.name]
+    try:
+        done = subprocess.run(call, cwd=path.parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+EXECUTION = """# Execution
+
+Nothing was executed to build these pages: they show the outputs that are committed in
+the notebooks. Before they are committed, all cells of a notebook run in order in one
+fresh kernel (`make outputs`); the tests (`make test`) run them again and fail if a
+letter of what a compared cell prints is another. Pictures are not compared; the numbers
+behind them are checked in text.
+
+"""
+AGAIN = """
+## Executed again by the machine that built this site
+
+By `make book`. A cell agrees if it prints what is committed.
+
+"""
+
+
 def execution_page(record: Path, chapters: list[Path]) -> str:
-    """Minutes and cells checked of each chapter, from what build_book.py recorded."""
-    text = "# Execution\n\n"
+    """What was verified of each notebook, and when; and what build_book.py recorded.
+
+    Args:
+        record: `_build/execution.json`, if there is one.
+        chapters: the notebooks, which need not lie in a git repository.
+    """
+    found = {path: committed(path) for path in chapters}
+    rows = [
+        [
+            f"[{path.stem}](chapters/{path.name})",
+            f"{it.date} ({it.revision})" if it.date else "not yet",
+            *map(str, (it.executed, it.compared, it.pictures)),
+        ]
+        for path, it in found.items()
+    ]
+    sums = [
+        sum(getattr(it, name) for it in found.values())
+        for name in ("executed", "compared", "pictures")
+    ]
+    rows.append([f"**{len(found)} notebooks**", "", *map(str, sums)])
+    header = ["notebook", "committed", "cells executed", "compared", "pictures"]
+    text = EXECUTION + table(header, rows)
     runs: dict[str, dict[str, Any]] = {}
     if record.exists():
         runs = json.loads(record.read_text(encoding="utf-8"))
-    text += (
-        "The last run of each chapter by `make book`, on the machine that built this "
-        "site. A cell is checked if it prints text: the text must equal the committed "
-        "one, letter by letter. Pictures are not compared; the numbers behind them are "
-        "checked in text.\n\n"
-    )
-    rows = []
-    for path in chapters:
-        run = runs.get(path.stem)
-        link = f"[{path.stem}](chapters/{path.name})"
-        if run is None:
-            rows.append([link, "not executed here", "", "", "", ""])
-            continue
-        rows.append(
-            [
-                link,
-                f"{run['minutes']:.1f}",
-                f"{run['agreeing']} of {run['comparable']}",
-                str(run["figures"]),
-                run["profile"],
-                f"{run['device']}, {run['date']}",
-            ]
-        )
-    done = [runs[path.stem] for path in chapters if path.stem in runs]
-    if done:
-        agreeing = sum(run["agreeing"] for run in done)
-        comparable = sum(run["comparable"] for run in done)
-        minutes = sum(run["minutes"] for run in done)
-        pictures = str(sum(run["figures"] for run in done))
-        checked = f"{agreeing} of {comparable}"
-        rows.append([f"**{len(done)} chapters**", f"{minutes:.1f}", checked, pictures])
-        rows[-1] += ["", ""]
-    header = ["chapter", "minutes", "cells checked", "pictures", "profile", "device"]
-    return text + table(header, rows)
+    again = [
+        [
+            f"[{path.stem}](chapters/{path.name})",
+            f"{run['minutes']:.1f}",
+            f"{run['agreeing']} of {run['comparable']}",
+            run["profile"],
+            f"{run['device']}, {run['date']}",
+        ]
+        for path in chapters
+        if (run := runs.get(path.stem))
+    ]
+    if again:
+        header = ["notebook", "minutes", "cells that agree", "profile", "device"]
+        text += AGAIN + table(header, again)
+    return text
 
 
 def benchmark_page(folder: Path) -> str:

@@ -76,6 +76,11 @@ if importlib.util.find_spec("xai_lib") is None:
 
 # What stands between these lines of README.md is generated too.
 _README = re.compile(r"(<!-- colab -->\n).*?(<!-- /colab -->)", re.DOTALL)
+_SITE = re.compile(r"(<!-- site -->\n).*?(<!-- /site -->)", re.DOTALL)
+_SITE_NOWHERE = """\
+**Read it online**: not yet, as this copy of the book has no address. Set `site` in
+`pyproject.toml` and run `python tools/sync_notebooks.py`. Until then, `make site`
+builds the same pages in `_build/site/`."""
 _README_NOWHERE = """\
 In Colab: not yet, as this copy of the book has no address. Set `repository` in
 `pyproject.toml`, run `python tools/sync_notebooks.py` and push."""
@@ -90,6 +95,7 @@ class Origin:
 
     repository: str
     branch: str
+    site: str = ""
 
     def __post_init__(self) -> None:
         if self.repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
@@ -122,7 +128,7 @@ def pyproject(root: Path = ROOT) -> dict[str, Any]:
 def origin(root: Path = ROOT) -> Origin:
     """The book's address, from `[tool.xai-book]` in pyproject.toml."""
     setting = pyproject(root)["tool"]["xai-book"]
-    return Origin(setting["repository"], setting["branch"])
+    return Origin(setting["repository"], setting["branch"], setting.get("site", ""))
 
 
 def readme(text: str, origin: Origin) -> str:
@@ -135,6 +141,8 @@ def readme(text: str, origin: Origin) -> str:
     said = _README_ADDRESS if origin.repository else _README_NOWHERE
     said = said.replace("@BADGE@", origin.badge(HOME))
     said = said.replace("@SOURCE@", origin.requirement)
+    online = f"**Read it online**: <{origin.site}>" if origin.site else _SITE_NOWHERE
+    text = _SITE.sub(lambda lines: f"{lines[1]}{online}\n{lines[2]}", text)
     return _README.sub(lambda lines: f"{lines[1]}{said}\n{lines[2]}", text)
 
 

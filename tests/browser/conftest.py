@@ -43,6 +43,14 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def built() -> Path:
+    """The site, built anew."""
+    done = subprocess.run([sys.executable, ROOT / "tools" / "build_site.py"])
+    assert done.returncode == 0
+    return ROOT / "_build" / "site"
+
+
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab over a copy of the chapters, with a `{}` for one."""
     folder = tmp_path_factory.mktemp("lab")

@@ -638,9 +638,11 @@ def test_photograph(page: Any, site: Path) -> None:
 def test_a_dropped_file_and_stop(page: Any, site: Path, tmp_path: Path) -> None:
     opened(page, site, "your_photo")
     page.wait_for_selector("#photo-form")
-    page.set_input_files("#photo-file", ROOT / "docs" / "four_explanations.png")
+    page.set_input_files(
+        "#photo-file", ROOT / "docs" / "_static" / "brand" / "four.png"
+    )
     page.wait_for_function("photoState().pixels")
-    assert page.inner_text("#photo-name") == "four_explanations.png"
+    assert page.inner_text("#photo-name") == "four.png"
     page.evaluate(
         """async () => {
           const canvas = document.createElement("canvas");

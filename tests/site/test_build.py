@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 import build_site
+from site_live import DATA
 from sync_notebooks import ROOT, notebooks
 
 
@@ -48,6 +50,77 @@ def test_the_first_page_has_a_card_for_each_notebook(site: Path) -> None:
     linked = re.findall(r'class="book-card" href="chapters/(\w+)\.html"', text)
     assert linked == [path.stem for path in notebooks(ROOT / "notebooks")]
     assert 'data-live="spot"' in text
+
+
+def test_the_claims_lead_to_what_decides_them(site: Path) -> None:
+    """That a link's target exists is tested with all links."""
+    text = (site / "claims.html").read_text(encoding="utf-8")
+    stored = (ROOT / DATA / "claims.json").read_text(encoding="utf-8")
+    rows = re.findall(r'<tr data-paper="\w+".*?</tr>', text)
+    assert len(rows) == len(json.loads(stored)["rows"])
+    lost = [row for row in rows if not re.search(r'<a href="chapters/.*?#', row)]
+    assert not lost
+    assert 'data-menus="paper verdict data-set chapter"' in text
+
+
+def test_every_picture_is_in_the_gallery(site: Path) -> None:
+    text = (site / "gallery.html").read_text(encoding="utf-8")
+    small = sorted((site / "_static" / "gallery").glob("*.webp"))
+    assert len(re.findall('class="book-picture"', text)) == len(small) > 100
+    assert sum(path.stat().st_size for path in small) / len(small) < 6_000
+    assert all(f'src="_static/gallery/{path.name}"' in text for path in small)
+
+
+def test_pictures_load_when_they_are_seen_and_hold_their_place(site: Path) -> None:
+    for path, text in pages(site).items():
+        for tag in re.findall(r'<img [^>]*src="[^"]*_images/[^>]*>', text):
+            assert 'loading="lazy"' in tag, f"{path.name}: {tag}"
+            assert "width=" in tag, f"{path.name}: {tag}"
+
+
+def test_a_page_says_what_it_is_about(site: Path) -> None:
+    said = set()
+    for path in (site / "chapters").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        (about,) = re.findall(r'<meta name="description" content="([^"]+)"', text)
+        assert 60 < len(about) <= 200
+        said.add(about)
+        assert re.search(r'property="og:image" content="[^"]+card\.jpg"', text)
+        assert re.search(r'<link rel="icon" href="[^"]+icon\.png"', text)
+    assert len(said) == len(list((site / "chapters").glob("*.html")))
+
+
+def test_a_chapter_can_be_taken_away(site: Path) -> None:
+    for path in notebooks(ROOT / "notebooks"):
+        where = path.relative_to(ROOT / "notebooks")
+        text = (site / "chapters" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert re.search(r'<p class="book-tools"><span>\d+ minutes</span>', text)
+        assert f'href="../notebooks/{where.as_posix()}" download' in text
+        assert (site / "notebooks" / where).read_bytes() == path.read_bytes()
+        assert 'class="prev-next-area"' in text
+
+
+def test_words_lead_to_the_glossary_and_the_library_back(site: Path) -> None:
+    text = (site / "chapters" / "04_gradients_from_queries.html").read_text("utf-8")
+    assert text.count('href="../glossary.html#term-black-box"') == 1
+    assert 'href="../api.html#xai_lib.geex.GEEX"' in text
+    library = (site / "api.html").read_text(encoding="utf-8")
+    assert 'href="chapters/04_gradients_from_queries.html#cell-' in library
+    glossary = (site / "glossary.html").read_text(encoding="utf-8")
+    assert 'href="chapters/04_gradients_from_queries.html"' in glossary
+
+
+def test_lines_of_a_formula_are_lines(site: Path) -> None:
+    text = (site / "chapters" / "04_gradients_from_queries.html").read_text("utf-8")
+    assert "<mtr>" in text
+    for path, page in pages(site).items():
+        assert "<mi>&</mi>" not in page, path.name
+
+
+def test_it_says_what_was_verified(site: Path) -> None:
+    text = (site / "execution.html").read_text(encoding="utf-8")
+    assert "not executed here" not in text
+    assert len(re.findall(r"<tr", text)) == len(notebooks(ROOT / "notebooks")) + 2
 
 
 def test_a_page_is_light(site: Path) -> None:

@@ -110,8 +110,9 @@ def test_a_reproduction_speaks_of_its_own_paper(small: Book) -> None:
     small.notebooks["geex"].cells.append(other)
     page = site_chapters.chapter_for_site("geex", small, home)
     assert page.cells[-1].source == "[there](04_queries.ipynb)"
-    assert page.cells[0].source == "# GEEX, item by item"
-    assert page.cells[1].source.endswith("/notebooks/reproduce/geex.ipynb)")
+    title, bar = page.cells[0].source.split("\n\n")[:2]
+    assert title == "# GEEX, item by item"
+    assert "/notebooks/reproduce/geex.ipynb" in bar
 
 
 def test_labels_stand_once_before_headings_and_equations(small: Book) -> None:
@@ -135,9 +136,14 @@ def test_a_chapter_loses_generated_cells_and_gains_captions(small: Book) -> None
     ]
     small.notebooks["05_masks"] = new_notebook(cells=cells)
     page = site_chapters.chapter_for_site("05_masks", small, NOWHERE)
+    bar = (
+        '<p class="book-tools"><span>5 minutes</span> '
+        '<a href="../notebooks/05_masks.ipynb" download>Download the notebook</a></p>'
+    )
     assert [cell.source for cell in page.cells] == [
-        *("# 05 · Masks", "two", "one", "answer")
+        *(f"# 05 · Masks\n\n{bar}", "two", "one", "answer")
     ]
+    assert page.cells[2].metadata["anchor"] == f"cell-{cells[3].id}"
     # The number of the file of `make figures`: pictures are counted, not cells.
     text = "Figure 5.3. Masks"  # not folded: the heading above
     assert page.cells[2].metadata["mystnb"] == {
@@ -178,7 +184,8 @@ def test_a_chapter_links_to_colab_where_there_is_a_repository(small: Book) -> No
     home = Origin("someone/book", "main")
     page = site_chapters.chapter_for_site("05_masks", small, home)
     there = "colab.research.google.com/github/someone/book/blob/main/notebooks"
-    assert page.cells[1].source == f"[Open in Colab](https://{there}/05_masks.ipynb)"
+    bar = page.cells[0].source.partition("\n\n")[2]
+    assert f'<a href="https://{there}/05_masks.ipynb">Open in Colab</a>' in bar
 
 
 @pytest.fixture(scope="module")

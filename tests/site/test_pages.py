@@ -3,32 +3,74 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import site_pages
 
 
-def test_execution_page_shows_what_was_recorded(tmp_path: Path) -> None:
+def notebook(path: Path) -> Path:
+    """Three cells: one that prints, one that is not compared, one that never ran."""
+    said = new_output("stream", text="ok\n")
+    ignored = {"tags": ["nbval-ignore-output"]}
+    cells = [
+        new_code_cell("1", execution_count=1, outputs=[said]),
+        new_code_cell("2", execution_count=2, outputs=[said], metadata=ignored),
+        new_code_cell("3"),
+    ]
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def git(folder: Path, *command: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    call = ["git", *who, *command]
+    return subprocess.run(
+        call, cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_what_was_committed_is_counted_and_dated(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "00_a.ipynb")
+    assert site_pages.committed(path) == site_pages.Committed(2, 1, 0, "", "")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a", "--date", "2030-01-02T12:00:00")
+    date, revision = git(tmp_path, "log", "-1", "--format=%cs %h").split()
+    known = site_pages.committed(path)
+    assert (known.date, known.revision) == (date, revision)
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert not site_pages.committed(path).date  # changed since
+
+
+def test_execution_page_shows_what_was_verified(tmp_path: Path) -> None:
+    paths = [notebook(tmp_path / "00_a.ipynb"), notebook(tmp_path / "01_b.ipynb")]
+    page = site_pages.execution_page(tmp_path / "none.json", paths)
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        "| [00_a](chapters/00_a.ipynb) | not yet | 2 | 1 | 0 |",
+        "| [01_b](chapters/01_b.ipynb) | not yet | 2 | 1 | 0 |",
+        "| **2 notebooks** |  | 4 | 2 | 0 |",
+    ]
+    assert "machine that built" not in page
+
+
+def test_execution_page_shows_what_ran_again(tmp_path: Path) -> None:
     record = tmp_path / "execution.json"
     run = {"minutes": 1.26, "agreeing": 9, "comparable": 10, "figures": 4}
     where = {"profile": "quick", "device": "2 CPU cores (x86_64)", "date": "2030-01-02"}
     record.write_text(json.dumps({"00_a": run | where, "09_gone": run | where}))
-    page = site_pages.execution_page(record, [Path("00_a.ipynb"), Path("01_b.ipynb")])
-    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    page = site_pages.execution_page(record, [notebook(tmp_path / "00_a.ipynb")])
+    again = page.partition("machine that built this site")[2]
+    rows = [line for line in again.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        "| [00_a](chapters/00_a.ipynb) | 1.3 | 9 of 10 | 4 | quick "
-        "| 2 CPU cores (x86_64), 2030-01-02 |",
-        "| [01_b](chapters/01_b.ipynb) | not executed here |  |  |  |  |",
-        "| **1 chapters** | 1.3 | 9 of 10 | 4 |  |  |",
+        "| [00_a](chapters/00_a.ipynb) | 1.3 | 9 of 10 | quick "
+        "| 2 CPU cores (x86_64), 2030-01-02 |"
     ]
-
-
-def test_execution_page_before_any_run(tmp_path: Path) -> None:
-    page = site_pages.execution_page(tmp_path / "none.json", [Path("00_a.ipynb")])
-    assert "not executed here" in page
-    assert "**" not in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""The book on paper, printed by Chromium from a few pages of the site."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ["chapters/04_gradients_from_queries", "chapters/pertmap", "glossary"]
+
+
+@pytest.fixture(scope="module")
+def printed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pypdf = pytest.importorskip("pypdf")
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        pytest.skip("no chromium in PATH: install Debian's package `chromium`")
+    import build_pdf  # it needs the extra `docs`
+
+    out = build_pdf.book(built, NAMES, tmp_path_factory.mktemp("pdf"))
+    return pypdf.PdfReader(out)
+
+
+def test_the_contents_say_the_pages(printed: Any) -> None:
+    texts = [page.extract_text() for page in printed.pages]
+    contents = texts[1]
+    there = next(
+        n for n, text in enumerate(texts, 1) if n > 2 and "Only answers" in text
+    )
+    line = next(line for line in contents.splitlines() if "Only answers" in line)
+    assert line.split()[-1] == str(there)
+
+
+def test_chapters_begin_on_the_right(printed: Any) -> None:
+    """Where the head of a page is followed by the same words as a title."""
+    starts = [
+        n
+        for n, page in enumerate(printed.pages, start=1)
+        for lines in [page.extract_text().splitlines()]
+        if len(lines) > 2 and lines[0] == lines[2]
+    ]
+    assert len(starts) == len(NAMES)
+    assert all(n % 2 for n in starts)
+
+
+def test_fonts_are_embedded_and_no_strokes(printed: Any) -> None:
+    kinds = set()
+    for page in printed.pages:
+        for font in (page["/Resources"].get("/Font") or {}).values():
+            font = font.get_object()
+            kinds.add(font["/Subtype"])
+            below = font["/DescendantFonts"][0].get_object()
+            assert "/FontFile2" in below["/FontDescriptor"].get_object()
+    assert kinds == {"/Type0"}
+
+
+def test_code_that_only_draws_is_left_out(printed: Any) -> None:
+    text = "\n".join(page.extract_text() for page in printed.pages)
+    assert "def central_differences" in text
+    assert "plt.subplots" not in text
+    assert "Download the notebook" not in text
+    assert "exercise 4.1: not attempted yet" in text
