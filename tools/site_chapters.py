@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from reading import length, stated
 from sync_notebooks import (
