@@ -10,7 +10,7 @@ newest: the newest of everything on the day it runs.
 processors: the versions at hand, with the arithmetic of other processors.
 
 Environments are made in _build/matrix/ with the Python that runs this, and kept. What
-was tried when is written down in docs/environments.md, by hand, from the closing table.
+was tried when is written down in docs/installing.md, by hand, from the closing table.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from processors import PROCESSORS
 from sync_notebooks import ROOT
 
 VERSIONS = ("floors", "colab", "newest")
-TESTS = ("-m", "pytest")
-CHAPTERS = ("-m", "pytest", "--nbval", "--nbval-current-env", "notebooks")
+# As `make test` runs them: two at once, each on one thread.
+TESTS = ("-m", "pytest", "-n", "2")
+NBVAL = ("--dist", "loadscope", "--nbval", "--nbval-current-env", "notebooks")
 
 
 def environment(name: str, root: Path = ROOT) -> Path:
@@ -46,7 +47,8 @@ def environment(name: str, root: Path = ROOT) -> Path:
 
 def passes(python: str | Path, call: tuple[str, ...], settings: dict[str, str]) -> str:
     """Run Python with these environment variables; "passed" or "FAILED"."""
-    done = subprocess.run([python, *call], cwd=ROOT, env={**os.environ, **settings})
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
+    done = subprocess.run([python, *call], cwd=ROOT, env=env)
     return "FAILED" if done.returncode else "passed"
 
 
@@ -60,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"no environment {unknown[0]!r}; there are: {', '.join(names)}")
     wanted = options.names or list(names)
-    calls = {"tests": TESTS} | ({} if options.tests_only else {"chapters": CHAPTERS})
+    calls = {"tests": TESTS, "chapters": (*TESTS, *NBVAL)}
+    if options.tests_only:
+        del calls["chapters"]
 
     lines = []
     today = datetime.now(timezone.utc).date().isoformat()

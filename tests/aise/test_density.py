@@ -35,6 +35,13 @@ def test_weighted_density_by_loops(sigma: float) -> None:
     np.testing.assert_allclose(found, loops(SCORES, sigma, 9, 14), rtol=1e-12)
 
 
+def test_reversed_arrays() -> None:
+    """The order of the points is all the same, and so is that of the memory."""
+    for made in (weighted_density, saliency):
+        turned = made(CENTRES[::-1], SCORES[::-1], 0.1, 9, 14)
+        torch.testing.assert_close(turned, made(CENTRES, SCORES, 0.1, 9, 14))
+
+
 @pytest.mark.parametrize("sigma", [0.04, 0.3])
 def test_saliency_is_a_covariance(sigma: float) -> None:
     """Of the score and the coverage of the pixel, by NumPy."""

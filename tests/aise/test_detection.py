@@ -60,6 +60,11 @@ def test_score_by_hand() -> None:
     torch.testing.assert_close(scores, torch.tensor([0.5, 0.3, 0.3, 0.0, 0.0, 0.0]))
 
 
+def turned(row: list[float]) -> np.ndarray:
+    """The row as an array that NumPy reads from its end."""
+    return np.array(row[::-1])[::-1]
+
+
 TRIPLE = ([BOX, [0.0, 0.0, 5.0, 5.0]], [0.5, 1.0], [1, 2])
 
 
@@ -73,6 +78,7 @@ TRIPLE = ([BOX, [0.0, 0.0, 5.0, 5.0]], [0.5, 1.0], [1, 2])
             torch.tensor(b).half(), torch.tensor(s).bfloat16(), torch.tensor(c).int()
         ),
         lambda b, s, c: Detection([torch.tensor(row) for row in b], s, c),
+        lambda b, s, c: Detection([torch.tensor(b[0]), turned(b[1])], s, c),
         lambda b, s, c: Detection(
             torch.tensor(b, requires_grad=True), torch.tensor(s).double(), c
         ),

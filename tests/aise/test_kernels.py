@@ -61,6 +61,13 @@ def test_one_width_for_all() -> None:
     assert torch.equal(one, gaussian_masks(CENTRES, np.full(4, 0.2), 6, 8))
 
 
+def test_reversed_arrays() -> None:
+    """Points as (row, column) turned around, without a copy: negative strides."""
+    masks = gaussian_masks(CENTRES[:, ::-1], WIDTHS[::-1], 6, 8)
+    columns_first = np.ascontiguousarray(CENTRES[:, ::-1])
+    assert torch.equal(masks, gaussian_masks(columns_first, WIDTHS[::-1].copy(), 6, 8))
+
+
 def test_masks_are_products_of_profiles() -> None:
     rows, columns = profiles(CENTRES, WIDTHS, 6, 8)
     assert rows.shape == (4, 6)

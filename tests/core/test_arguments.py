@@ -38,7 +38,7 @@ def spoilt(value: float) -> torch.Tensor:
         (
             IMAGES.numpy(),
             TypeError,
-            r"inputs .*got ndarray.*torch\.from_numpy\(array\)",
+            r"inputs .*got ndarray.*torch\.from_numpy\(array.copy\(\)\)",
         ),
         (IMAGES.tolist(), TypeError, r"inputs must be a torch\.Tensor.*got list"),
         (

@@ -694,6 +694,10 @@ MIXES: dict[str, Callable[[Any], Any]] = {
     "first": lambda x: sums(x - x[0]),
     "one for all": lambda x: sums(x - x[-1:] / x[:1]),
     "pairs": lambda x: (x[:, None] - x[None]).abs().sum((1, 3, 4)),
+    "pairs of all": lambda x: (x[:][:, None] - x[None]).abs().sum((1, 3, 4)),
+    "pairs of a part": lambda x: (
+        ((part := x.split(64)[0])[:, None] - part[None]).abs().sum((1, 3, 4))
+    ),
     "product": lambda x: x.flatten(1) @ x.flatten(1).T @ sums(x),
     "NumPy inside": lambda x: np.asarray(x.numpy() - x.numpy().mean(0)).sum((2, 3)),
     "NumPy": lambda x: x.astype("float64").sum((2, 3)) - x.sum((2, 3)).mean(0),
@@ -718,6 +722,7 @@ APART: dict[str, Callable[[Tensor], Any]] = {
     "one by one": lambda x: torch.cat([sums(image[None] * 2) for image in x]),
     "in halves": lambda x: torch.cat([sums(part) for part in x.split(5)]),
     "normalised": lambda x: sums(x - x.mean((2, 3), keepdim=True)),
+    "all of them": lambda x: sums(x + x[:]),
     "two heads": lambda x: (
         sums(torch.cat([x, x.flip(1)], 1)) + x[:, 0].amax((1, 2))[:, None]
     ),

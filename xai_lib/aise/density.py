@@ -37,10 +37,10 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from xai_lib.aise.kernels import profiles
+from xai_lib.core.boxes import as_numbers
 
 
 def weighted_density(
@@ -60,7 +60,7 @@ def weighted_density(
         ValueError: wrong shapes, no centre, or numbers that are not finite.
     """
     rows, across = profiles(centres, width, height, columns)
-    w = torch.from_numpy(np.asarray(weights, dtype=np.float64))
+    w = as_numbers("weights", weights).double()
     if len(rows) == 0:
         raise ValueError("centres must hold at least one point, got none")
     if w.shape != (len(rows),):

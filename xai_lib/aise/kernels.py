@@ -23,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from xai_lib.core.arguments import check_count
+from xai_lib.core.boxes import as_numbers
 
 
 def gaussian_masks(centres: Any, widths: Any, height: int, width: int) -> Tensor:
@@ -62,8 +62,8 @@ def profiles(
     `[k, width]`; arguments as in `gaussian_masks`, and the profile."""
     check_count("height", height)
     check_count("width", width)
-    p = torch.from_numpy(np.asarray(centres, dtype=np.float64))
-    sigma = torch.from_numpy(np.asarray(widths, dtype=np.float64))
+    p = as_numbers("centres", centres).double()
+    sigma = as_numbers("widths", widths).double()
     if p.ndim != 2 or p.shape[1] != 2:
         raise ValueError(f"centres must be [k, 2], got {list(p.shape)}")
     if not bool(p.isfinite().all()):

@@ -36,7 +36,7 @@ def check_inputs(
     if not isinstance(inputs, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor {shapes}, got {type(inputs).__name__}; "
-            "convert a NumPy array with torch.from_numpy(array)"
+            "convert a NumPy array with torch.from_numpy(array.copy())"
         )
     if inputs.dtype not in DTYPES:
         raise TypeError(

@@ -26,8 +26,7 @@ def as_numbers(name: str, values: Any) -> Tensor:
         if isinstance(values, (list, tuple)) and any(
             isinstance(value, Tensor) for value in values
         ):
-            parts = [torch.as_tensor(v, device="cpu").detach() for v in values]
-            values = torch.stack(parts)
+            values = torch.stack([as_numbers(name, value) for value in values])
         if not isinstance(values, Tensor):
             # A copy: torch takes no negative strides.
             values = torch.from_numpy(np.array(values))

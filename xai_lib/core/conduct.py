@@ -38,6 +38,8 @@ REACH = 2_000  # how many values around a function are looked at for its modules
 _PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
 _JOINING = ("stack", "cat")
 _ALONG = ("index", "roll", "t")
+# These may take all of them, as x[:] does; the length tells.
+_CUTTING = ("slice", "split", "split_with_sizes")
 _depth = ContextVar("how many calls of `unfollowed` this one is in", default=0)
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
@@ -173,6 +175,7 @@ class Watch(TorchDispatchMode):
         axes = axes if isinstance(axes, (list, tuple)) else [axes]
         axes = [a % n_axes for a in axes if isinstance(a, int)]
         along = axes[0] != 0 if name == "permute" else 0 in axes or name in _ALONG
+        along = along and name not in _CUTTING
         parted = along or any(t.ndim == 0 or len(t) != self._n for t in made)
         if name in _JOINING:
             found = not parted or all(len(t) == self._n for t in made)

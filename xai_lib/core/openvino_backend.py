@@ -217,7 +217,9 @@ class _Guards:
         code = _ask.__code__.replace(co_name=f"_ask_{next(_number)}")
         ask = types.FunctionType(code, globals())
         self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
-        arguments = self._arguments(module)
+        # Of the functions that a module calls it keeps their numbers all the same.
+        with torch._dynamo.config.patch(specialize_float=True):
+            arguments = self._arguments(module)
         assert self._graph is not None  # or the arguments would not have been reached
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")

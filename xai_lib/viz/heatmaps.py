@@ -170,7 +170,7 @@ def _check_finite(name: str, values: Tensor) -> None:
     if not isinstance(values, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor [C, H, W], got {type(values).__name__}; "
-            "convert a NumPy array with torch.from_numpy(array)"
+            "convert a NumPy array with torch.from_numpy(array.copy())"
         )
     if values.ndim != 3 or values.numel() == 0:
         raise ValueError(f"{name} must be [C, H, W], got {list(values.shape)}")
