@@ -909,7 +909,7 @@ def test_global_random_state_is_untouched() -> None:
 
 def test_autocast_on_the_cpu_is_close() -> None:
     net = small_net()
-    scores = BlackBox(net, backend="autocast")(IMAGES)
+    scores = BlackBox(net, backend="torch", precision="bfloat16")(IMAGES)
     assert scores.dtype is torch.float32
     # bfloat16 has eight bits: the answers differ, but by about a percent.
     assert not torch.equal(scores, net(IMAGES))
@@ -977,11 +977,11 @@ def test_cuda_runs_channels_last_and_autocast() -> None:
 
     net = Probe().cuda()
     exact = BlackBox(net)(IMAGES)
-    close = BlackBox(net, backend="autocast")(IMAGES)
+    close = BlackBox(net, precision="bfloat16")(IMAGES)
     assert all(layouts)
     assert dtypes[0] is torch.float32
-    assert dtypes[-1] is torch.float16
-    torch.testing.assert_close(close, exact, rtol=1e-2, atol=1e-2)
+    assert torch.bfloat16 in dtypes
+    torch.testing.assert_close(close, exact, rtol=2e-2, atol=2e-2)
 
 
 @gpu

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -40,10 +40,11 @@ from xai_lib.core.conduct import (
     unfollowed,
 )
 from xai_lib.core.image_range import FAR, check_range
+from xai_lib.core.precision import PRECISIONS, Agreement, backend_for, measured
 
 Scores = Callable[[Any], Any]
 
-BACKENDS = ("auto", "torch", "autocast", "openvino", "numpy")
+BACKENDS = ("auto", "torch", "openvino", "numpy")
 # The largest block of perturbed inputs made at once, in numbers: 64 MiB of float32.
 BLOCK = 2**24
 # Numbers fed in before a module is converted for OpenVINO: 64 photographs at 224². A
@@ -86,11 +87,14 @@ class BlackBox:
         device: where a torch model lives; None is the module's own device, or that
             of the inputs.
         budget: the most queries to answer; None is no limit.
-        backend: "torch"; "autocast" (torch in reduced precision); "openvino" (CPU);
-            "numpy"; "auto" is torch on an accelerator, and on a CPU OpenVINO once
-            there is enough work and it agrees with torch on a probe, else torch. A
-            callable that is no module is given tensors, or arrays if its first error
-            says that it wants those.
+        backend: "torch"; "openvino" (CPU); "numpy"; "auto" is torch on an accelerator,
+            and on a CPU OpenVINO once there is enough work and it agrees with torch on
+            a probe, else torch. A callable that is no module is given tensors, or
+            arrays if its first error says that it wants those.
+        precision: "float32", the model's own; "bfloat16", rounded: by OpenVINO on a CPU
+            made for it, by torch's autocast on an accelerator or with backend="torch";
+            "int8": by OpenVINO, calibrated on the first request, which answers depend
+            on from then on. See `agreement`.
 
     Threads may share it. A copy, in another process as well, counts for itself and has
     the whole budget for itself.
@@ -105,6 +109,8 @@ class BlackBox:
             may let the inputs of a batch meet, one of which is asked again alone (and,
             if its answer is then a bit different, beside others).
         backend: the backend in use.
+        agreement: how a reduced precision compares with float32 on a few inputs of the
+            first request (not counted), also said in a warning once; None in float32.
         watched: whether a call was looked at for random numbers and inputs that meet.
 
     Raises:
@@ -132,6 +138,7 @@ class BlackBox:
         device: torch.device | str | None = None,
         budget: int | None = None,
         backend: str = "auto",
+        precision: str = "float32",
     ) -> None:
         if not callable(forward_func):
             raise TypeError(
@@ -143,6 +150,8 @@ class BlackBox:
         self.batch_size = BatchSize(batch_size)
         self.budget = None if budget is None else check_count("budget", budget, 0)
         self.backend = check_choice("backend", backend, BACKENDS)
+        self.precision = check_choice("precision", precision, PRECISIONS)
+        self.agreement: Agreement | None = None
         self._automatic = backend == "auto"
         self.queries = 0
         self._fed = 0  # numbers, since there is a reason to think about OpenVINO
@@ -158,6 +167,9 @@ class BlackBox:
         elif backend == "openvino":
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
         self.device = _device_of(forward_func, device)
+        if precision != "float32":
+            self.backend = backend_for(precision, backend, forward_func, self.device)
+            self._automatic = False  # an error says why there is no copy
 
     @unfollowed()
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -252,9 +264,10 @@ class BlackBox:
 
     def __repr__(self) -> str:
         name = getattr(self.forward_func, "__name__", type(self.forward_func).__name__)
+        precision = "" if self.precision == "float32" else f" in {self.precision}"
         return (
-            f"BlackBox({name}, backend={self.backend}, batch_size={self.batch_size}, "
-            f"queries={self.queries}, budget={self.budget})"
+            f"BlackBox({name}, backend={self.backend}{precision}, batch_size="
+            f"{self.batch_size}, queries={self.queries}, budget={self.budget})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -301,6 +314,12 @@ class BlackBox:
         copy.audit(self.forward_func, batch, answer, time.perf_counter() - began)
         return answer
 
+    def _tell(self, agreement: Agreement | None) -> None:
+        """Keep what reduced precision does, and say it once."""
+        self.agreement = agreement
+        if agreement:
+            _say_once(f"{type(self.forward_func).__name__} in {agreement}")
+
     def _ask_torch(self, batch: Tensor) -> Any:
         if self.watched:
             return self._forward(batch)
@@ -313,6 +332,10 @@ class BlackBox:
             self._modules = modules_behind(self.forward_func)  # loaded by now
         if watch.mixes or isinstance(answer, np.ndarray):
             return self._not_mixed(answer, batch, self._forward)
+        if self.precision != "float32" and self.agreement is None:
+            exact = partial(self._forward, exact=True)
+            probe = batch[: openvino_backend.PROBE]
+            self._tell(measured(self.precision, self._forward, exact, probe))
         # Alone in its batch an input does not show whether others change its answer.
         self.watched = len(batch) > 1
         return answer
@@ -328,7 +351,8 @@ class BlackBox:
             self.watched = bool((batch != batch[:1]).any())
         return answer
 
-    def _forward(self, batch: Tensor) -> Any:
+    def _forward(self, batch: Tensor, exact: bool = False) -> Any:
+        reduced = self.precision != "float32" and not exact
         device = self.device or batch.device
         channels_last = batch.ndim == 4 and device.type == "cuda"
         layout = torch.channels_last if channels_last else torch.preserve_format
@@ -337,7 +361,7 @@ class BlackBox:
         with (
             torch.inference_mode(False),
             torch.no_grad(),
-            torch.autocast(device.type, enabled=self.backend == "autocast"),
+            torch.autocast(device.type, torch.bfloat16, enabled=reduced),
         ):
             # A copy: the model may change it in place, the caller's images stay.
             batch = batch.to(device, copy=True, memory_format=layout)
@@ -394,16 +418,19 @@ class BlackBox:
         if self.backend != "openvino":
             return
         self._copies.pop(shape, None)
+        compiled = partial(openvino_backend.compiled, precision=self.precision)
         try:
-            self._copies[shape] = openvino_backend.compiled(module, inputs)
+            self._copies[shape] = compiled(module, inputs)
         except openvino_backend.Changed:
             if self._automatic:  # what is changed often is not worth converting
                 self.backend, self._fed = "auto", 0
                 self.batch_size.restart()
             else:
-                self._copies[shape] = openvino_backend.compiled(module, inputs)
+                self._copies[shape] = compiled(module, inputs)
         except openvino_backend.NotConvertible as error:
             self._stay_on_torch(error, stacklevel=5)
+        if shape in self._copies:
+            self._tell(self._copies[shape].agreement)
 
     def _stay_on_torch(
         self, error: openvino_backend.NotConvertible, stacklevel: int
