@@ -32,6 +32,7 @@ from xai_lib.core.arguments import (
 from xai_lib.core.batch_size import BatchSize
 from xai_lib.core.conduct import (
     Watch,
+    device_of,
     in_training_mode,
     modules_behind,
     refuse_mixing,
@@ -158,7 +159,7 @@ class BlackBox:
         self._reserved = 0  # queries that running requests have yet to make
         self._n_scores: int | None = None
         self._modules = modules_behind(forward_func)
-        self.watched = False
+        self.watched = self._watched_alone = False
         self._process = os.getpid()
         self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
         self._lock = threading.Lock()
@@ -166,7 +167,7 @@ class BlackBox:
             refuse_training_mode(forward_func)
         elif backend == "openvino":
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
-        self.device = _device_of(forward_func, device)
+        self.device = device_of(forward_func, device)
         if precision != "float32":
             self.backend = backend_for(precision, backend, forward_func, self.device)
             self._automatic = False  # an error says why there is no copy
@@ -182,7 +183,7 @@ class BlackBox:
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
         elif any(in_training_mode(m) for m in self._modules):
-            self.watched = False
+            self.watched = self._watched_alone = False
         inputs, left = inputs.detach(), len(inputs)
         self._reserve(left)
         try:
@@ -321,7 +322,7 @@ class BlackBox:
             _say_once(f"{type(self.forward_func).__name__} in {agreement}")
 
     def _ask_torch(self, batch: Tensor) -> Any:
-        if self.watched:
+        if self.watched or (self._watched_alone and len(batch) == 1):
             return self._forward(batch)
         with Watch(batch) as watch:
             answer = self._forward(batch)
@@ -337,7 +338,7 @@ class BlackBox:
             probe = batch[: openvino_backend.PROBE]
             self._tell(measured(self.precision, self._forward, exact, probe))
         # Alone in its batch an input does not show whether others change its answer.
-        self.watched = len(batch) > 1
+        self.watched, self._watched_alone = len(batch) > 1, True
         return answer
 
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
@@ -482,20 +483,3 @@ def as_blackbox(forward_func: Scores) -> BlackBox:
 @cache
 def _say_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
-    """The device to send inputs to; None if the inputs' own device decides."""
-    wanted = None if device is None else torch.device(device)
-    if not isinstance(forward_func, nn.Module):
-        return wanted
-    tensors = (*forward_func.parameters(), *forward_func.buffers())
-    home: Any = next((t.device for t in tensors), wanted)
-    if wanted is not None and (
-        wanted.type != home.type or wanted.index not in (None, home.index)
-    ):
-        raise ValueError(
-            f"device is {wanted} but forward_func is on {home}; move it with "
-            f"forward_func.to('{wanted}')"
-        )
-    return home

@@ -256,14 +256,16 @@ class _Guards:
             raise Changed("its graph is for one size of the batch")
         pairs = zip(arguments, self._keys, strict=True)
         self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
-        self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
+        self._tensors: list[Tensor] = [t for t in self._given if isinstance(t, Tensor)]
+        self._addresses: list[int] = [t.data_ptr() for t in self._tensors]
+        self._memory: _Memory = _Memory(self._tensors)
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer, or
         if it cannot be told."""
-        # What is cheap and common first: a guard that fails costs seconds.
-        pairs = zip(self._given, self._keys, strict=True)
-        if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
+        # What is cheap and common first: a guard that fails costs seconds. Shapes,
+        # strides and types are for the guards.
+        if [t.data_ptr() for t in self._tensors] != self._addresses:
             raise Changed("a tensor has moved")
         if not self._memory.unchanged():
             raise Changed("a tensor has changed")
