@@ -916,6 +916,26 @@ def test_autocast_on_the_cpu_is_close() -> None:
     torch.testing.assert_close(scores, net(IMAGES).detach(), rtol=0.05, atol=0.02)
 
 
+def test_one_image_is_watched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside others it is watched again, and so is a model in training mode by then."""
+    watches = []
+
+    class Counted(conduct.Watch):
+        def __enter__(self) -> Any:
+            watches.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr(blackbox_module, "Watch", Counted)
+    net = small_net()
+    blackbox = BlackBox(lambda x: net(x), batch_size=2)
+    for n, expected in ((1, 1), (1, 1), (2, 2), (1, 2), (2, 2)):
+        blackbox(IMAGES[:n])
+        assert len(watches) == expected
+    net.train()
+    with pytest.raises(ValueError, match="statistics of each batch"):
+        blackbox(IMAGES[:1])
+
+
 # Versions
 
 
