@@ -45,14 +45,16 @@ def boxes(network: nn.Module, images: Tensor) -> dict[str, BlackBox]:
 
 
 def explained(
-    name: str, blackbox: BlackBox, image: Tensor, share: float, seed: int
+    name: str, blackbox: BlackBox, image: Tensor, target: int, share: float, seed: int
 ) -> Tensor:
     """A map by so many times the queries."""
+    explainer: RISE | AISE
     if name == "RISE":
         explainer = RISE(blackbox, int(RISE_QUERIES * share), seed=seed)
     else:
-        explainer = AISE(blackbox, int(AISE_QUERIES * share) // (2 * WIDTHS))
-    return explainer.attribute(image, show_progress=True).flatten()
+        kernels = int(AISE_QUERIES * share) // (2 * WIDTHS)
+        explainer = AISE(blackbox, n_kernels=kernels)
+    return explainer.attribute(image, target, show_progress=True).flatten()
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
@@ -68,20 +70,23 @@ def main() -> None:
     names = photos.names()[: options.photos]
     images = torch.cat([photos.load(name).image for name in names])
     found = boxes(network, images)
+    targets = found["float32"](images).argmax(dim=1).tolist()  # the same for all
     same = images[torch.arange(BATCH * BATCHES) % len(images)]
     runs = {name: lambda box=box: box(same) for name, box in found.items()}
     times = compare(runs, REPEATS)
     report(times)
     shares = {}
     for name in found:
-        ratio(f"float32 / {name}, the same queries", times["float32"], times[name])
+        if name != "float32":
+            ratio(f"float32 / {name}, the same queries", times["float32"], times[name])
         shares[name] = min(times["float32"]) / min(times[name])
     for method in ("RISE", "AISE"):
         reached: dict[str, list[float]] = {name: [] for name in found}
-        for image in images.split(1):
-            goal = explained(method, found["float32"], image, CONVERGED, seed=1)
+        for image, target in zip(images.split(1), targets, strict=True):
+            exact = found["float32"]
+            goal = explained(method, exact, image, target, CONVERGED, seed=1)
             for name, box in found.items():
-                heat = explained(method, box, image, shares[name], seed=0)
+                heat = explained(method, box, image, target, shares[name], seed=0)
                 reached[name].append(correlation(heat, goal))
         for name, values in reached.items():
             title = f"{method}, correlation with a converged map, {name}"

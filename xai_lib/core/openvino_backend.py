@@ -31,12 +31,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xai_lib.core import extras
 from xai_lib.core.conduct import Watch
-from xai_lib.core.precision import Agreement, measured
+from xai_lib.core.precision import CALIBRATION, Agreement, measured, quantised
 
 PROBE = 4  # inputs to compare
 AUDIT = 0.02  # of the time, at most, goes into answers by torch for comparison
@@ -45,7 +44,6 @@ AUDIT = 0.02  # of the time, at most, goes into answers by torch for comparison
 # `precision`: some per cent on photographs, a third of what is left of the scores on
 # dark ones. Beyond these limits it is no longer the same model.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "int8": 1.0}
-CALIBRATION = 64  # inputs that decide which numbers int8 can tell apart
 # torch.compile keeps the size of a batch open in this range, and refuses a module that
 # treats a part of it differently. Below 16 torch itself chooses other convolutions:
 # there batches of a few sizes are compared instead.
@@ -103,8 +101,6 @@ def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> C
         raise NotConvertible(f"OpenVINO runs in float32, the inputs are {inputs.dtype}")
     if find_spec("openvino") is None:
         raise Missing("OpenVINO is missing: pip install 'xai-lib[openvino]'")
-    if precision != "float32":
-        _check_support(precision)
     with _converting:
         kept = _cache.setdefault(module, {})
         key = tuple(inputs.shape[1:]), precision
@@ -121,6 +117,8 @@ def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> C
                 raise NotConvertible(f"{type(module).__name__} has hooks")
             if any(t.is_inference() for t in [*module.parameters(), *module.buffers()]):
                 raise NotConvertible("the parameters were made in inference mode")
+            if precision != "float32":
+                _check_support(precision)
             some = inputs[:CALIBRATION].detach().cpu().clone()
             try:
                 kept[key] = Copy(module, some, precision)
@@ -184,7 +182,7 @@ class Copy:
             Disagreement: it is too far from float32.
         """
         if self._precision == "int8":
-            self._answer = _Compiled(_quantised(graph, some), "f32")
+            self._answer = _Compiled(quantised(graph, some), "f32")
         else:
             self._answer = _Compiled(graph, "bf16")
         reduced, exact = self._answer, self._exact
@@ -396,22 +394,6 @@ def _check_support(precision: str) -> None:
             f"this processor has no instructions for {precision}, which would not be "
             "faster here; use precision='float32'"
         )
-
-
-def _quantised(graph: Any, some: Tensor) -> Any:
-    """OpenVINO's graph in int8, calibrated on some inputs, as they are and darkened."""
-    import nncf
-
-    rows = some[torch.arange(CALIBRATION) % len(some)]
-    places = (7, 7) if some.ndim == 4 else some.shape[1:]
-    source = torch.Generator("cpu").manual_seed(0)
-    size = CALIBRATION, 1, *places
-    draws = torch.rand(size, generator=source, dtype=torch.float32, device="cpu")
-    dark = (draws < 0.5).float()
-    dark = F.interpolate(dark, some.shape[2:]) if some.ndim == 4 else dark[:, 0]
-    given = [x[None].numpy() for x in torch.cat([some, rows * dark])]
-    nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(graph, nncf.Dataset(given), subset_size=len(given))
 
 
 @contextmanager
