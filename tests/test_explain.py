@@ -242,3 +242,24 @@ def test_classes_by_name_and_number() -> None:
         model.class_number("crane", 3)
     with pytest.raises(ValueError, match="give a number from 0 to 2"):
         model.class_number("-1", 3)
+
+
+def test_precision(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["explain", "red.png", "--model", "cnn_mnist", "--target", "3"]
+    with pytest.raises(SystemExit):
+        main([*given, "--method", "gradient", "--precision", "bfloat16"])
+    assert "--precision: gradient takes gradients" in capsys.readouterr().err
+    able = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    asked = [*given, "--method", "rise", "--queries", "60", "--precision", "bfloat16"]
+    if "BF16" not in able:
+        with pytest.raises(SystemExit):
+            main(asked)
+        assert "no instructions for bfloat16" in capsys.readouterr().err
+        return
+    main([*asked[:-1], "float32"])
+    exact = np.load(folder / "map.npy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        main(asked)
+    rounded = np.load(folder / "map.npy")
+    assert 0 < abs(rounded - exact).max() < 0.05 * abs(exact).max()

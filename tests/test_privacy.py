@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -110,6 +111,22 @@ def test_converting_and_asking(watched: Watched) -> None:
     # Nor is there a fork, which Python 3.12 warns about in a process with threads.
     assert watched.noted == []
     assert list(watched.home.iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("nncf") is None, reason="needs NNCF")
+def test_quantising(watched: Watched) -> None:
+    watched.run(
+        """
+        import torch
+        from xai_lib.core.blackbox import BlackBox
+        from xai_lib.zoo import models
+
+        blackbox = BlackBox(models.load("cnn_mnist"), precision="int8")
+        assert blackbox(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+        """
+    )
+    assert watched.attempts == []
+    assert watched.written == []
 
 
 def test_openvino_used_beside_the_library(watched: Watched) -> None:

@@ -233,8 +233,8 @@ def precision(bench: Bench) -> Rows:
     for name, network in networks(bench):
         reference = None
         for kind in ("float32", "TF32", "bfloat16"):
-            backend = "autocast" if kind == "bfloat16" else "torch"
-            box = BlackBox(network, batch_size=bench.batch, backend=backend)
+            asked = "float32" if kind == "TF32" else kind
+            box = BlackBox(network, bench.batch, backend="torch", precision=asked)
             explain = partial(geex.GERS(box, bench.queries).attribute, bench.image(), 1)
             with tf32(kind == "TF32"):
                 heat, seconds = explain().flatten().double(), bench.seconds(explain)

@@ -23,6 +23,7 @@ from xai_lib.core.arguments import check_choice
 from xai_lib.core.attribution import Attribution, BlackBoxAttribution
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.extras import extra
+from xai_lib.core.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from xai_lib.zoo.models import Classifier
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default="efficientnet_lite0", help="a name, or .pt, .onnx, .xml")
     add("--target", help="name or number of a class (the predicted one)")
     add("--queries", type=int, help="for a method that only asks (its own default)")
+    add("--precision", choices=PRECISIONS, default="float32", help="of such methods")
     add("--out", type=Path, default=Path("map.png"), help="picture, .npy beside it")
     own = ask.add_argument_group("where the model is a file").add_argument
     own("--size", type=int, help="height and width of its images (224)")
@@ -130,6 +132,8 @@ def explain(options: argparse.Namespace) -> int:
     for name in options.method.lower().split(","):
         check_choice(f"--method for {model.name}", name, tuple(fit))
         chosen[name] = settings(name, options.queries, model.input_size)
+        if options.precision != "float32" and name not in ASKING:
+            raise ValueError(f"--precision: {name} takes gradients, in float32 only")
     image = photograph(options.photo, model)
     answers = BlackBox(model, backend="torch")(image)[0]
     # A single score is explained as it is, and so are probabilities.
@@ -150,8 +154,13 @@ def explain(options: argparse.Namespace) -> int:
     for name, given in chosen.items():
         asked: Any = rated if name in PROBABILITY else model
         if name in ASKING:  # a network out of a file is not converted once more
-            backend = "auto" if model.categories else "torch"
-            asked = BlackBox(asked, backend=backend, budget=options.queries)
+            fast = model.categories or options.precision != "float32"
+            asked = BlackBox(
+                asked,
+                backend="auto" if fast else "torch",
+                budget=options.queries,
+                precision=options.precision,
+            )
         began = time.perf_counter()
         try:
             explainer = METHODS[name](asked, **given)

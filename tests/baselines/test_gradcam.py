@@ -408,3 +408,42 @@ def test_cuda_agrees_with_the_cpu() -> None:
     expected = GradCAM(model).attribute(x, 1)
     maps = GradCAM(models.load("cnn_mnist").cuda()).attribute(x, 1)
     torch.testing.assert_close(maps, expected, rtol=1e-2, atol=1e-3)
+
+
+class DeepForLarge(nn.Module):
+    """Its last feature map depends on the size of the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, 2)
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        features = self.first(images).relu()
+        if images.shape[-1] > 20:
+            features = self.second(features).tanh()
+        return features.square().mean(dim=(2, 3))
+
+
+def test_the_layer_that_was_found_is_looked_at_again() -> None:
+    model = DeepForLarge().eval()
+    explainer = GradCAM(model)
+    source = torch.Generator().manual_seed(3)
+    sizes = [(16, "first"), (16, "first"), (32, "second"), (16, "first")]
+    for size, layer in sizes:
+        images = torch.rand(1, 3, size, size, generator=source)
+        assert explainer.chosen_layer(images) == layer
+        expected = GradCAM(model, layer).attribute(images, 1)
+        assert torch.equal(explainer.attribute(images, 1), expected)
+
+
+@pytest.mark.parametrize("layer", ["first", None])
+def test_one_image_is_asked_once(layer: str | None) -> None:
+    model = DeepForLarge().eval()
+    explainer = GradCAM(model, layer)
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    explainer.attribute(images, 1)
+    model.calls = 0
+    explainer.attribute(images, 1)
+    assert model.calls == 1

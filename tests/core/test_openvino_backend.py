@@ -547,6 +547,26 @@ def test_every_bit_counts() -> None:
     torch.testing.assert_close(blackbox(IMAGES), net(IMAGES).detach())
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("way", ["transposed", "resized", "viewed"])
+def test_the_same_bits_in_another_shape(way: str) -> None:
+    """Neither the memory nor its address changes."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 192), nn.ReLU()).eval()
+    weight = net[1].weight.requires_grad_(False)
+    blackbox = BlackBox(net)
+    before = blackbox(IMAGES)
+    assert blackbox.backend == "openvino"
+    if way == "transposed":
+        weight.t_()
+    elif way == "resized":
+        weight.as_strided_((192, 192), (1, 192))
+    else:
+        weight.data = weight.data.as_strided((192, 192), (1, 192))
+    expected = net(IMAGES)
+    assert (expected - before).abs().max() > 1e-3
+    torch.testing.assert_close(blackbox(IMAGES), expected, rtol=1e-4, atol=1e-5)
+
+
 class Centres(nn.Module):
     """Takes a part of the batch's mean away, also if it is to be converted at once."""
 

@@ -84,28 +84,40 @@ class GradCAM(BatchwiseAttribution):
                 f"[N, C, h, w], got reshape={reshape!r} with layer={layer!r}"
             )
         self.layer = layer
+        self._found: str | None = None
         self.relu = check_flag("relu", relu)
         self.reshape = reshape
 
     def chosen_layer(self, inputs: Tensor) -> str:
         """The name of the layer that is looked at for images `[N, C, H, W]`."""
-        with recorded(self.forward_func) as calls:
+        with recorded(self.forward_func, self.layer) as calls:
             self._queried(inputs[:1])
+        return self._chosen(calls, inputs[:1])
+
+    def _chosen(self, calls: list[Call], inputs: Tensor) -> str:
         if self.layer is None:
             return last_feature_map(calls)
-        last = next((c for c in reversed(calls) if c.name == self.layer), None)
-        if last is None:
+        if not calls:
             raise ValueError(f"layer {self.layer!r} did not run for one image")
         if self.reshape is None:
-            _check_map(last, inputs.shape[2:])
+            _check_map(calls[-1], inputs)
         return self.layer
 
-    def _prepare(self, inputs: Tensor) -> nn.Module:
-        return self.forward_func.get_submodule(self.chosen_layer(inputs))
+    def _prepare(self, inputs: Tensor) -> str:
+        # A name that is given, or was found before, is looked at where it is used: a
+        # call of the model less.
+        return self.layer or self._found or self.chosen_layer(inputs)
 
-    def _explain(self, inputs: Tensor, target: Tensor, prepared: nn.Module) -> Tensor:
-        with watched(prepared) as runs:
-            scores = target_scores(self.forward_func, inputs, target)
+    def _explain(self, inputs: Tensor, target: Tensor, prepared: str) -> Tensor:
+        model = self.forward_func
+        with (
+            recorded(model, self.layer) as calls,
+            watched(model.get_submodule(prepared)) as runs,
+        ):
+            scores = target_scores(model, inputs, target)
+        self._found = self._chosen(calls, inputs)
+        if self._found != prepared:
+            return self._explain(inputs, target, self._found)
         a = runs[-1]
         slope = gradient(scores, a)
         if self.reshape is not None:
@@ -153,15 +165,18 @@ def hooked(*hooks: tuple[nn.Module, Callable[[nn.Module, Any], Any]]) -> Iterato
 
 
 @contextmanager
-def recorded(model: nn.Module) -> Iterator[list[Call]]:
-    """A list that fills up with the calls of all modules, in the order they end."""
+def recorded(model: nn.Module, only: str | None = None) -> Iterator[list[Call]]:
+    """A list that fills up with the calls of all modules, or of one of them, in the
+    order they end."""
     calls: list[Call] = []
 
     def note(name: str, module: nn.Module, output: Any) -> None:
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         calls.append(Call(name, module, shape))
 
-    with hooked(*((m, partial(note, name)) for name, m in model.named_modules())):
+    modules = model.named_modules()
+    hooks = ((m, partial(note, name)) for name, m in modules if only in (None, name))
+    with hooked(*hooks):
         yield calls
 
 
@@ -170,7 +185,9 @@ def watched(module: nn.Module) -> Iterator[list[Tensor]]:
     """A list of the module's outputs, from each of which a graph starts anew."""
     runs: list[Tensor] = []
 
-    def hook(_: nn.Module, output: Tensor) -> Tensor:
+    def hook(_: nn.Module, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            return None
         with torch.enable_grad():
             runs.append(output.detach().requires_grad_())
             return runs[-1].clone()  # which the model may change in place
@@ -210,13 +227,17 @@ def last_feature_map(calls: list[Call]) -> str:
     return calls[chosen].name
 
 
-def _check_map(call: Call, size: tuple[int, ...]) -> None:
-    """Refuse an output that is no map `[1, C, h, w]` of an image of that size.
+def _check_map(call: Call, images: Tensor) -> None:
+    """Refuse an output that is no map `[N, C, h, w]` of N images.
 
     Raises:
         ValueError: as said, with the `reshape` that makes a map of it.
     """
+    n, size = len(images), images.shape[2:]
     shape = call.shape
+    if shape and shape[0] % n == 0:
+        shape = (shape[0] // n, *shape[1:])  # of one image
+        call = call._replace(shape=shape)
     if len(shape) == 4 and shape[0] == 1 and not _channels_last(call, size):
         return
     hint = ""

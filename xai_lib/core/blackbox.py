@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from xai_lib.core.arguments import (
 from xai_lib.core.batch_size import BatchSize
 from xai_lib.core.conduct import (
     Watch,
+    device_of,
     in_training_mode,
     modules_behind,
     refuse_mixing,
@@ -40,10 +41,11 @@ from xai_lib.core.conduct import (
     unfollowed,
 )
 from xai_lib.core.image_range import FAR, check_range
+from xai_lib.core.precision import PRECISIONS, Agreement, backend_for, measured
 
 Scores = Callable[[Any], Any]
 
-BACKENDS = ("auto", "torch", "autocast", "openvino", "numpy")
+BACKENDS = ("auto", "torch", "openvino", "numpy")
 # The largest block of perturbed inputs made at once, in numbers: 64 MiB of float32.
 BLOCK = 2**24
 # Numbers fed in before a module is converted for OpenVINO: 64 photographs at 224². A
@@ -86,11 +88,14 @@ class BlackBox:
         device: where a torch model lives; None is the module's own device, or that
             of the inputs.
         budget: the most queries to answer; None is no limit.
-        backend: "torch"; "autocast" (torch in reduced precision); "openvino" (CPU);
-            "numpy"; "auto" is torch on an accelerator, and on a CPU OpenVINO once
-            there is enough work and it agrees with torch on a probe, else torch. A
-            callable that is no module is given tensors, or arrays if its first error
-            says that it wants those.
+        backend: "torch"; "openvino" (CPU); "numpy"; "auto" is torch on an accelerator,
+            and on a CPU OpenVINO once there is enough work and it agrees with torch on
+            a probe, else torch. A callable that is no module is given tensors, or
+            arrays if its first error says that it wants those.
+        precision: "float32", the model's own; "bfloat16", rounded: by OpenVINO on a CPU
+            made for it, by torch's autocast on an accelerator or with backend="torch";
+            "int8": by OpenVINO, calibrated on the first request, which answers depend
+            on from then on. See `agreement`.
 
     Threads may share it. A copy, in another process as well, counts for itself and has
     the whole budget for itself.
@@ -105,6 +110,8 @@ class BlackBox:
             may let the inputs of a batch meet, one of which is asked again alone (and,
             if its answer is then a bit different, beside others).
         backend: the backend in use.
+        agreement: how a reduced precision compares with float32 on a few inputs of the
+            first request (not counted), also said in a warning once; None in float32.
         watched: whether a call was looked at for random numbers and inputs that meet.
 
     Raises:
@@ -132,6 +139,7 @@ class BlackBox:
         device: torch.device | str | None = None,
         budget: int | None = None,
         backend: str = "auto",
+        precision: str = "float32",
     ) -> None:
         if not callable(forward_func):
             raise TypeError(
@@ -143,13 +151,15 @@ class BlackBox:
         self.batch_size = BatchSize(batch_size)
         self.budget = None if budget is None else check_count("budget", budget, 0)
         self.backend = check_choice("backend", backend, BACKENDS)
+        self.precision = check_choice("precision", precision, PRECISIONS)
+        self.agreement: Agreement | None = None
         self._automatic = backend == "auto"
         self.queries = 0
         self._fed = 0  # numbers, since there is a reason to think about OpenVINO
         self._reserved = 0  # queries that running requests have yet to make
         self._n_scores: int | None = None
         self._modules = modules_behind(forward_func)
-        self.watched = False
+        self.watched = self._watched_alone = False
         self._process = os.getpid()
         self._copies: dict[torch.Size, openvino_backend.Copy] = {}  # by image shape
         self._lock = threading.Lock()
@@ -157,7 +167,10 @@ class BlackBox:
             refuse_training_mode(forward_func)
         elif backend == "openvino":
             raise TypeError("backend 'openvino' needs forward_func to be an nn.Module")
-        self.device = _device_of(forward_func, device)
+        self.device = device_of(forward_func, device)
+        if precision != "float32":
+            self.backend = backend_for(precision, backend, forward_func, self.device)
+            self._automatic = False  # an error says why there is no copy
 
     @unfollowed()
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -170,7 +183,7 @@ class BlackBox:
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
         elif any(in_training_mode(m) for m in self._modules):
-            self.watched = False
+            self.watched = self._watched_alone = False
         inputs, left = inputs.detach(), len(inputs)
         self._reserve(left)
         try:
@@ -252,9 +265,10 @@ class BlackBox:
 
     def __repr__(self) -> str:
         name = getattr(self.forward_func, "__name__", type(self.forward_func).__name__)
+        precision = "" if self.precision == "float32" else f" in {self.precision}"
         return (
-            f"BlackBox({name}, backend={self.backend}, batch_size={self.batch_size}, "
-            f"queries={self.queries}, budget={self.budget})"
+            f"BlackBox({name}, backend={self.backend}{precision}, batch_size="
+            f"{self.batch_size}, queries={self.queries}, budget={self.budget})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -301,8 +315,14 @@ class BlackBox:
         copy.audit(self.forward_func, batch, answer, time.perf_counter() - began)
         return answer
 
+    def _tell(self, agreement: Agreement | None) -> None:
+        """Keep what reduced precision does, and say it once."""
+        self.agreement = agreement
+        if agreement:
+            _say_once(f"{type(self.forward_func).__name__} in {agreement}")
+
     def _ask_torch(self, batch: Tensor) -> Any:
-        if self.watched:
+        if self.watched or (self._watched_alone and len(batch) == 1):
             return self._forward(batch)
         with Watch(batch) as watch:
             answer = self._forward(batch)
@@ -313,8 +333,12 @@ class BlackBox:
             self._modules = modules_behind(self.forward_func)  # loaded by now
         if watch.mixes or isinstance(answer, np.ndarray):
             return self._not_mixed(answer, batch, self._forward)
+        if self.precision != "float32" and self.agreement is None:
+            exact = partial(self._forward, exact=True)
+            probe = batch[: openvino_backend.PROBE]
+            self._tell(measured(self.precision, self._forward, exact, probe))
         # Alone in its batch an input does not show whether others change its answer.
-        self.watched = len(batch) > 1
+        self.watched, self._watched_alone = len(batch) > 1, True
         return answer
 
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
@@ -328,7 +352,8 @@ class BlackBox:
             self.watched = bool((batch != batch[:1]).any())
         return answer
 
-    def _forward(self, batch: Tensor) -> Any:
+    def _forward(self, batch: Tensor, exact: bool = False) -> Any:
+        reduced = self.precision != "float32" and not exact
         device = self.device or batch.device
         channels_last = batch.ndim == 4 and device.type == "cuda"
         layout = torch.channels_last if channels_last else torch.preserve_format
@@ -337,7 +362,7 @@ class BlackBox:
         with (
             torch.inference_mode(False),
             torch.no_grad(),
-            torch.autocast(device.type, enabled=self.backend == "autocast"),
+            torch.autocast(device.type, torch.bfloat16, enabled=reduced),
         ):
             # A copy: the model may change it in place, the caller's images stay.
             batch = batch.to(device, copy=True, memory_format=layout)
@@ -394,16 +419,19 @@ class BlackBox:
         if self.backend != "openvino":
             return
         self._copies.pop(shape, None)
+        compiled = partial(openvino_backend.compiled, precision=self.precision)
         try:
-            self._copies[shape] = openvino_backend.compiled(module, inputs)
+            self._copies[shape] = compiled(module, inputs)
         except openvino_backend.Changed:
             if self._automatic:  # what is changed often is not worth converting
                 self.backend, self._fed = "auto", 0
                 self.batch_size.restart()
             else:
-                self._copies[shape] = openvino_backend.compiled(module, inputs)
+                self._copies[shape] = compiled(module, inputs)
         except openvino_backend.NotConvertible as error:
             self._stay_on_torch(error, stacklevel=5)
+        if shape in self._copies:
+            self._tell(self._copies[shape].agreement)
 
     def _stay_on_torch(
         self, error: openvino_backend.NotConvertible, stacklevel: int
@@ -455,20 +483,3 @@ def as_blackbox(forward_func: Scores) -> BlackBox:
 @cache
 def _say_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _device_of(forward_func: Scores, device: torch.device | str | None) -> Any:
-    """The device to send inputs to; None if the inputs' own device decides."""
-    wanted = None if device is None else torch.device(device)
-    if not isinstance(forward_func, nn.Module):
-        return wanted
-    tensors = (*forward_func.parameters(), *forward_func.buffers())
-    home: Any = next((t.device for t in tensors), wanted)
-    if wanted is not None and (
-        wanted.type != home.type or wanted.index not in (None, home.index)
-    ):
-        raise ValueError(
-            f"device is {wanted} but forward_func is on {home}; move it with "
-            f"forward_func.to('{wanted}')"
-        )
-    return home

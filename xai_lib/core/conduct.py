@@ -81,6 +81,27 @@ def in_training_mode(module: nn.Module) -> bool:
     return any(m.training and _reads_its_mode(m) for m in module.modules())
 
 
+def device_of(forward_func: Callable, device: torch.device | str | None) -> Any:
+    """The device to send inputs to; None if the inputs' own device decides.
+
+    Raises:
+        ValueError: a module lives elsewhere than on `device`.
+    """
+    wanted = None if device is None else torch.device(device)
+    if not isinstance(forward_func, nn.Module):
+        return wanted
+    tensors = (*forward_func.parameters(), *forward_func.buffers())
+    home: Any = next((t.device for t in tensors), wanted)
+    if wanted is not None and (
+        wanted.type != home.type or wanted.index not in (None, home.index)
+    ):
+        raise ValueError(
+            f"device is {wanted} but forward_func is on {home}; move it with "
+            f"forward_func.to('{wanted}')"
+        )
+    return home
+
+
 def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
     """The modules that a function can reach, by what it or its objects hold and by the
     globals it names, nearest first. A module stands for itself.

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from xai_lib.core.arguments import in_few
 
 ROUNDING = 1e-3  # less than half of an 8-bit step
 FAR = 32.0
@@ -53,7 +56,10 @@ def check_range(
     if stated is None or inputs.numel() == 0:
         return
     # Not detached: white-box methods look for models that are.
-    low, high = (end.item() for end in inputs.aminmax())
+    values = in_few(inputs)
+    array = isinstance(values, np.ndarray)
+    ends = (values.min(), values.max()) if array else inputs.aminmax()
+    low, high = (end.item() for end in ends)
     slack = ROUNDING + max(by, _outside.get())
     if low < stated[0] - slack or high > stated[1] + slack:
         most = max(stated[0] - low, high - stated[1])

@@ -35,11 +35,15 @@ from torch import Tensor, nn
 
 from xai_lib.core import extras
 from xai_lib.core.conduct import Watch
+from xai_lib.core.precision import CALIBRATION, Agreement, measured, quantised
 
 PROBE = 4  # inputs to compare
 AUDIT = 0.02  # of the time, at most, goes into answers by torch for comparison
-# float32 sums in another order differ by about 1e-5 of the largest score.
-TOLERANCE = 1e-3
+# The largest difference from torch that a copy may show, as a share of the largest
+# score. Sums in another order differ by about 1e-5. What rounding does is measured, see
+# `precision`: some per cent on photographs, a third of what is left of the scores on
+# dark ones. Beyond these limits it is no longer the same model.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "int8": 1.0}
 # torch.compile keeps the size of a batch open in this range, and refuses a module that
 # treats a part of it differently. Below 16 torch itself chooses other convolutions:
 # there batches of a few sizes are compared instead.
@@ -47,7 +51,8 @@ _OPEN = 17
 _LEAST, _MOST = 16, 2048
 _SMALL = (1, 2, PROBE, 8)
 _BATCH, _SIZE = "batch", "size of the batch"
-_cache: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Copy | NotConvertible]]
+_Key = tuple[tuple[int, ...], str]  # the shape of an input, and the precision
+_cache: WeakKeyDictionary[nn.Module, dict[_Key, Copy | NotConvertible]]
 _cache = WeakKeyDictionary()
 _converting = threading.RLock()
 _number = itertools.count()
@@ -59,7 +64,7 @@ class NotConvertible(RuntimeError):
 
 
 class Missing(NotConvertible):
-    """OpenVINO is not installed."""
+    """OpenVINO, or what int8 needs beside it, is not installed."""
 
 
 class Disagreement(NotConvertible):
@@ -70,7 +75,7 @@ class Changed(NotConvertible):
     """The module is no longer what was converted."""
 
 
-def compiled(module: nn.Module, inputs: Tensor) -> Copy:
+def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> Copy:
     """A function from float32 batches shaped like `inputs` to the module's output.
 
     It answers for the module as it is at this call: call `compiled` again before the
@@ -80,6 +85,9 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
         module: in eval mode, on the CPU.
         inputs: `[N, ...]`; N is free, the other sizes are fixed. The first few are
             the probe on which OpenVINO must agree with torch.
+        precision: what it computes in, see `precision`. A copy that agrees with torch
+            in float32 is made first; int8 then is calibrated on these inputs, and on
+            darkened ones, by NNCF.
 
     Raises:
         Changed: the module is no longer what was converted; the next call converts it.
@@ -95,39 +103,48 @@ def compiled(module: nn.Module, inputs: Tensor) -> Copy:
         raise Missing("OpenVINO is missing: pip install 'xai-lib[openvino]'")
     with _converting:
         kept = _cache.setdefault(module, {})
-        shape = tuple(inputs.shape[1:])
-        held = kept.get(shape)
+        key = tuple(inputs.shape[1:]), precision
+        held = kept.get(key)
         if isinstance(held, Copy):
             try:
                 held.guards.check(module)
             except Changed:
-                del kept[shape]
+                del kept[key]
                 raise
-        if shape not in kept:
+        if key not in kept:
             # Not remembered, as the next attempt may succeed.
             if _hooked(module.modules()):
                 raise NotConvertible(f"{type(module).__name__} has hooks")
             if any(t.is_inference() for t in [*module.parameters(), *module.buffers()]):
                 raise NotConvertible("the parameters were made in inference mode")
-            probe = inputs[:PROBE].detach().cpu().clone()
+            if precision != "float32":
+                _check_support(precision)
+            some = inputs[:CALIBRATION].detach().cpu().clone()
             try:
-                kept[shape] = Copy(module, probe)
+                kept[key] = Copy(module, some, precision)
             except NotConvertible as error:
                 # Without its cause, whose frames would keep the module alive.
-                kept[shape] = type(error)(*error.args)
-        outcome = kept[shape]
+                kept[key] = type(error)(*error.args)
+        outcome = kept[key]
     if isinstance(outcome, NotConvertible):
         raise type(outcome)(*outcome.args)
     return outcome
 
 
 class Copy:
-    """A module converted for OpenVINO: call it on a float32 batch."""
+    """A module converted for OpenVINO: call it on a float32 batch.
 
-    def __init__(self, module: nn.Module, probe: Tensor) -> None:
+    Attributes:
+        agreement: of a reduced precision with float32, None in float32.
+    """
+
+    def __init__(self, module: nn.Module, some: Tensor, precision: str) -> None:
+        probe = some[:PROBE]
+        self.agreement: Agreement | None = None
+        self._precision = precision
+        self._largest = 0.0  # score of the probe, where rounding is to be compared
         self._answering = self._auditing = 0.0  # seconds
         self._turn = 0
-        self._requests = threading.local()
         try:
             with _as_torch_asks():
                 answer = _eager(module, probe)  # and makes what a first call makes
@@ -135,17 +152,20 @@ class Copy:
                     raise ValueError(f"it returns a {type(answer).__name__}")
                 before = _attributes(module)
                 self.guards = _Guards(module, probe)
-                self._model = _convert(*self.guards.bound())
+                graph = _convert(*self.guards.bound())
+                self._answer = self._exact = _Compiled(graph, "f32")
                 several = torch.cat([probe, probe.flip(-1)])  # not all alike
                 for size in _SMALL:
                     batch = several.repeat(size, *[1] * (probe.ndim - 1))[:size]
                     expected = _eager(module, batch)
-                    self._compare(self(batch), expected)
-                    self._compare(answer[:1], expected[:1])  # inputs do not meet
+                    _compare(self(batch), expected)
+                    _compare(answer[:1], expected[:1])  # inputs do not meet
                 self.guards.check(module)
                 now = _attributes(module)
                 if [*map(id, before.values())] != [*map(id, now.values())]:
                     raise Changed("it changes while it answers")
+                if precision != "float32":
+                    self._reduce(graph, some, several)
         except Disagreement:
             raise
         except Exception as error:
@@ -153,21 +173,30 @@ class Copy:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """The module's output, in memory of its own. Threads do not meet."""
-        if len(batch) > _MOST:
-            return torch.cat([self(part) for part in batch.split(_MOST)])
-        if not hasattr(self._requests, "mine"):
-            self._requests.mine = self._model.create_infer_request()
-        # The inputs are shared, not copied; the outputs would be overwritten by the
-        # next call, so they are copied.
-        array = batch.cpu().contiguous().numpy()
-        answer = self._requests.mine.infer([array], share_inputs=True)
-        return torch.from_numpy(answer[0])
+        return self._answer(batch)
+
+    def _reduce(self, graph: Any, some: Tensor, probe: Tensor) -> None:
+        """Answer in reduced precision from here on.
+
+        Raises:
+            Disagreement: it is too far from float32.
+        """
+        if self._precision == "int8":
+            self._answer = _Compiled(quantised(graph, some), "f32")
+        else:
+            self._answer = _Compiled(graph, "bf16")
+        reduced, exact = self._answer, self._exact
+        self.agreement = measured(self._precision, reduced, exact, probe)
+        expected = exact(probe)
+        self._largest = float(expected.abs().max())
+        _compare(reduced(probe), expected, self._precision)
 
     def audit(
         self, module: nn.Module, batch: Tensor, answer: Tensor, spent: float
     ) -> None:
         """Compare one answer of a batch, which took `spent` seconds, with torch's, if
-        there is time for it.
+        there is time for it. In reduced precision the copy in float32 must be torch's
+        equal as well.
 
         Raises:
             Disagreement: the copy is wrong, and will not answer again.
@@ -176,27 +205,38 @@ class Copy:
         if self._auditing > AUDIT * self._answering:
             return
         began = time.perf_counter()
-        row = self._turn % len(batch)
+        row = slice(self._turn % len(batch), self._turn % len(batch) + 1)
         self._turn += 1
         with _as_torch_asks():
-            expected = module(batch[row : row + 1].cpu().clone())
-        self._auditing += time.perf_counter() - began
+            expected = module(batch[row].cpu().clone())
         try:
-            self._compare(answer[row : row + 1], expected)
+            if self._exact is not self._answer:
+                _compare(self._exact(batch[row]), expected)
+            _compare(answer[row], expected, self._precision, self._largest)
         except Disagreement as error:
             with _converting:
-                _cache[module][tuple(batch.shape[1:])] = Disagreement(*error.args)
+                key = tuple(batch.shape[1:]), self._precision
+                _cache[module][key] = Disagreement(*error.args)
             raise
+        finally:
+            self._auditing += time.perf_counter() - began
 
-    def _compare(self, answer: Tensor, expected: Tensor) -> None:
-        if (answer.dtype, answer.shape) != (expected.dtype, expected.shape):
-            raise ValueError("OpenVINO answers in another type or shape")
-        gap = (answer - expected).abs().max()
-        if not gap <= TOLERANCE * expected.abs().max():
-            raise Disagreement(
-                f"OpenVINO differs from torch by {gap:.2g} on a probe of "
-                f"{len(expected)} inputs"
-            )
+
+def _compare(
+    answer: Tensor,
+    expected: Tensor,
+    precision: str = "float32",
+    largest: float = 0.0,
+) -> None:
+    if (answer.dtype, answer.shape) != (expected.dtype, expected.shape):
+        raise ValueError("OpenVINO answers in another type or shape")
+    gap = (answer - expected).abs().max()
+    if not gap <= TOLERANCE[precision] * max(largest, float(expected.abs().max())):
+        reduced = "" if precision == "float32" else f" in {precision}"
+        raise Disagreement(
+            f"OpenVINO{reduced} differs from torch by {gap:.2g} on a probe of "
+            f"{len(expected)} inputs"
+        )
 
 
 class _Reached(Exception):
@@ -229,14 +269,16 @@ class _Guards:
             raise Changed("its graph is for one size of the batch")
         pairs = zip(arguments, self._keys, strict=True)
         self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
-        self._memory: _Memory = _Memory(t for t in self._given if isinstance(t, Tensor))
+        self._tensors: list[Tensor] = [t for t in self._given if isinstance(t, Tensor)]
+        self._addresses: list[int] = [t.data_ptr() for t in self._tensors]
+        self._memory: _Memory = _Memory(self._tensors)
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer, or
         if it cannot be told."""
-        # What is cheap and common first: a guard that fails costs seconds.
-        pairs = zip(self._given, self._keys, strict=True)
-        if any(isinstance(t, Tensor) and self._key(t) != key for t, key in pairs):
+        # What is cheap and common first: a guard that fails costs seconds. Shapes,
+        # strides and types are for the guards.
+        if [t.data_ptr() for t in self._tensors] != self._addresses:
             raise Changed("a tensor has moved")
         if not self._memory.unchanged():
             raise Changed("a tensor has changed")
@@ -309,21 +351,51 @@ def _reach(*arguments: Any) -> None:
 
 
 def _convert(module: nn.Module, example: Tensor) -> Any:
-    """The module as OpenVINO's compiled model, for batches of any size."""
+    """The module as OpenVINO's graph, for batches of any size."""
     openvino = extras.openvino()
     with _quiet():
-        graph = openvino.convert_model(
+        return openvino.convert_model(
             module.eval(), example_input=example, input=[(-1, *example.shape[1:])]
         )
-    # On recent CPUs OpenVINO would otherwise compute in bfloat16. And it would pin
-    # the thread that asks to the first core, where all processes would meet.
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-        "ENABLE_CPU_PINNING": False,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    return openvino.compile_model(graph, "CPU", settings)
+
+
+class _Compiled:
+    """OpenVINO's graph, ready to run. Threads do not meet."""
+
+    def __init__(self, graph: Any, hint: str) -> None:
+        # On recent CPUs OpenVINO would otherwise compute in bfloat16. And it would pin
+        # the thread that asks to the first core, where all processes would meet.
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": hint,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._model = extras.openvino().compile_model(graph, "CPU", settings)
+        self._requests = threading.local()
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        if len(batch) > _MOST:
+            return torch.cat([self(part) for part in batch.split(_MOST)])
+        if not hasattr(self._requests, "mine"):
+            self._requests.mine = self._model.create_infer_request()
+        # The inputs are shared, not copied; the outputs would be overwritten by the
+        # next call, so they are copied.
+        array = batch.cpu().contiguous().numpy()
+        answer = self._requests.mine.infer([array], share_inputs=True)
+        return torch.from_numpy(answer[0])
+
+
+def _check_support(precision: str) -> None:
+    """Raises: Missing, NotConvertible: this machine has no use for the precision."""
+    if precision == "int8" and find_spec("nncf") is None:
+        raise Missing("NNCF is missing, for int8: pip install 'xai-lib[int8]'")
+    able = extras.openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if {"bfloat16": "BF16", "int8": "INT8"}[precision] not in able:
+        raise NotConvertible(
+            f"this processor has no instructions for {precision}, which would not be "
+            "faster here; use precision='float32'"
+        )
 
 
 @contextmanager
