@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from xai_book.studies import (
     aise,
     aise_detection,
-    estimators,
+    fewer_queries,
     geex,
     pertmap,
     showdown,
@@ -19,7 +19,7 @@ from xai_book.studies import (
 )
 from xai_book.studies.engine import Runner, Study
 
-MODULES = (pertmap, geex, aise, aise_detection, showdown, estimators)
+MODULES = (pertmap, geex, aise, aise_detection, showdown, fewer_queries)
 """Each has STUDIES."""
 
 STUDIES: Mapping[str, Study] = {
