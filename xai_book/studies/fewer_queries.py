@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from xai_book.studies import beds, hardware
+from xai_book.studies import aise, beds, geex, hardware, showdown
+from xai_book.studies.comparisons import MARGIN, Claim, ahead, larger
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.baselines import RISE
@@ -343,6 +345,40 @@ def read(
         label: torch.tensor([row[measure] for row in rows.values()]).double()
         for label, rows in found.items()
     }
+
+
+def others(folder: str | Path | None = None) -> list[Claim]:
+    """Whether other methods reach with a share of their queries what they have with
+    all, from the rows of other studies.
+
+    Args:
+        folder: of the stores; None is the book's.
+    """
+    found = []
+    known = {(t.data, t.measure): t.scores for t in showdown.tables(folder)}
+    for method in ("LIME", "KernelSHAP"):
+        for data in ("MNIST", "Fashion-MNIST", "scenes"):
+            for measure in ("aopc", "insertion"):
+                scores = known[data, measure]
+                few, all_of = (scores[showdown.Label(method, n)] for n in (500, 2000))
+                statement = f"{method}: 500 reach 2,000, {data}, {measure}"
+                found.append(larger(statement, few - all_of, MARGIN))
+    where = "cnn_mnist", "mnist", Results("geex_mnist_samplers", folder)
+    rows = geex.read(geex.samplers("cnn_mnist", (200, 392, 5000)), *where)
+    full = rows["mirrored", 5000]
+    for n in (200, 392):
+        for measure in ("aopc_input", "cosine"):
+            gain = rows["low-frequency", n][measure] - full[measure]
+            statement = f"GEEX: {n} low-frequency reach 5,000, MNIST, {measure}"
+            found.append(larger(statement, gain, MARGIN))
+    cases = {at: c for at, c in aise.convergence().items() if at[1] == "default"}
+    asked = aise.read_convergence("scenes", Results("aise_convergence", folder), cases)
+    fast, slow = (asked["DIRECT", "default", n] for n in (96, 300))
+    statement = "AISE: 96 reach 300, scenes"
+    found.append(ahead(f"{statement}, pointing", fast, slow, MARGIN))
+    gain = fast["energy_box"] - slow["energy_box"]
+    means = aise.image_means(gain, fast["image"])
+    return [*found, larger(f"{statement}, energy", means, MARGIN)]
 
 
 STUDIES = {"estimators": Study("RISE with fewer queries; chapter 10", units, run)}
