@@ -11,9 +11,10 @@ from xai_lib.core.arguments import check_count
 def recommend(queries: int) -> partial[RISE]:
     """The explainer whose map is nearest to a converged one after so many queries.
 
-    Of the estimators that chapter 10 compares, with 100 to 2,000 queries, ridge on
-    pairs of masks is first throughout. What it estimates is RISE's map: whether masks
-    are what your model needs is what the bench there is for.
+    With 100 to 2,000 queries ridge on pairs of masks comes nearer than the published
+    and the self-normalised mean, and from 250 on nothing that the bench has tried comes
+    surely nearer. What it estimates is RISE's map: whether masks are what a model needs
+    is what chapter 10 is for.
 
     Args:
         queries: that an image may cost, at least 4.

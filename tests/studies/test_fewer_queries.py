@@ -169,3 +169,19 @@ def test_no_question_is_asked_twice() -> None:
     for name in ("plain", "self-normalised", "control variate"):
         study.measure(Unit(study.settings("mnist", name, 50, 7) | {"converged": 0}, 0))
     assert memory.box.queries - before == 50
+
+
+def test_other_methods_are_compared_by_their_rows() -> None:
+    claims = {claim.statement: claim for claim in study.others()}
+    assert len(claims) == 18
+    claim = claims["LIME: 500 reach 2,000, scenes, insertion"]
+    by_queries: dict[int, list[float]] = {500: [], 2000: []}
+    for row in Results("showdown_scenes").rows(method="LIME"):
+        n = row["settings"]["arguments"]["n_samples"]
+        if n in by_queries:
+            by_queries[n].append(row["result"]["insertion"])
+    gain = np.subtract(*(by_queries[n] for n in (500, 2000)))
+    assert claim.images == len(gain) == 20
+    assert claim.value == pytest.approx(gain.mean(), abs=1e-9)
+    assert claim.low <= claim.value <= claim.high
+    assert (claim.verdict == "holds") == (claim.low > -0.01)
