@@ -96,15 +96,16 @@ class Ridge:
 
     def add(self, masks: Tensor, scores: Tensor) -> None:
         averages = F.adaptive_avg_pool2d(masks[:, None], self.parts).flatten(1)
-        self.averages.append(averages.cpu().double())
+        self.averages.append(averages)
         self.shape = scores.shape[0], scores.shape[2]
-        self.scores.append(scores.cpu().double().transpose(0, 1).flatten(1))
+        self.scores.append(scores.transpose(0, 1).flatten(1))
 
     def maps(self) -> Tensor | None:
         count = sum(map(len, self.averages))
         if count < 4:
             return None
-        x, y = torch.cat(self.averages), torch.cat(self.scores)
+        both = torch.cat(self.averages), torch.cat(self.scores)
+        x, y = (part.cpu().double() for part in both)  # not all devices have float64
         slopes = self.fit(x, y)
         # E f, as the masks' mean is known: p, and not that of these masks.
         mean = y.mean(dim=0) + (self.p - x.mean(dim=0)) @ slopes
