@@ -57,13 +57,11 @@ N_IMAGES: dict[tuple[str, int], int] = {
     ("mnist", 10): 20,
     ("photos", 7): 1,
     ("scenes", 7): 20,
-    ("grids", 7): 20,
 }
 """Images by bed and mask size."""
 ASKED_FOR_PLACE = (*ESTIMATORS, "control variate", "antithetic")
 CHEAP = {
     "scenes": ((100, 250, 500), ASKED_FOR_PLACE),
-    "grids": ((100, 250), ASKED_FOR_PLACE),
 }
 """Beds of which only the truth is asked and no converged map: budgets and names."""
 
