@@ -210,7 +210,7 @@ def test_each_name_has_an_example_that_runs(name: str) -> None:
 def test_names_are_listed_before_they_are_loaded() -> None:
     code = "import sys, xai_lib; print(*dir(xai_lib)); print(*sys.modules)"
     listed, loaded = (line.split() for line in run(sys.executable, code).splitlines())
-    names = {"AISE", "GEEX", "PertMap", "RISE", "BlackBox"}
+    names = {"AISE", "GEEX", "PertMap", "RISE", "BlackBox", "recommend"}
     assert names == set(xai_lib.__all__) <= set(listed)
     assert "xai_lib.core.blackbox" not in loaded
 

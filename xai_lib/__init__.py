@@ -10,7 +10,8 @@ and aggregates the answers.
 
 `AISE`, `GEEX` and `PertMap` (the stochastic one) are the three papers' methods and
 `RISE` a well-known one; `xai_lib.aise`, `geex`, `pertmap` and `baselines` hold more.
-`BlackBox` is the only door to a model. They are imported when first asked for.
+`BlackBox` is the only door to a model, and `recommend` names what to take for a number
+of queries. They are imported when first asked for.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from xai_lib.core.blackbox import BlackBox
     from xai_lib.geex import GEEX
     from xai_lib.pertmap import StochasticPertMap as PertMap
+    from xai_lib.recommendation import recommend
 
 __version__ = "0.2.0"
-__all__ = ["AISE", "GEEX", "RISE", "BlackBox", "PertMap"]
+__all__ = ["AISE", "GEEX", "RISE", "BlackBox", "PertMap", "recommend"]
 
 # Nothing is sent home. Without the package openvino_telemetry OpenVINO, and what builds
 # on it, works with a stub that sends and writes nothing. Every process that uses this
@@ -40,6 +42,7 @@ _HOMES = {
     "GEEX": "xai_lib.geex:GEEX",
     "PertMap": "xai_lib.pertmap:StochasticPertMap",
     "RISE": "xai_lib.baselines:RISE",
+    "recommend": "xai_lib.recommendation:recommend",
 }
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai_lib.baselines.rise import CHUNK, RISE
+from xai_lib.baselines.rise import CHUNK, ESTIMATORS, RISE
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core.blackbox import BlackBox, BudgetExceeded
 from xai_lib.kernels import philox
@@ -220,20 +220,23 @@ def test_the_budget_holds() -> None:
     assert blackbox.queries <= 100
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_same_map_alone_in_a_batch_and_for_any_batch_size(
-    monkeypatch: pytest.MonkeyPatch,
+    estimator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def explained(x: Tensor, model: Any = curved) -> Tensor:
+        return RISE(model, n_samples=130, estimator=estimator).attribute(x, 2)
+
     x = images(4, 3, 11, 8)
-    expected = RISE(curved, n_samples=130).attribute(x, 2)
-    alone = [RISE(curved, n_samples=130).attribute(one[None], 2) for one in x]
+    expected = explained(x)
+    alone = [explained(one[None]) for one in x]
     torch.testing.assert_close(torch.cat(alone), expected, rtol=1e-6, atol=1e-6)
     for batch_size in (1, 7, 1000):
-        maps = RISE(BlackBox(curved, batch_size), n_samples=130).attribute(x, 2)
+        maps = explained(x, BlackBox(curved, batch_size))
         torch.testing.assert_close(maps, expected, rtol=1e-6, atol=1e-6)
     for block in (1, 5 * 264, 100 * 264):
         monkeypatch.setattr(blackbox_module, "BLOCK", block)
-        maps = RISE(curved, n_samples=130).attribute(x, 2)
-        torch.testing.assert_close(maps, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(explained(x), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_seed_decides() -> None:

@@ -104,7 +104,22 @@ DETECTOR = {
     }
 }
 CASES: dict[type, list[tuple[str, Callable, dict[str, Any]]]] = {
-    RISE: [("", partial(RISE, n_samples=70, mask_size=3), {"queries": 70})],
+    RISE: [
+        ("", partial(RISE, n_samples=70, mask_size=3), {"queries": 70}),
+        (
+            "ridge",
+            partial(RISE, n_samples=70, mask_size=3, estimator="ridge"),
+            {"queries": 70},
+        ),
+        (
+            "plain",
+            partial(RISE, n_samples=70, mask_size=3, estimator="plain"),
+            {
+                "queries": 70,
+                "exceptions": {CONSTANT: "the paper's map has the noise of the masks"},
+            },
+        ),
+    ],
     Occlusion: [
         ("", partial(Occlusion, window=2), {"queries": squares, "smallest": 2})
     ],

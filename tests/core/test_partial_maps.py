@@ -23,6 +23,7 @@ MAKE = {
     "LIME": lambda model: LIME(model, n_samples=1500, feature_mask=SQUARES),
     "KernelSHAP": lambda model: KernelSHAP(model, n_samples=1500, feature_mask=SQUARES),
     "RISE": lambda model: RISE(model, n_samples=400),
+    "RISE, ridge": lambda model: RISE(model, n_samples=400, estimator="ridge"),
     "GEEX": lambda model: GEEX(model, n_samples=2000, stdevs=0.1),
     "Occlusion": lambda model: Occlusion(model, window=2, stride=2),
     "AISE": lambda model: AISE(model, n_kernels=60),
@@ -45,7 +46,7 @@ def test_what_was_asked_gives_a_map(name: str) -> None:
     assert float(alike[0, 1]) > 0.6
 
 
-@pytest.mark.parametrize("name", ["AISE", "LIME", "KernelSHAP"])
+@pytest.mark.parametrize("name", ["AISE", "LIME", "KernelSHAP", "RISE", "RISE, ridge"])
 def test_nothing_asked_gives_no_map(name: str) -> None:
     with pytest.raises(BudgetExceeded) as caught:
         MAKE[name](BlackBox(corner, budget=1)).attribute(IMAGES, 1)

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xai_book.studies import aise, aise_detection, geex, pertmap, showdown, trials
+from xai_book.studies import (
+    aise,
+    aise_detection,
+    fewer_queries,
+    geex,
+    pertmap,
+    showdown,
+    trials,
+)
 from xai_book.studies.engine import Runner, Study
 
-MODULES = (pertmap, geex, aise, aise_detection, showdown)
+MODULES = (pertmap, geex, aise, aise_detection, showdown, fewer_queries)
 """Each has STUDIES."""
 
 STUDIES: Mapping[str, Study] = {
