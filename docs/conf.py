@@ -49,7 +49,11 @@ html_favicon = "_static/brand/icon.png"
 html_theme_options = {
     "use_download_button": False,
     "show_toc_level": 2,
-    "logo": {"image_light": "_static/brand/logo.png", "text": project},
+    "logo": {
+        "image_light": "_static/brand/logo.png",
+        "image_dark": "_static/brand/logo.png",
+        "text": project,
+    },
 }
 html_copy_source = False
 html_show_sourcelink = False

@@ -35,7 +35,7 @@ from xai_lib.zoo import models, photos
 
 FOLDER = Path("docs", "_static", "brand")
 POOL = 8
-"""Pixels a side that are added up, so that a map of gradients can be read."""
+"""Pixels a side that are averaged, so that a map of gradients can be read."""
 
 
 def cat() -> Tensor:
@@ -96,9 +96,9 @@ def maps() -> dict[str, Tensor]:
 
 
 def pooled(found: Tensor) -> Tensor:
-    """A map `[1, 3, H, W]` as its sums over blocks, smooth again: `[1, H, W]`."""
-    sums = F.avg_pool2d(found.sum(dim=1, keepdim=True), POOL)
-    return F.interpolate(sums, size=found.shape[2:], mode="bicubic")[0]
+    """A map `[1, 3, H, W]` as its means over blocks, smooth again: `[1, H, W]`."""
+    means = F.avg_pool2d(found.sum(dim=1, keepdim=True), POOL)
+    return F.interpolate(means, size=found.shape[2:], mode="bicubic")[0]
 
 
 SAYS = {
