@@ -94,8 +94,8 @@ def _png(fig: Figure) -> bytes:
     said = PngInfo()
     said.add_text("smallest type", f"{smallest:g} pt")
     buffer = io.BytesIO()
-    # Photographs and maps have more than 256 colours, which nobody can tell from these.
-    picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1).save(
+    # Photographs and maps have more than 112 colours, which few can tell from these.
+    picture.quantize(112, Image.Quantize.MEDIANCUT, kmeans=1).save(
         buffer, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=said
     )
     return buffer.getvalue()
