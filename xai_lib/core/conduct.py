@@ -33,13 +33,11 @@ REPEATS = 4
 # Sums in another order differ by less of the largest score, in half and single float.
 SAME, ROUNDING = 2e-2, 1e-4
 REACH = 2_000  # how many values around a function are looked at for its modules
-# Operations that take inputs out of a batch, put them together, or work along the first
-# axis without naming it.
+# Operations that take inputs out of a batch (x[:] all of them), put them together, or
+# work along the first axis without naming it.
 _PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
 _JOINING = ("stack", "cat")
 _ALONG = ("index", "roll", "t")
-# These may take all of them, as x[:] does; the length tells.
-_CUTTING = ("slice", "split", "split_with_sizes")
 _depth = ContextVar("how many calls of `unfollowed` this one is in", default=0)
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
@@ -193,10 +191,9 @@ class Watch(TorchDispatchMode):
         made = [t for t in _tensors(answer) if t.numel()]
         n_axes = max(1, *(t.ndim for t in [*given, *made]))
         axes = next((named[key] for key in ("dim", "dims", "dim0") if key in named), ())
-        axes = axes if isinstance(axes, (list, tuple)) else [axes]
-        axes = [a % n_axes for a in axes if isinstance(a, int)]
+        axes = [a % n_axes for a in tree_leaves(axes) if isinstance(a, int)]
         along = axes[0] != 0 if name == "permute" else 0 in axes or name in _ALONG
-        along = along and name not in _CUTTING
+        along = along and name not in ("slice", "split", "split_with_sizes")
         parted = along or any(t.ndim == 0 or len(t) != self._n for t in made)
         if name in _JOINING:
             found = not parted or all(len(t) == self._n for t in made)

@@ -252,12 +252,11 @@ class _Guards:
         # With a range every condition in it is refused, not only that of one value.
         torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=_MOST)
         torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
-        # torch.compile keeps what it learns by a function's code and name: others
-        # for each copy, or it would treat what differs between two as open, too.
+        # torch.compile keeps what it learns by a function's code and name: others for
+        # each copy, and floats as they are, or it opens what differs between two.
         code = _ask.__code__.replace(co_name=f"_ask_{next(_number)}")
         ask = types.FunctionType(code, globals())
         self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
-        # Of the functions that a module calls it keeps their numbers all the same.
         with torch._dynamo.config.patch(specialize_float=True):
             arguments = self._arguments(module)
         assert self._graph is not None  # or the arguments would not have been reached
