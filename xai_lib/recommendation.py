@@ -12,9 +12,10 @@ def recommend(queries: int) -> partial[RISE]:
     """The explainer whose map is nearest to a converged one after so many queries.
 
     With 100 to 2,000 queries ridge on pairs of masks comes nearer than the published
-    and the self-normalised mean, and from 250 on nothing that the bench has tried comes
-    surely nearer. What it estimates is RISE's map: whether masks are what a model needs
-    is what chapter 10 is for.
+    and the self-normalised mean. Of what the bench has tried only balanced pairs, which
+    need p = 1/2, come nearer still, by some hundredths at 250 queries. What it
+    estimates is RISE's map: whether masks are what a model needs is what chapter 10 is
+    for.
 
     Args:
         queries: that an image may cost, at least 4.

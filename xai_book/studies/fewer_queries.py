@@ -320,7 +320,7 @@ def read(
     measure: str = "correlation",
 ) -> Mapping[tuple[str, int], Tensor]:
     """A measure by estimator and queries, `[N]` in the order of the images that all
-    have.
+    have; without those that have less than half of the images of the others.
 
     Args:
         data, mask_size: of N_IMAGES.
@@ -338,7 +338,8 @@ def read(
         if n <= MOST.get(name, n)
     }
     store = results or Results("estimators")
-    found, _ = store.shared(wanted, f"image of {data}", lambda row: measure in row)
+    counts = f"image of {data}", lambda row: measure in row
+    found, _ = store.shared(wanted, *counts, well=True)
     return {
         label: torch.tensor([row[measure] for row in rows.values()]).double()
         for label, rows in found.items()
