@@ -217,10 +217,10 @@ def _data_problems(output: NotebookNode) -> Iterator[str]:
     for kind in sorted(set(output.data) - MIME_TYPES):
         yield f"(mime): output of type {kind}; use PNG figures and plain text"
     text = output.data.get("text/plain", "")
-    # Beside the PNG of plt.show() the text is harmless; else a figure was returned.
+    # Beside the PNG of viz.show() the text is harmless; else a figure was returned.
     shown = output.output_type == "display_data" and "image/png" in output.data
     if "<Figure size" in text and not shown:
-        yield "(figure): '<Figure size' in the output; end the cell with plt.show()"
+        yield "(figure): '<Figure size' in the output; end the cell with viz.show"
 
 
 def _exercise_problems(code: list[tuple[str, NotebookNode]]) -> Iterator[str]:
