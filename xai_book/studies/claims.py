@@ -61,7 +61,7 @@ from xai_book.studies.comparisons import (
 from xai_book.studies.results import NotMeasured, published
 from xai_book.studies.rows import TITLES, Found, Rows
 from xai_lib.core.extras import extra
-from xai_lib.metrics.intervals import TIE, image_mean, places, sign
+from xai_lib.metrics.intervals import image_mean, places, sign
 
 with extra("book"):
     import pandas as pd
@@ -70,6 +70,9 @@ Row = Mapping[str, str]
 """A row of `claims.csv`."""
 BY_INPUT = " (map × input)"
 """The second ranking of gradient-like maps, beside the maps as they are."""
+NUDGE = 4.82e-6
+"""Less than half of the last decimal of a row; a mean of rows is never on an edge of
+rounding after it."""
 
 
 def _above(differences: Tensor) -> Tensor:
@@ -617,14 +620,14 @@ def html(found: Iterable[Ruling]) -> str:
 
 def _why(ruling: Ruling, data: str) -> str:
     """What decides on a data set: the proof of a theorem, or a comparison with its mean
-    and its interval to three digits, of a share the share itself. With TIE added,
+    and its interval to three digits, of a share the share itself. With NUDGE added,
     halves of the last digit go up and a tie with zero is positive, on whichever side of
     them the last bit lies."""
     if ruling.proved:
         return f"theorem: chapter {ruling.proved}"
     claim = deciding(ruling.parts[data])
     value, low, high = (
-        f"{x + claim.level + TIE:{'' if claim.level else '+'}.3f}"
+        f"{x + claim.level + NUDGE:{'' if claim.level else '+'}.3f}"
         for x in (claim.value, claim.low, claim.high)
     )
     asked = f", above {claim.level:g} asked" if claim.level else ""

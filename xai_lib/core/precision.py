@@ -70,7 +70,7 @@ def measured(
 ) -> Agreement:
     """Ask both the same inputs `[N, ...]`, a few times."""
     seconds = [float("inf")] * 2
-    answers = [torch.empty(0)] * 2
+    answers: list[Tensor] = [probe] * 2  # until they are there
     for _ in range(REPEATS):
         for i, ask in enumerate((reduced, exact)):
             began = time.perf_counter()
@@ -87,7 +87,7 @@ def quantised(graph: Any, some: Tensor) -> Any:
     """OpenVINO's graph in int8, calibrated on some inputs, as they are and darkened."""
     import nncf
 
-    rows = some[torch.arange(CALIBRATION) % len(some)]
+    rows = torch.cat([some] * -(-CALIBRATION // len(some)))[:CALIBRATION]
     places = (7, 7) if some.ndim == 4 else some.shape[1:]
     source = torch.Generator("cpu").manual_seed(0)
     size = CALIBRATION, 1, *places

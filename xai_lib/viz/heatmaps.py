@@ -124,7 +124,10 @@ def grid(
         )
     # Inches per panel; the colour bar takes the rest of the width.
     side = min(2.2 if n == 1 else 1.55, (WIDEST - 1.2) / (len(maps) + 1))
-    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.5
+    wrap = int(12 * side) + 1
+    above = {name: fill(name, wrap, break_long_words=False) for name in maps}
+    lines = 1 + max(name.count("\n") for name in above.values())
+    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.33 + 0.17 * lines
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
     signed = any(bool((m.sum(dim=1) < 0).any()) for m in maps.values())
@@ -134,8 +137,7 @@ def grid(
             axes[i, 0].set_ylabel(rows[i])
         for ax, (name, found) in zip(axes[i, 1:], maps.items(), strict=True):
             over = images[i] if name in overlay else None
-            above = fill(name, int(12 * side) + 1, break_long_words=False)
-            heatmap(ax, found[i], over, "" if i else above, signed, limit)
+            heatmap(ax, found[i], over, "" if i else above[name], signed, limit)
             if side < 1:
                 ax.title.set_size(rcParams["font.size"])
             largest = float(found[i].sum(dim=0).abs().max())
