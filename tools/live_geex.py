@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from live_pieces import Found, bare, normal, packed, unpacked
+from live_pieces import Found, bare, normal, packed, signed_digits, unpacked
 from xai_lib import viz
 from xai_lib.baselines import Gradient, SmoothGrad
 from xai_lib.core.blackbox import BlackBox
@@ -63,11 +63,7 @@ def draw_settle(found: Found) -> plt.Figure:
     for queries in (100, 2000):
         title = f"from {queries:,} queries"
         maps[title] = estimate(found, queries, mirrored=True)
-    for ax, (title, values) in zip(axes[1:], maps.items(), strict=True):
-        limit = np.abs(values).max()
-        shown = values.reshape(28, 28)
-        ax.imshow(shown, cmap=viz.style.SIGNED, vmin=-limit, vmax=limit)
-        ax.set_title(title)
+    signed_digits(axes[1:], maps)
     bare(axes)
     return fig
 
@@ -128,11 +124,7 @@ def draw_cells(found: Found) -> plt.Figure:
     for place in (2, 4, 6):
         size = found["sizes"][place]
         maps[f"{size} × {size} cells"] = resized(found, place, 1000)
-    for ax, (title, values) in zip(axes, maps.items(), strict=True):
-        limit = np.abs(values).max()
-        shown = values.reshape(28, 28)
-        ax.imshow(shown, cmap=viz.style.SIGNED, vmin=-limit, vmax=limit)
-        ax.set_title(title)
+    signed_digits(axes, maps)
     bare(axes)
     return fig
 

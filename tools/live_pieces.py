@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
+
+from xai_lib import viz
 
 Found = dict[str, Any]
 """The data of a figure, as JSON has them."""
@@ -54,6 +57,15 @@ def highest(values: np.ndarray, share: float) -> np.ndarray:
 def opened(address: str) -> np.ndarray:
     content = base64.b64decode(address.partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) / 255
+
+
+def signed_digits(axes: Sequence[Any], maps: Mapping[str, np.ndarray]) -> None:
+    """Maps of a digit's 784 pixels, each symmetric about zero, with their names."""
+    for ax, (title, values) in zip(axes, maps.items(), strict=True):
+        limit = np.abs(values).max()
+        shown = values.reshape(28, 28)
+        ax.imshow(shown, cmap=viz.style.SIGNED, vmin=-limit, vmax=limit)
+        ax.set_title(title)
 
 
 def bare(axes: Any) -> None:
