@@ -105,11 +105,11 @@ def claims_page(rows: Sequence[Row], book: Book) -> str:
     text = (
         "# What the papers claim, and what holds\n\n"
         f"The {len(rows)} statements of the three papers that can be checked. Each is "
-        "put as a rule: it **holds**, it **does not hold**, or it stays **open** at the "
-        "sample at hand; where data sets disagree, the verdict names them. The last "
-        "column leads to the cell, or the proof, that decides. How a rule is read: "
-        "[studies and claims](studies.md); which rules were restated after rows had "
-        "been seen, and why: [verdicts](verdicts.md).\n\n"
+        "put as a rule: it **holds**, it **does not hold**, or it stays **open** at "
+        "the sample at hand; where data sets disagree, the verdict names them. "
+        "The last column leads to the cell, or the proof, that decides. How a rule "
+        "is read: [studies and claims](studies.md); which rules were restated after "
+        "rows had been seen, and why: [verdicts](verdicts.md).\n\n"
     )
     of = Counter(data for row in rows for data in _data(row))
     lines = [_claim(row, book, of) for row in rows]
