@@ -153,8 +153,7 @@ def agreement(bench: Bench) -> Rows:
             difference = float((found - expected).abs().max()) / scale
             yield {"name": name, "difference": difference, "agrees": difference < 1e-3}
         except Exception as error:
-            what = "left out" if isinstance(error, ImportError) else "error"
-            yield {"name": name, what: f"{type(error).__name__}: {error}"}
+            yield {"name": name, ended(error): f"{type(error).__name__}: {error}"}
 
 
 def kernels(bench: Bench) -> Rows:
@@ -335,7 +334,7 @@ PARTS: dict[str, Callable[[Bench], Rows]] = {
 
 
 def whole(name: str, bench: Bench) -> Rows:
-    """A part's rows. An error ends the part, and not the run."""
+    """A part's rows. An error or a missing package ends the part, and not the run."""
     try:
         with tf32(name in ("throughput", "paper")):
             for row in PARTS[name](bench):
@@ -344,7 +343,12 @@ def whole(name: str, bench: Bench) -> Rows:
                     yield {"name": name, "left out": "the rest, as the time is over"}
                     return
     except Exception as error:
-        yield {"name": name, "error": f"{type(error).__name__}: {error}"}
+        yield {"name": name, ended(error): f"{type(error).__name__}: {error}"}
+
+
+def ended(error: Exception) -> str:
+    """What a row says of it: a package that is missing is no fault."""
+    return "left out" if isinstance(error, ImportError) else "error"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
