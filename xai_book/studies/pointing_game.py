@@ -16,13 +16,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.core.arguments import check_choice, check_number
-from xai_lib.core.extras import extra
 from xai_lib.metrics import PointingGame
 from xai_lib.metrics.intervals import bootstrap_mean, image_mean
 from xai_lib.zoo import scenes
-
-with extra("book"):
-    import pandas as pd
 
 SCALED = round(15 / 500 * scenes.SIZE, 2)
 """15 pixels on a VOC photograph, whose longer side has 500, are 3.36 on a scene."""
@@ -66,18 +62,23 @@ def pairs(rows: Mapping[int, dict[str, Any]]) -> dict[str, Tensor]:
     Returns:
         See `aise.read`.
     """
-    wide = pd.DataFrame([{"image": i, "queries": -1} | row for i, row in rows.items()])
-    long = wide.explode([name for name in wide if name not in ("image", "queries")])
+    every = [{"image": i, "queries": -1} | row for i, row in rows.items()]
     found = {}
-    for name, values in long.items():
-        measured, _, place = str(name).partition("_")
+    for name in every[0]:
+        measured, _, place = name.partition("_")
+        whole = name in ("image", "queries")  # one number for all pairs of an image
+        values = [
+            value
+            for row in every
+            for value in ([row[name]] * len(row["target"]) if whole else row[name])
+        ]
         if measured == "maxima":
             hits = [[hit_share(m, t) for t in TOLERANCES] for m in values]
             found[f"hits_{place}"] = torch.tensor(hits, dtype=torch.float64)
         else:
-            whole = name in ("image", "queries", "target", "objects", "difficult")
-            kind = torch.int64 if whole else torch.float64
-            found[str(name)] = torch.tensor(values.tolist(), dtype=kind)
+            count = whole or name in ("target", "objects", "difficult")
+            kind = torch.int64 if count else torch.float64
+            found[name] = torch.tensor(values, dtype=kind)
     return found | {"difficult": found["difficult"].bool()}
 
 
