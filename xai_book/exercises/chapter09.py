@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect
+from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect, mismatch
 from xai_lib.aise import AISEDetection, Detection, detection_score
 
 SIZE = 64
@@ -43,11 +43,16 @@ def anything(answer: Answer) -> None:
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.3, 0.99], [1, 2]),
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.5, 0.99], [1, 2]),
         ([], [], []),
-        ([[26, 24, 42, 40]], [0.7], [3]),
+        ([[26, 34, 60, 62]], [0.2], [3]),
+        ([[50, 50, 60, 60]], [0.7], [1]),
     ]
     found = [Detection(*image) for image in images]
     products = [(box_iou(BOX[None], f.boxes)[0] * f.scores).tolist() for f in found]
     best = torch.tensor([max(values, default=0.0) for values in products])
+    for k, (boxes, scores, _) in enumerate(images):
+        if wrong := mismatch(answer(found[k : k + 1], BOX), best[k : k + 1]):
+            case = f"{boxes = }, {scores = } in one image, box = {BOX.tolist()}"
+            raise WrongAnswer(f"for {case}: {wrong}")
     expect(answer, best, found, BOX)
 
 

@@ -13,10 +13,10 @@ def paired_interval(answer: Answer) -> None:
     methods; take the mean difference of each row, then the 2.5 % and 97.5 % quantiles
     of these means."""
     rng = np.random.default_rng(1)
-    images = rng.normal(0, 10, 30)
-    for shift, noise in ((0.5, 0.1), (0.0, 3.0)):
-        a = images + shift + rng.normal(0, noise, 30)
-        draws = rng.integers(0, 30, (500, 30))
+    for n, shift, noise in ((30, 0.5, 0.1), (12, 0.0, 3.0)):
+        images = rng.normal(0, 10, n)
+        a = images + shift + rng.normal(0, noise, n)
+        draws = rng.integers(0, n, (500, n))
         ends = np.quantile((a - images)[draws].mean(axis=1), [0.025, 0.975])
         expect(answer, ends.tolist(), a, images, draws, atol=1e-9)
 
@@ -54,13 +54,13 @@ def front(answer: Answer) -> None:
 def from_replies(answer: Answer) -> None:
     """A reply lists the best labels, best first, and leaves out others: write each
     score into the column of its label, and 0 where a label is missing."""
-    labels = ["boot", "cat", "dog", "tree"]
+    labels = ["tree", "boot", "dog", "cat"]
     sure = [{"label": "dog", "score": 0.75}, {"label": "cat", "score": 0.25}]
     unsure = [
         {"label": "tree", "score": 0.5},
         {"label": "boot", "score": 0.25},
         {"label": "dog", "score": 0.125},
     ]
-    rows = [[0, 0.25, 0.75, 0], [0.25, 0, 0.125, 0.5], [0, 0, 0, 0]]
+    rows = [[0, 0, 0.75, 0.25], [0.5, 0.25, 0.125, 0], [0, 0, 0, 0]]
     expect(answer, rows[1:2], [unsure], labels, atol=1e-9)
     expect(answer, rows, [sure, unsure, []], labels, atol=1e-9)
