@@ -86,9 +86,8 @@ def one_round(answer: Answer) -> None:
 def promising(answer: Answer) -> None:
     """A rectangle must be best for some l, and its bound with the largest such l must
     reach the best score plus eps times its absolute value."""
-    three = [0.1, 0.2, 0.3]
-    cases = [(three, [1.0, 1.0, 0.5], 0.0)]  # of two alike the larger one
-    cases.append((three, [-1.0, -1.1, -3.0], 0.15))  # the share is of |S_max|
+    cases = [([0.1, 0.2, 0.3], [-1.0, -1.1, -3.0], 0.15)]  # the share is of |S_max|
+    cases.append(([0.1, 0.2], [1.0, 1.0], 0.0))  # of two alike the larger one
     rng = np.random.default_rng(4)
     for eps, unit in product((0.0, 0.05, 0.1, 0.3, 0.6), (1, -10, 0.1)):
         drawn = rng.choice([0.08, 0.14, 0.24, 0.41, 0.71], 30)
@@ -96,7 +95,7 @@ def promising(answer: Answer) -> None:
         tied = rng.integers(1, 5, 12).tolist(), rng.integers(-3, 4, 12).tolist()
         cases.append((*tied, eps))  # some are equal, and some on one line
     for *rectangles, eps in cases:
-        sizes, scores = np.array(rectangles)
+        sizes, scores = np.array(rectangles, dtype=np.float64)
         expect(answer, _divided(sizes, scores, eps), sizes, scores, eps)
 
 
