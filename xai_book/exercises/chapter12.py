@@ -44,7 +44,7 @@ def weighted(answer: Answer) -> None:
         expect(answer, expected, scores, masks)
     try:  # on a device of shapes without values
         found = answer(scores.to("meta"), masks.to("meta"))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise WrongAnswer(
             "it asks for a value, or makes a tensor on the CPU: on a GPU that is a "
             "wait or an error"
