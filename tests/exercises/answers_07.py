@@ -33,19 +33,30 @@ def hull(sizes, scores):
     return divided(sizes, scores, 0, lambda best: -math.inf)
 
 
+def half_diagonal(sides):
+    return np.hypot(*sides.T) / 2
+
+
 def direct_round(
-    score, centres, sides, scores, choose=hull, worst_first=False, again=False
+    score,
+    centres,
+    sides,
+    scores,
+    choose=hull,
+    size=half_diagonal,
+    rank=np.max,
+    sign=-1,
+    again=False,
 ):
     sides = sides.copy()
-    for j in np.flatnonzero(choose(np.hypot(*sides.T) / 2, scores)):
+    for j in np.flatnonzero(choose(size(sides), scores)):
         longest = np.flatnonzero(np.isclose(sides[j], sides[j].max()))
         steps = np.eye(2)[longest] * sides[j].max() / 3
         pairs = [np.stack([centres[j] + s, centres[j] - s]) for s in steps]
         found = [score(pair) for pair in pairs]
         if again:
             score(centres[j][None])
-        best = [pair.max() for pair in found]
-        order = np.argsort(best if worst_first else [-b for b in best], kind="stable")
+        order = np.argsort([sign * rank(pair) for pair in found], kind="stable")
         for a in order:
             sides[j, longest[a]] /= 3
             centres = np.vstack([centres, pairs[a]])
@@ -54,14 +65,15 @@ def direct_round(
     return centres, sides, scores
 
 
-def divided(sizes, scores, eps, goal_of=None):
+def divided(sizes, scores, eps, goal_of=None, strict=False, flat=False):
     goal = goal_of(scores.max()) if goal_of else scores.max() + eps * abs(scores.max())
     chosen = np.zeros(len(sizes), dtype=bool)
     for j, (d, s) in enumerate(zip(sizes, scores, strict=True)):
         smaller, equal, larger = sizes < d, sizes == d, sizes > d
         low = ((scores - s)[smaller] / (d - sizes)[smaller]).max(initial=0)
         high = ((s - scores)[larger] / (sizes - d)[larger]).min(initial=math.inf)
-        best = s >= scores[equal].max() and high > 0 and low <= high
+        between = low < high if strict else low <= high
+        best = s >= scores[equal].max() and (flat or high > 0) and between
         chosen[j] = best and s + high * d >= goal
     return chosen
 
@@ -78,6 +90,17 @@ def better_than_larger(sizes, scores, eps):
         for d, s in zip(sizes, scores, strict=True)
     ]
     return best_of_size(sizes, scores) & np.array(larger)
+
+
+def first_of_its_kind(sizes, scores):
+    kinds = list(zip(sizes, scores, strict=True))
+    return np.array([kinds.index(kind) == j for j, kind in enumerate(kinds)])
+
+
+def winners(sizes, scores, eps):
+    """The chapter's brute force: whoever wins for one of many l."""
+    won = (scores + np.logspace(-3, 3, 5000)[:, None] * sizes).argmax(axis=1)
+    return divided(sizes, scores, eps) & np.isin(np.arange(len(sizes)), won)
 
 
 def bump(centre, width):
@@ -102,6 +125,8 @@ WRONG = {
         lambda x, y, s, h, w: mask(x, y, s, h, w) / (2 * math.pi * s**2),
         lambda x, y, s, h, w: mask(x, y, s, h, w) / mask(x, y, s, h, w).max(),
         lambda x, y, s, h, w: mask(x, y, s, h, w)[None],
+        lambda x, y, s, h, w: mask(min(max(x, 0), 1), min(max(y, 0), 1), s, h, w),
+        lambda x, y, s, h, w: mask(x, y, s / 2**0.5, h, w),  # no 2 in the exponent
         pixel_corners,
     ],
     chapter07.weights: [
@@ -109,6 +134,8 @@ WRONG = {
         lambda s, p: s * p,
         lambda s, p: (s / p) / (s / p).sum(),
         lambda s, p: (s / p).tolist(),
+        lambda s, p: s / p / len(s),  # the mean is taken later
+        lambda s, p: np.maximum(s, 0) / p,
     ],
     chapter07.mended_map: [
         lambda *case: map_of(*case, centre=np.min),  # the bug
@@ -122,7 +149,13 @@ WRONG = {
         lambda *case: direct_round(*case, choose=lambda d, s: s == s.max()),
         lambda *case: direct_round(*case, choose=lambda d, s: s > -1),  # all
         lambda *case: direct_round(*case, choose=best_of_size),
-        lambda *case: direct_round(*case, worst_first=True),
+        lambda *case: direct_round(*case, sign=1),  # the worst first
+        lambda *case: direct_round(*case, sign=0),  # always the same axis first
+        lambda *case: direct_round(*case, rank=np.mean),
+        lambda *case: direct_round(*case, rank=np.min),
+        lambda *case: direct_round(*case, size=lambda sides: sides.prod(axis=1)),
+        lambda *case: direct_round(*case, size=lambda sides: sides.sum(axis=1)),
+        lambda *case: direct_round(*case, size=lambda sides: sides.max(axis=1)),
         lambda *case: direct_round(*case, again=True),
         lambda *case: case[1:],
         lambda *case: direct_round(*case)[0],
@@ -131,6 +164,10 @@ WRONG = {
         lambda d, s, eps: divided(d, s, 0),  # eps forgotten
         lambda d, s, eps: divided(d, s, -eps),
         better_than_larger,
+        lambda d, s, eps: divided(d, s, eps, strict=True),  # not those on one line
+        lambda d, s, eps: divided(d, s, eps, flat=True),  # l = 0, too
+        lambda d, s, eps: divided(d, s, eps) & first_of_its_kind(d, s),
+        winners,
         lambda d, s, eps: s == s.max(),
         lambda d, s, eps: divided(d, s, eps).tolist(),
         lambda d, s, eps: divided(d, s, eps, lambda best: best + eps),

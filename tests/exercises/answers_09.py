@@ -45,13 +45,30 @@ def of_the_first(detections, box):
     )
 
 
+def only(found, which):
+    return Detection(found.boxes[which], found.scores[which], found.labels[which])
+
+
 def of_the_surest(detections, box):
-    surest = [
-        Detection(d.boxes[k], d.scores[k], d.labels[k])
-        for d in detections
-        for k in [d.scores.argsort(descending=True)[:1]]
-    ]
+    surest = [only(d, d.scores.argsort(descending=True)[:1]) for d in detections]
     return anything(surest, box)
+
+
+def by_side(detections, box, sides):
+    """IoU · score of some sides alone, and as if boxes always overlapped."""
+    scores = []
+    for found in detections:
+        best = [0.0]
+        for other, score in zip(found.boxes, found.scores, strict=True):
+            low, high = (
+                torch.maximum(box[:2], other[:2]),
+                torch.minimum(box[2:], other[2:]),
+            )
+            common = (high - low)[sides].prod()
+            areas = [(b[2:] - b[:2])[sides].prod() for b in (box, other)]
+            best.append(float(common / (sum(areas) - common) * score))
+        scores.append(max(best))
+    return torch.tensor(scores)
 
 
 def detector(images, score):
@@ -83,6 +100,9 @@ WRONG = {
         lambda a, b: (1 - a) * (1 - b) / (2 - (1 - a) * (1 - b)),  # never parts
         lambda a, b: max(0, 1 - a) * (1 - b) / (2 - max(0, 1 - a) * (1 - b)),
         lambda a, b: (1 - a) * max(0, 1 - b) / (2 - (1 - a) * max(0, 1 - b)),
+        lambda a, b: max(0, (1 - a) * (1 - b)) / (2 - (1 - a) * (1 - b)),
+        lambda a, b: shifted(max(a, b), 0),
+        lambda a, b: shifted(a, b) * (2 - max(0, 1 - a) * max(0, 1 - b)) / (1 + a + b),
         lambda a, b: "none",
     ],
     chapter09.anything: [
@@ -91,6 +111,10 @@ WRONG = {
         of_the_first,
         of_the_surest,
         lambda found, box: anything(found, box).tolist(),
+        lambda found, box: by_side(found, box, [0, 1]),  # apart on both sides
+        lambda found, box: by_side(found, box, [0]),  # rows forgotten
+        lambda found, box: anything(found, box)[[len(f.boxes) > 0 for f in found]],
+        lambda found, box: anything([only(f, f.scores >= 0.5) for f in found], box),
     ],
     chapter09.two_parts: [
         lambda images: detector(images, lambda image: 1),  # rests on nothing

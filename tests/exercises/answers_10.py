@@ -81,6 +81,12 @@ WRONG = {
         of_images,
         lambda a, b, draws: paired(b, a, draws),
         lambda a, b, draws: paired(a, b, draws).mean(),
+        lambda a, b, draws: paired(a, b, draws)[::-1],
+        lambda a, b, draws: paired(a, b, draws.T[:, :1]),  # the columns of draws
+        lambda a, b, draws: paired(a, b, draws[:100]),
+        lambda a, b, draws: np.quantile(
+            (a - b)[draws].sum(axis=1) / 30, [0.025, 0.975]
+        ),
         lambda a, b, draws: "wide",
     ],
     chapter10.kendall: [
@@ -88,10 +94,16 @@ WRONG = {
         lambda a, b: np.corrcoef(a, b)[0, 1],
         lambda a, b: (1 + kendall(a, b)) / 2,  # the share that agrees
         lambda a, b: kendall(a, b) * (len(a) - 1) / len(a),  # pairs with oneself
+        lambda a, b: kendall(a.argsort(), b.argsort()),
+        lambda a, b: np.sign(np.diff(a) * np.diff(b)).mean(),  # neighbours alone
+        lambda a, b: -kendall(a, b),
     ],
     chapter10.front: [
         running_best,
         lambda costs, quality: quality == quality.max(),
+        lambda costs, quality: front(costs, -quality),
+        lambda costs, quality: front(costs, quality - 1e-9 * costs.argsort().argsort()),
+        lambda costs, quality: [not kept for kept in front(costs, quality)],
         lambda costs, quality: quality >= np.median(quality),
         lambda costs, quality: np.flatnonzero(front(costs, quality)),
     ],
@@ -99,6 +111,9 @@ WRONG = {
         in_order_of_the_reply,
         unknown_is_nan,
         lambda replies, labels: columns(replies, sorted(labels, reverse=True)),
+        lambda replies, labels: columns(replies, sorted(labels)),
+        lambda replies, labels: columns([r[:2] for r in replies], labels),
+        lambda replies, labels: columns([r for r in replies if r], labels),
         lambda replies, labels: columns(replies, labels).argmax(axis=1),
         lambda replies, labels: replies,
     ],

@@ -39,16 +39,25 @@ WRONG = {
         lambda d: (24 * d, 24 * d),
         lambda d: (6 * d, 2 * d),  # numbers, not bytes
         lambda d: (8 * d, 24 * d),
+        lambda d: (20 * d, 8 * d),  # one pass that only writes
+        lambda d: 24 * d,
     ],
     chapter12.signs: [
         row_after_row,
         lambda w, s, i, n: signs(w, s, i, n)[: n - n % 4],  # a block too few
         lambda w, s, i, n: np.sign(w(s, i, -(-n // 4)).T.ravel()[:n] - 2.0**31),
         lambda w, s, i, n: signs(w, s, 0, n),  # the same for all directions
+        lambda w, s, i, n: signs(w, i, s, n),
+        lambda w, s, i, n: signs(lambda *a: w(*a) >> np.uint64(1), s, i, n),
+        lambda w, s, i, n: (1 - signs(w, s, i, n)) / 2,  # the bits
     ],
     chapter12.weighted: [
         waits,
         on_the_cpu,
+        lambda s, m: on_the_cpu(s, m).to(m.device),
+        lambda s, m: torch.from_numpy(np.tensordot(s.numpy(), m.numpy(), 1) / len(s)),
+        lambda s, m: sum(a * b for a, b in zip(s.tolist(), m, strict=True)) / len(s),
+        lambda s, m: torch.einsum("n,nhw->hw", s[s != 0], m[s != 0]) / len(s),
         lambda s, m: torch.einsum("n,nhw->hw", s, m),
         lambda s, m: torch.einsum("n,nhw->hw", s, m) / s.sum(),
     ],

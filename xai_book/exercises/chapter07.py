@@ -10,6 +10,7 @@ import torch
 from xai_book.exercises.exercise import (
     Answer,
     WrongAnswer,
+    describe,
     exercise,
     expect,
     mismatch,
@@ -60,7 +61,7 @@ def one_round(answer: Answer) -> None:
     """Choose all rectangles before the first is divided. Each longest side gives two
     new places, a third of the side from the middle; the axis with the better one is cut
     first, and the pieces of the second cut keep the first one's shorter side."""
-    for seed, rounds in ((0, 1), (1, 4), (2, 7)):
+    for seed, rounds in ((0, 1), (4, 2), (4, 9)):
         asked: list[np.ndarray] = []
         tops = np.random.default_rng(seed).uniform(0.1, 0.9, (3, 2))
         score = partial(_three_hills, tops, asked)
@@ -69,14 +70,16 @@ def one_round(answer: Answer) -> None:
             before, known = direct.rectangles, len(asked)
             direct.tell(places := direct.ask(10_000), score(places))  # a whole round
         new, now = len(asked) - known, direct.rectangles
-        got = answer(score, before.centres, before.sides, before.scores)
-        wrong = mismatch(_rows(got), _rows((now.centres, now.sides, now.scores)), 1e-9)
-        if not wrong and len(asked) - known != 2 * new:
-            wrong = f"expected {new} queries, got {len(asked) - known - new}"
-        if wrong:
-            raise WrongAnswer(
-                f"round {rounds + 1}, rows (centre, sides, score): {wrong}"
-            )
+        want = _rows((now.centres, now.sides, now.scores))
+        got = _rows(answer(score, before.centres, before.sides, before.scores))
+        for what, came, due in (
+            ("rectangles afterwards", len(got), len(want)),
+            *(("centre, sides, score", *rows) for rows in zip(got, want, strict=False)),
+            ("queries", len(asked) - known - new, new),
+        ):
+            if wrong := mismatch(came, due, 1e-9):
+                first = describe(before.centres)
+                raise WrongAnswer(f"for the centres {first}: {what}: {wrong}")
 
 
 @exercise("7.5")
@@ -84,12 +87,15 @@ def promising(answer: Answer) -> None:
     """A rectangle must be best for some l, and its bound with the largest such l must
     reach the best score plus eps times its absolute value."""
     cases = [([0.1, 0.2, 0.3], [-1.0, -1.1, -3.0], 0.15)]  # the share is of |S_max|
+    cases.append(([0.1, 0.2], [1.0, 1.0], 0.0))  # of two alike the larger one
     rng = np.random.default_rng(4)
     for eps, unit in product((0.0, 0.05, 0.1, 0.3, 0.6), (1, -10, 0.1)):
         drawn = rng.choice([0.08, 0.14, 0.24, 0.41, 0.71], 30)
         cases.append((drawn.tolist(), (unit * rng.random(30)).tolist(), eps))
+        tied = rng.integers(1, 5, 12).tolist(), rng.integers(-3, 4, 12).tolist()
+        cases.append((*tied, eps))  # some are equal, and some on one line
     for *rectangles, eps in cases:
-        sizes, scores = np.array(rectangles)
+        sizes, scores = np.array(rectangles, dtype=np.float64)
         expect(answer, _divided(sizes, scores, eps), sizes, scores, eps)
 
 

@@ -1,12 +1,13 @@
 """Checkers of the exercises of chapter 09, AISE for detectors."""
 
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect
+from xai_book.exercises.exercise import Answer, WrongAnswer, exercise, expect, mismatch
 from xai_lib.aise import AISEDetection, Detection, detection_score
 
 SIZE = 64
@@ -20,16 +21,7 @@ def shifted_iou(answer: Answer) -> None:
     """What share of the box is the overlap? The union is both areas less the overlap;
     and boxes that have parted do not overlap."""
     box = torch.tensor([[10.0, 20.0, 50.0, 30.0]], dtype=torch.float64)  # 40 × 10
-    for a, b in (
-        (0, 0),
-        (0.1, 0),
-        (0, 0.5),
-        (0.3, 0.2),
-        (0.9, 0.9),
-        (1.4, 1.2),
-        (0, 2),
-        (2, 0),
-    ):
+    for a, b in product((0, 0.1, 0.3, 0.9, 1.4), (0, 0.2, 0.9, 1.2)):
         moved = box + torch.tensor([40 * a, 10 * b] * 2, dtype=torch.float64)
         expect(answer, float(box_iou(box, moved)), a, b, atol=1e-6)
 
@@ -43,11 +35,16 @@ def anything(answer: Answer) -> None:
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.3, 0.99], [1, 2]),
         ([[24, 24, 40, 40], [32, 24, 48, 40]], [0.5, 0.99], [1, 2]),
         ([], [], []),
-        ([[26, 24, 42, 40]], [0.7], [3]),
+        ([[26, 34, 60, 62]], [0.2], [3]),
+        ([[50, 50, 60, 60]], [0.7], [1]),
     ]
     found = [Detection(*image) for image in images]
     products = [(box_iou(BOX[None], f.boxes)[0] * f.scores).tolist() for f in found]
     best = torch.tensor([max(values, default=0.0) for values in products])
+    for k, (boxes, scores, _) in enumerate(images):
+        if wrong := mismatch(answer(found[k : k + 1], BOX), best[k : k + 1]):
+            case = f"{boxes = }, {scores = } in one image, box = {BOX.tolist()}"
+            raise WrongAnswer(f"for {case}: {wrong}")
     expect(answer, best, found, BOX)
 
 

@@ -27,16 +27,16 @@ def batched_gradient(answer: Answer) -> None:
         slope = torch.randn(d, generator=rng, dtype=torch.float64)
 
         def score(z: Tensor, slope: Tensor = slope, size: int = size) -> Tensor:
-            """a linear score"""
+            """a quadratic score"""
             if z.ndim != 2 or len(z) > size:
                 raise WrongAnswer(
                     f"the model takes at most {size} points at once, as a tensor "
                     f"[n, d]; it was sent {list(z.shape)}"
                 )
-            return z @ slope + 3
+            return (z @ slope).square() + 3
 
-        # Of a linear score the mirrored estimate is known: mean(eps epsᵀ) slope.
-        expected = eps.T @ (eps @ slope) / m
+        # Of a quadratic score, too, it is mean(eps epsᵀ) times the gradient at x.
+        expected = eps.T @ (eps @ slope) * 2 * (x @ slope) / m
         expect(answer, expected, score, x, eps, sigma, size, atol=1e-6)
 
 
@@ -50,36 +50,36 @@ def path_integral(answer: Answer) -> None:
         """the gradient of x₀ - 2 x₁ + 3 x₂"""
         return slope.expand_as(z)
 
-    def of_squares(z: Tensor) -> Tensor:
-        """the gradient of the sum of squares"""
-        return 2 * z
+    def of_cubes(z: Tensor) -> Tensor:
+        """the gradient of the sum of cubes"""
+        asked.append(len(z))
+        return 3 * z.square()
 
+    asked: list[int] = []
     x = torch.tensor([1.0, 0.5, -1.0]).double()
     for baseline in (torch.zeros(3).double(), torch.tensor([0.5, 1, 2]).double()):
         shares = (x - baseline) * slope
         expect(answer, shares, of_linear, x, baseline, 4, atol=1e-6)
-        squares = x.square() - baseline.square()
-        expect(answer, squares, of_squares, x, baseline, 2000, atol=0.02)
+        expect(answer, x**3 - baseline**3, of_cubes, x, baseline, 2000, atol=0.02)
+    if abs((used := sum(asked) / 2) - 2000) > 1:
+        raise WrongAnswer(f"for n = 2000: you use {used:g} points")
 
 
 @exercise("11.3")
 def top_first(answer: Answer) -> None:
     """What is minus a uint8?"""
     maps = [
-        np.array([[0, 255], [7, 0]], dtype=np.uint8),
+        np.array([[0, 255], [1, 0]], dtype=np.uint8),
         np.random.default_rng(3).integers(0, 256, (5, 4), dtype=np.uint8),
         np.zeros((2, 3), dtype=np.uint8),
     ]
     for values in maps:
         got = np.asarray(answer(values.copy()))
         flat = values.ravel()
-        whole = got.dtype.kind in "iu" and np.array_equal(
-            np.sort(got.ravel()), np.arange(flat.size)
-        )
-        if got.ndim != 1 or not whole:
+        if got.ndim != 1 or sorted(got.tolist()) != [*range(flat.size)]:
             raise WrongAnswer(
                 f"return the numbers 0 to {flat.size - 1} of all pixels, each once, in "
-                f"an integer array of one axis, not {describe(got)}"
+                f"an array of one axis, not {describe(got)}"
             )
         falling = flat[got].astype(int)
         if (np.diff(falling) > 0).any():
@@ -107,6 +107,13 @@ def pointing_score(answer: Answer) -> None:
         ([peak, corner], [nothing, on], 0.0),
     ):
         expect(answer, expected, torch.stack(maps), torch.stack(masks), atol=1e-6)
+    rng = generator(4)
+    for _ in range(20):
+        values = torch.randint(-30, -26, (2, 2, 3), generator=rng) / 10
+        places = torch.rand(2, 2, 3, generator=rng) < 0.5
+        hits = [m[v == v.max()] for v, m in zip(values, places, strict=True) if m.any()]
+        mean = sum(float(hit.double().mean()) for hit in hits) / len(hits)
+        expect(answer, mean, values, places, atol=1e-6)
 
 
 @exercise("11.5")
@@ -140,13 +147,6 @@ def _integral(
     return (x - baseline) * weighted.sum(dim=0)
 
 
-def _mixed(gradients: Gradients, x: Tensor, baseline: Tensor) -> Tensor:
-    def mean(z: Tensor) -> Tensor:
-        return gradients(z).mean(dim=1, keepdim=True).expand_as(z)
-
-    return _integral(mean, x, baseline)
-
-
 RIGHT: dict[str, Program] = {
     "500 midpoints": _integral,
     "Gauss and Legendre's 20 points": (
@@ -155,15 +155,15 @@ RIGHT: dict[str, Program] = {
 }
 WRONG: dict[str, Program] = {
     "integrates half of the path": partial(_integral, alphas=MIDDLES / 2),
-    "adds up 11 points and divides by 10": (
-        partial(_integral, alphas=torch.linspace(0, 1, 11), weights=1 / 10)
-    ),
+    "divides 500 gradients by 550": partial(_integral, weights=1 / 550),
     "takes the gradient at the input only": (
         lambda gradients, x, baseline: (x - baseline) * gradients(x[None])[0]
     ),
     "forgets the baseline": lambda gradients, x, _: _integral(gradients, x, 0 * x),
     "returns absolute values": lambda *args: _integral(*args).abs(),
     "gives every feature its neighbour's share": lambda *args: _integral(*args).roll(1),
-    "gives every feature the mean gradient of all": _mixed,
+    "gives every feature the mean gradient of all": lambda gradients, *ends: _integral(
+        lambda z: gradients(z).mean(dim=1, keepdim=True).expand_as(z), *ends
+    ),
 }
 """The programs of exercise 11.5, and what the wrong ones do."""
