@@ -153,7 +153,8 @@ def agreement(bench: Bench) -> Rows:
             difference = float((found - expected).abs().max()) / scale
             yield {"name": name, "difference": difference, "agrees": difference < 1e-3}
         except Exception as error:
-            yield {"name": name, ended(error): f"{type(error).__name__}: {error}"}
+            what = "left out" if isinstance(error, ImportError) else "error"
+            yield {"name": name, what: f"{type(error).__name__}: {error}"}
 
 
 def kernels(bench: Bench) -> Rows:
@@ -343,12 +344,8 @@ def whole(name: str, bench: Bench) -> Rows:
                     yield {"name": name, "left out": "the rest, as the time is over"}
                     return
     except Exception as error:
-        yield {"name": name, ended(error): f"{type(error).__name__}: {error}"}
-
-
-def ended(error: Exception) -> str:
-    """What a row says of it: a package that is missing is no fault."""
-    return "left out" if isinstance(error, ImportError) else "error"
+        what = "left out" if isinstance(error, ImportError) else "error"
+        yield {"name": name, what: f"{type(error).__name__}: {error}"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
