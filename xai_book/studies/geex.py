@@ -599,7 +599,7 @@ STUDIES: dict[str, Study] = {}
 for _data in ("mnist", "fashion_mnist"):
     STUDIES |= {
         f"geex_{_data}": _study(
-            "Table 1, Figure 3, curves of Figures 2, S1 and S2; reproduce/geex",
+            "Table 1 at a σ of .5; reproduce/geex",
             partial(_table1, _data, "logit"),
         ),
         f"geex_{_data}_probability": _study(
@@ -607,7 +607,7 @@ for _data in ("mnist", "fashion_mnist"):
             partial(_table1, _data, "probability"),
         ),
         f"table1_{_data}": _study(
-            "Table 1 and Figure 3 at the authors' σ; reproduce/geex",
+            "Table 1, Figures 2 to 4, S1, S2, at the authors' σ; reproduce/geex",
             partial(_authors, _data, 200, 20),
         ),
         f"geex_{_data}_effects": _study(
