@@ -36,6 +36,7 @@ WRONG = {
         lambda score: score / 2,  # half of each mask is visible
         lambda score: 0.0,  # as if the mean were subtracted
         lambda score: 1.0,
+        lambda score: max(score, 0.0),  # as if scores were probabilities
         lambda score: 20 * score,  # the sum, not the mean
         lambda score: None,
     ],
@@ -43,6 +44,7 @@ WRONG = {
         lambda h, w, k, s: h * w,
         lambda h, w, k, s: (h // s) * (w // s),
         lambda h, w, k, s: places(h, k, s) ** 2,  # only right on squares
+        lambda h, w, k, s: (round((h - k) / s) + 1) * (round((w - k) / s) + 1),
         lambda h, w, k, s: places(h, k, s) * places(w, k, s) + 1,  # and the image
     ],
     chapter00.hide_each: [

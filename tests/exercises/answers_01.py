@@ -18,6 +18,11 @@ def delete_top(image, attribution, k):
     return flat.view_as(image)
 
 
+def delete_in_place(image, attribution, k):
+    image.copy_(delete_top(image, attribution, k))
+    return image
+
+
 RIGHT = {
     chapter01.telling_baseline: lambda image: torch.full_like(image, 0.5),
     chapter01.aopc: lambda scores: (1 - scores[1:] / scores[0]).mean(),
@@ -45,11 +50,17 @@ WRONG = {
         lambda i, a, k: delete_top(i, a.abs(), k),
         lambda i, a, k: delete_top(i, a, k + 1),
         lambda i, a, k: delete_top(i.flip(0), a.flip(0), k).flip(0),  # ties reversed
+        lambda i, a, k: delete_top(i.T, a.T, k).T,  # ties by column
+        delete_in_place,
     ],
     chapter01.blind_spot: [
         lambda x: x.sum(),  # the gradient sees it
         lambda x: x.sum() * 0,  # nothing to see
         lambda x: 1 - torch.relu(1 - x[0]),  # one feature does not matter
-        lambda x: 1.0,  # not a tensor
+        lambda x: 1.0,
+        lambda x: x.detach().sum(),  # its gradient is hidden, and not zero
+        lambda x: -(x - 1).abs().sum(),  # a tip has no gradient
+        lambda x: torch.relu(2 - x.sum()),  # nor has a kink
+        lambda x: (x.sum() >= 2).double(),  # nor a jump
     ],
 }

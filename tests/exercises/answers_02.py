@@ -35,6 +35,7 @@ WRONG = {
         lambda g, w: w * g.sign(),  # the best corner
         lambda g, w: -g * w,
         lambda g, w: -w,
+        lambda g, w: -w * g / g.abs(),  # not a number where a slope is zero
         lambda g, w: -(g.abs() * w).sum(),  # the value, not the place
     ],
     chapter02.largest_box: [
@@ -42,6 +43,8 @@ WRONG = {
         lambda h, g, b: fill(h, g, torch.inf),
         lambda h, g, b: (h / g.abs() / len(g)).clamp(max=b),  # equal shares
         lambda h, g, b: fill(h, g.clamp(min=1e-9), b),  # negative slopes are free
+        lambda h, g, b: fill(h, g, 0.7),
+        lambda h, g, b: fill(h, g, min(b, 1)),
     ],
     chapter02.timid: [
         lambda r: 1 - r.sum(),  # as large as it may be
@@ -52,6 +55,9 @@ WRONG = {
         lambda r: narrow_dip(r, (0.025, -0.525), 0.01),
         lambda r: narrow_dip(r, (0.313, 0.117), 0.01),
         plunge,
+        lambda r: torch.clamp(1 + 10 * r.sum(), min=1),  # a kink at 0
+        lambda r: torch.maximum(1 + 10 * r.sum(), torch.ones(()).double()),
+        lambda r: 1 + 10 * (r - r.detach()).sum(),  # steep for autograd only
         lambda r: torch.exp(2 * r.sum()) - 1e-3 * r.sum().sqrt(),  # not a number
     ],
 }

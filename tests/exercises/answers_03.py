@@ -14,6 +14,16 @@ def perturbations(w, M, rng, features=None, low=-1.0):
     return t * w
 
 
+def mirrored(w, M, rng):
+    half = perturbations(w, M // 2, rng)
+    return torch.stack([half, -half], dim=1).flatten(0, 1)
+
+
+def lagged(w, M, rng, order=torch.roll):
+    t = perturbations(torch.ones(1), M, rng)[:, 0]
+    return torch.stack([order(t, k) for k in range(len(w))], dim=1) * w
+
+
 def step(model, x, c, w, t, penalty, lr, bound, best=torch.sum):
     v = w.clone().requires_grad_()
     scores = model(x + t * v)
@@ -23,9 +33,9 @@ def step(model, x, c, w, t, penalty, lr, bound, best=torch.sum):
 
 
 def width(margin, penalty, bound):
-    if penalty <= 4:
+    if penalty <= 2:
         return bound
-    return min(bound, margin / math.sqrt(1 - 4 / penalty))
+    return min(bound, margin / math.sqrt(1 - 2 / penalty))
 
 
 RIGHT = {
@@ -44,13 +54,21 @@ WRONG = {
         lambda w, M, rng: (2 * torch.rand(M, len(w)) - 1) * w,  # not with rng
         lambda w, M, rng: perturbations(w, M, rng)[0],
         lambda w, M, rng: perturbations(w, M // 2, rng).repeat(2, 1),  # each twice
+        mirrored,
+        lagged,
+        lambda w, M, rng: lagged(w, M, rng, lambda t, k: t[torch.randperm(M)]),
+        lambda w, M, rng: lagged(w, M, rng, lambda t, k: (-1) ** k * t.roll(7 * k)),
+        lambda w, M, rng: perturbations(w, M, rng).sort(dim=0).values,
     ],
     chapter03.penalised_width: [
         lambda m, p, b: min(m, b),  # the constraint itself
-        lambda m, p, b: m / math.sqrt(1 - 4 / p) if p > 4 else b,  # no bound
+        lambda m, p, b: m / math.sqrt(1 - 2 / p) if p > 2 else b,  # no bound
         lambda m, p, b: None,
-        lambda m, p, b: m if p == 4 else width(m, p, b),  # at the edge
-        lambda m, p, b: width(m, 4 * p, b),
+        lambda m, p, b: m if p == 2 else width(m, p, b),  # at the edge
+        lambda m, p, b: width(m, p / 2, b),  # the formula of the text
+        lambda m, p, b: width(m, 2 * p, b),
+        lambda m, p, b: 1.0 if p <= 2 else width(m, p, b),  # as if C were always 1
+        lambda m, p, b: width(m, p, min(b, 1)),
     ],
     chapter03.stochastic_step: [
         lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, -p, lr, b),  # downhill
@@ -59,5 +77,7 @@ WRONG = {
         lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, lr, b, torch.mean),
         lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t.abs(), p, lr, b),
         lambda m, x, c, w, t, p, lr, b: step(m, x, c, 0 * w, t, p, lr, b),  # not at w
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, lr, 1),
+        lambda m, x, c, w, t, p, lr, b: step(m, x, c, w, t, p, 0.1, b),
     ],
 }

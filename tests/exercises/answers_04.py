@@ -34,8 +34,9 @@ def single_votes_error(up, down, noise, sigma):
     return votes.std(dim=0) / math.sqrt(len(votes))
 
 
-def needed(d, error):
-    return 2 * math.ceil((d + 1) / error**2)
+def needed(d, level, length, sigma, error, slope_power=2):
+    vote = (d + 1) * length**slope_power + d * level**2 / sigma**2
+    return math.ceil(vote / (error * length) ** 2)
 
 
 def contrary(z):
@@ -60,6 +61,7 @@ WRONG = {
         lambda z: torch.where(z.abs() < 0.1, 2 * z, 2 * z),
         lambda z: 2 * z - 3 * z.sign(),  # a jump, which has no slope
         lambda z: torch.where(z.abs() < 1e-9, 2 * z, -2 * z - z.sign()),
+        lambda z: torch.where(z.abs().max() < 0.01, 2 * z, -5 * z),  # not by value
     ],
     chapter04.squared_lengths: [
         lambda: [2.5, 1.25, 5.0],  # not squared
@@ -78,11 +80,16 @@ WRONG = {
         lambda f, x, e, s: geex(f, x, e, s) + 0 * f(x[None]).sum(),  # asks for x too
     ],
     chapter04.queries_needed: [
-        lambda d, error: needed(d, error) // 2,  # pairs
-        lambda d, error: math.ceil(2 * (d + 1) / error),  # the error not squared
-        lambda d, error: needed(d - 1, error),
-        lambda d, error: 2 ** min(d, 30),  # exponential
-        lambda d, error: float(needed(d, error)),
+        lambda d, level, length, s, e: math.ceil(2 * (d + 1) / e**2),  # mirrored
+        lambda d, level, *rest: needed(d, 0.0, *rest),  # centred
+        lambda d, level, length, s, e: needed(d, level, length, s, e**0.5),
+        lambda d, level, length, s, e: needed(d, level, length, s**0.5, e),
+        lambda d, level, length, s, e: needed(d, level, 1.0, s, e),
+        lambda *case: needed(*case, slope_power=1),
+        lambda d, *rest: needed(d - 1, *rest),
+        lambda *case: needed(*case) + needed(*case) % 2,  # as if pairs were asked
+        lambda *case: needed(*case) - 1,
+        lambda *case: float(needed(*case)),
     ],
     chapter04.standard_error: [
         single_votes_error,

@@ -19,6 +19,11 @@ def nearest(f, x, z, sigma):
     return gers(f, x, interpolate(z, size=x.shape[1:]), sigma)
 
 
+def rounded_cells(f, x, z, sigma):
+    a_side = x.shape[1] / z.shape[-1]
+    return gers(f, x, z, sigma) * a_side**2 / int(a_side) ** 2
+
+
 def one_round(f, x, V, h):
     return V @ (f(x + h * V.T) - f(x - h * V.T)) / (2 * h)
 
@@ -36,6 +41,7 @@ WRONG = {
         lambda f, x, z, s: gers(f, x, z, s) * len(z),  # a sum
         nearest,  # cells with hard edges
         lambda f, x, z, s: gers(f, x, z, s) / s,
+        rounded_cells,
         lambda f, x, z, s: gers(f, x, z[:, :1].expand_as(z), s),  # a mask for all
         lambda f, x, z, s: gers(f, x, z, s).sum(dim=0),
     ],
@@ -59,6 +65,7 @@ WRONG = {
         lambda f, x, V, h: one_round(f, x, torch.eye(len(x)), h),  # all features
         lambda f, x, V, h: one_round(f, x, V, 0.1),  # a step of its own
         lambda f, x, V, h: one_round(f, x, V, 2 * h),
+        lambda f, x, V, h: sum(one_round(f, x, V[:, [k]], h) for k in range(3)),
         lambda f, x, V, h: one_round(f, x, V, h) + 0 * f(x[None]),  # one query more
     ],
 }

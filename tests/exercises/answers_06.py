@@ -29,7 +29,7 @@ def wave(z):
     return 2 * shrinks_to * z + torch.cos(math.pi * z)
 
 
-def bump(z, width=0.02):
+def bump(z, width=0.01):
     """Narrow and high at 1, as good as nothing once it is smoothed."""
     return torch.relu(1 - (z - 1).abs() / width)
 
@@ -38,7 +38,7 @@ RIGHT = {
     chapter06.spread: spread,
     chapter06.caught: lambda z: z.square().sum(dim=1),
     chapter06.error_of_sum: error_of_sum,
-    chapter06.hidden_difference: wave,
+    chapter06.hidden_difference: bump,
 }
 
 WRONG = {
@@ -57,7 +57,8 @@ WRONG = {
         lambda z: z.sum(),
         lambda z: 1000 * (z[:, 0] - z[:, 1]),  # linear, gains nothing, much noise
         lambda z: 1e4 * torch.sin(50 * z[:, 0]),  # smoothed away; noise is left
-        lambda z: 0.01 * z.square().sum(dim=1),  # too little to be told from noise
+        lambda z: (z[:, 0] - z[:, 1]).square(),  # constant on the path
+        lambda z: torch.sigmoid(5 * (z[:, 0] - 0.5)),  # the same from both ends
     ],
     chapter06.error_of_sum: [
         errors_as_if_independent,
@@ -73,6 +74,8 @@ WRONG = {
         lambda z: (z == 1).double(),  # not continuous
         lambda z: ((z - 1).abs() < 1e-3).double(),  # nor at the needle's sides
         lambda z: bump(z, width=0.2),  # too wide to be smoothed away
+        wave,  # of the text, and not in [0, 1]
+        lambda z: -bump(z),
         lambda z: 1.0,
     ],
 }

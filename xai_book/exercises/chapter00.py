@@ -11,7 +11,7 @@ def flat_value(answer: Answer) -> None:
     """The same score can be taken out of the upper sum: what is left of the quotient,
     at a single pixel?"""
     masks = torch.rand(20, 6, 9, generator=generator(2))
-    for score in (0.7, 0.2, 3.0):
+    for score in (0.7, -0.2, 3.0):
         scores = torch.full((20, 1, 1), score)
         expect(answer, ((scores * masks).sum(0) / masks.sum(0)).mean().item(), score)
 
@@ -20,7 +20,7 @@ def flat_value(answer: Answer) -> None:
 def occlusion_queries(answer: Answer) -> None:
     """Slide the window over a small grid on paper, and count its places along one side
     first."""
-    for case in ((8, 8, 2, 2), (224, 224, 32, 16), (7, 12, 3, 2)):
+    for case in ((8, 8, 2, 2), (224, 224, 32, 16), (7, 14, 3, 2)):
         height, width, window, stride = case
         windows = torch.ones(height, width).unfold(0, window, stride)
         places = windows.unfold(1, window, stride)[..., 0, 0].numel()
