@@ -226,34 +226,27 @@ def on_the_right(
     return left, {key: n + later[key.partition("-")[0]] for key, n in at.items()}
 
 
-def book(site: Path, order: list[str], folder: Path) -> Path:
+def book(browser: Browser, site: Path, order: list[str], folder: Path) -> Path:
     """Print pages of the site, in order, into `folder`/book.pdf.
 
     Args:
+        browser: a headless Chromium.
         site: as `build_site.py` makes it.
         order: the pages, as "chapters/00_start_here".
         folder: also keeps the HTML that is printed.
 
     Raises:
-        FileNotFoundError: a page, or Chromium, is missing.
+        FileNotFoundError: a page is missing.
     """
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise FileNotFoundError("chromium is not in PATH: install Debian's `chromium`")
     paths = [(site / f"{name}.html").resolve() for name in order]
     names = {path: path.stem.split("_")[0] for path in paths}
     pages = [read(path, names) for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"]
-        )
-        text = document(pages, site, {}, set())
-        first = page_numbers(printed(browser, text, folder, "first"))
-        left, at = on_the_right([page.name for page in pages], first)
-        text = document(pages, site, at, left)
-        second = printed(browser, text, folder, "second")
-        browser.close()
+    text = document(pages, site, {}, set())
+    first = page_numbers(printed(browser, text, folder, "first"))
+    left, at = on_the_right([page.name for page in pages], first)
+    text = document(pages, site, at, left)
+    second = printed(browser, text, folder, "second")
     if page_numbers(second) != at:
         raise RuntimeError("the contents moved the pages; print again")
     writer = PdfWriter(clone_from=second)
@@ -270,8 +263,17 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     site = root / "_build" / "site"
     order = [f"chapters/{path.stem}" for path in notebooks(root / "notebooks")]
     order += ["glossary", "bibliography"]
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        print("chromium is not in PATH: install Debian's `chromium`", file=sys.stderr)
+        return 1
     try:
-        out = book(site, order, root / "_build" / "pdf")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox"]
+            )
+            out = book(browser, site, order, root / "_build" / "pdf")
+            browser.close()
     except FileNotFoundError as error:
         print(f"{error}; `make site` builds the pages", file=sys.stderr)
         return 1

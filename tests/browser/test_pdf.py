@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def printed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def printed(
+    built: Path, chromium: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     pypdf = pytest.importorskip("pypdf")
-    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
-        pytest.skip("no chromium in PATH: install Debian's package `chromium`")
     import build_pdf  # it needs the extra `docs`
 
-    out = build_pdf.book(built, NAMES, tmp_path_factory.mktemp("pdf"))
+    out = build_pdf.book(chromium, built, NAMES, tmp_path_factory.mktemp("pdf"))
     return pypdf.PdfReader(out)
 
 
