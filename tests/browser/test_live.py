@@ -624,7 +624,7 @@ def test_photograph(page: Any, site: Path) -> None:
     assert found["target"] == target
     assert model.categories[target] in found["name"]
     assert found["queries"] == [6 * n_aise, n_rise]
-    explainers = {
+    explainers: dict[str, Any] = {
         "aise": AISE.preset(f, "300", n_kernels=n_aise),
         "rise": SameMasks(f, n_samples=n_rise),
     }
