@@ -7,8 +7,8 @@ Debian's `fonts-sil-gentiumplus` if that is there. A4 with wide inner margins, f
 embedded, each chapter on a right-hand page. Live figures are their still pictures, and
 code that only draws is left out. What is too wide is set smaller, a wide table on a
 page that lies across: else Chromium would shrink the whole book. It is printed twice:
-the first print says on which pages the headings are. On 2026-11-29 the book had 277
-pages and 31 MB, and took two minutes.
+the first print says on which pages the headings are. On 2026-11-29 the book had 285
+pages and 31 MB, and took two to four minutes.
 """
 
 from __future__ import annotations
