@@ -4,7 +4,9 @@ import importlib.metadata
 import json
 import re
 from html import escape
+from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -42,7 +44,7 @@ napoleon_numpy_docstring = False
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]
-html_css_files = ["book.css"]
+html_css_files = ["formulas.css", "book.css"]
 html_js_files = [("book.js", {"defer": "defer"})]
 html_favicon = "_static/brand/icon.png"
 # What would be downloaded is a copy without its first cells; the notebooks are better.
@@ -72,6 +74,8 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = code.sub(literal, text).split("\n")
 
 
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+ElementTree.register_namespace("", MATHML[1:-1])
 _TAG = re.compile(r"\\tag\{([^}]*)\}")
 
 
@@ -85,7 +89,43 @@ def as_mathml(formula, display):
     found = convert(plain, display=display)
     if unknown := re.search(r"\\\w+|<mi>&</mi>", found):
         raise ValueError(f"{unknown[0]} cannot be shown, in {formula!r}")
-    return found
+    return spaced(found)
+
+
+def spaced(formula):
+    """MathML with the gaps that TeX leaves: none at a bar, a slash or a sign, a thin
+    one beside the name of a function."""
+    root = ElementTree.fromstring(formula)
+    for sign in root.iter(f"{MATHML}mo"):
+        if sign.text in ("|", "/") or is_name(sign):
+            sign.attrib |= {"lspace": "0", "rspace": "0"}
+    for row in list(root.iter()):
+        if row.tag.removeprefix(MATHML) not in ("math", "mrow", "mtd", "msqrt"):
+            continue
+        children = list(row)
+        for left, right in pairwise([None, *children]):
+            is_mo = left is not None and left.tag == f"{MATHML}mo"
+            closes = is_mo and left.text in (")", "]", "}", "|")
+            if right.text in ("−", "+") and (left is None or (is_mo and not closes)):
+                right.set("form", "prefix")
+            if left is None or f"{MATHML}mspace" in (left.tag, right.tag):
+                continue
+            after = is_name(left) and (right.tag != f"{MATHML}mo" or is_name(right))
+            before = is_name(right) and (not is_mo or closes)
+            if after or before:
+                gap = ElementTree.Element(f"{MATHML}mspace", {"width": "0.167em"})
+                row.insert(list(row).index(right), gap)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def is_name(element):
+    """Whether it is "log", "max", or one of them with an index."""
+    if len(element):
+        kind = element.tag.removeprefix(MATHML)
+        scripts = ("msub", "msup", "msubsup", "munder", "munderover")
+        return kind in scripts and is_name(element[0])
+    letters = element.tag in (f"{MATHML}mi", f"{MATHML}mo")
+    return letters and len(element.text or "") > 1 and element.text.isalpha()
 
 
 def inline_math(self, node):
@@ -93,7 +133,8 @@ def inline_math(self, node):
     # What may be wider than a phone scrolls there.
     if len(node.astext()) > 40:
         formula = f'<span class="longmath">{formula}</span>'
-    self.body.append(formula)
+    # No new line begins between a formula and the comma after it.
+    self.body.append(formula + "\u2060")
     raise nodes.SkipNode
 
 

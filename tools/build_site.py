@@ -30,6 +30,7 @@ from site_words import glossary_page, link_words, uses
 from sync_notebooks import ROOT, notebooks, origin
 
 SHOWN = "<summary>"
+ARROW = '><span class="toctree-toggle"'
 _SEARCH = re.compile(r'(<button[^>]*search-button-field[^>]*?) aria-label="Search"')
 HIDDEN = shutil.ignore_patterns(".*", "__pycache__")
 
@@ -103,8 +104,8 @@ def lighten(site: Path) -> None:
 
 
 def finish(site: Path) -> None:
-    """Let pictures load when they come near, and hold their place until then; and take
-    away labels that say something else to a screen reader than is written."""
+    """Let pictures load when they come near, and hold their place until then; and mend
+    labels: a screen reader says what is written, and what an arrow is for."""
     sizes: dict[Path, tuple[int, int]] = {}
 
     def held(match: re.Match[str]) -> str:
@@ -122,6 +123,9 @@ def finish(site: Path) -> None:
         text = page.read_text(encoding="utf-8")
         changed = re.sub(r'<img [^>]*?src="([^"]+)"[^>]*>', held, text)
         changed = changed.replace('<summary aria-label="Toggle hidden content">', SHOWN)
+        changed = changed.replace(
+            f"<summary{ARROW}", f'<summary aria-label="pages within"{ARROW}'
+        )
         changed = _SEARCH.sub(r"\1", changed)
         if changed != text:
             page.write_text(changed, encoding="utf-8")

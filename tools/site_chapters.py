@@ -14,11 +14,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from reading import length, stated
 from sync_notebooks import (
@@ -224,7 +225,7 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
         place = notebook.cells.index(cell) + 1
         notebook.cells.insert(place, new_markdown_cell(figure))
     pictures, seen = 0, set[str]()
-    for cell in notebook.cells:
+    for cell in list(notebook.cells):
         if cell.cell_type == "markdown":
             # The site keeps all notebooks in one folder.
             cell.source = _BETWEEN_DOORS.sub(r"](\1)", cell.source)
@@ -236,14 +237,18 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             cell.metadata["mystnb"] = {"code_prompt_show": prompt}
             cell.metadata.tags = list({*tags(cell), "hide-input"})
             cell.source = without_title(cell.source)
-        shown = sum("image/png" in o.get("data", {}) for o in cell.outputs)
-        # MyST would give the caption to a table beside the picture, too.
-        if shown == 1 and sum("data" in o for o in cell.outputs) == 1:
-            said = caption(name, pictures + 1, shows(cell, book.notebooks[name]))
-            if width := stored_picture(cell).get("width"):
-                said["image"]["width"] = f"{width}px"
-            cell.metadata.setdefault("mystnb", {}).update(said)
-        pictures += shown
+        at = notebook.cells.index(cell) + 1
+        notebook.cells[at:at] = more = further(cell)
+        for part in [cell, *more]:
+            for output in part.outputs:
+                if "image/png" not in output.get("data", {}):
+                    continue
+                pictures += 1
+                shown = shows(output, cell, book.notebooks[name])
+                said = caption(name, pictures, shown)
+                if width := stored(output).get("width"):
+                    said["image"]["width"] = f"{width}px"
+                part.metadata.setdefault("mystnb", {}).update(said)
     first = next(c for c in notebook.cells if c.cell_type == "markdown")
     if short(name) != name:
         first.source = re.sub("^# ", f"# {short(name)} · ", first.source, flags=re.M)
@@ -252,10 +257,20 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
     return notebook
 
 
-def stored_picture(cell: NotebookNode) -> dict[str, Any]:
-    """What a cell's output says of its picture: "alt", and "width" on the screen."""
-    found = (o.get("metadata", {}).get("image/png") for o in cell.outputs)
-    return next(filter(None, found), {})
+def further(cell: NotebookNode) -> list[NotebookNode]:
+    """Take away the outputs from the cell's second picture or table on, for cells of
+    their own: MyST would give one caption to all that a cell shows."""
+    shown = [n for n, output in enumerate(cell.outputs) if "data" in output]
+    parts = [cell.outputs[a:b] for a, b in pairwise([*shown[1:], None])]
+    cell.outputs = cell.outputs[: shown[1]] if parts else cell.outputs
+    # Without a source MyST would leave the cell out.
+    only = {"metadata": {"tags": ["remove-input"]}, "source": cell.source}
+    return [new_code_cell(outputs=part, **only) for part in parts]
+
+
+def stored(output: NotebookNode) -> dict[str, Any]:
+    """What an output says of its picture: "alt", and "width" on the screen."""
+    return dict(output.get("metadata", {}).get("image/png", {}))
 
 
 def toolbar(name: str, book: Book, home: Origin) -> str:
@@ -277,10 +292,10 @@ def cell_anchor(cell: NotebookNode) -> str:
     return f"cell-{cell.id}"
 
 
-def shows(cell: NotebookNode, notebook: NotebookNode) -> str:
-    """What to see in the picture of a cell: its caption, or else its title if it is
-    folded, or the heading that it stands under."""
-    if said := stored_picture(cell).get("alt"):
+def shows(output: NotebookNode, cell: NotebookNode, notebook: NotebookNode) -> str:
+    """What to see in a picture of a cell: its caption, or else the cell's title if it
+    is folded, or the heading that it stands under."""
+    if said := stored(output).get("alt"):
         return str(said)
     original = next(c for c in notebook.cells if c.id == cell.id)
     if "hide-input" in tags(original):

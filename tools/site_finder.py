@@ -6,6 +6,7 @@ Both are plain lists of everything; `book.js` puts menus over what has `data-men
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import re
@@ -198,7 +199,7 @@ def pictures(book: Book) -> Iterator[Picture]:
                 if coded is None:
                     continue
                 number += 1
-                said = caption(name, number, shows(cell, notebook))
+                said = caption(name, number, shows(output, cell, notebook))
                 text = said["figure"]["caption"]
                 yield Picture(name, number, text, cell, base64.b64decode(coded))
 
@@ -223,17 +224,23 @@ def gallery_page(book: Book, folder: Path) -> str:
             "notebook": picture.name,
         }
         marks = "".join(f' data-{k}="{html.escape(v)}"' for k, v in found.items())
+        # As MyST calls the file.
+        large = f"_images/{hashlib.sha256(picture.content).hexdigest()}.png"
+        number = picture.caption.partition(". ")[0]
         cards.append(
-            f'<a class="book-picture"{marks} href="{picture.address}">'
-            f'<img src="_static/{folder.name}/{path.name}" alt="" loading="lazy" '
-            f'width="{small.width}" height="{small.height}">'
-            f"<span>{html.escape(picture.caption)}</span></a>"
+            f'<figure class="book-picture"{marks}>'
+            f'<a class="image-reference" href="{large}">'
+            f'<img src="_static/{folder.name}/{path.name}" alt="{number}, enlarged" '
+            f'loading="lazy" width="{small.width}" height="{small.height}"></a>'
+            f'<figcaption><a href="{picture.address}">'
+            f"{html.escape(picture.caption)}</a></figcaption></figure>"
         )
     return (
         "# Gallery\n\n"
-        f"The {len(cards)} figures of the book. Each leads to the cell that draws it. "
-        "A figure is found by the paper of its chapter and by the methods that its "
-        "cell names; the papers' own figures are [listed apart](figures.md).\n\n"
+        f"The {len(cards)} figures of the book: a click enlarges one, and its caption "
+        "leads to the cell that draws it. A figure is found by the paper of its "
+        "chapter and by the methods that its cell names; the papers' own figures are "
+        "[listed apart](figures.md).\n\n"
         '<div data-menus="paper method notebook" data-things="figures">\n'
         '<div class="book-gallery">\n' + "\n".join(cards) + "\n</div>\n</div>\n"
     )

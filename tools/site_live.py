@@ -28,6 +28,7 @@ from sync_notebooks import ROOT
 from xai_lib import viz
 
 DATA = Path("docs", "_static", "live", "data")
+DPI = 180
 
 FIGURES: dict[str, tuple[Callable[[], Found], Callable[[Found], plt.Figure] | None]] = {
     "threshold": (live_book.threshold, live_book.draw_threshold),
@@ -99,7 +100,12 @@ def block(name: str, root: Path = ROOT, to_top: str = "") -> str:
         still = live_book.claims_table(json.loads(text))
     else:
         address = f"{to_top}_static/live/data/{name}.png"
-        still = f'<img src="{address}" alt="{html.escape(CAPTIONS[name])}">'
+        size = Image.open(root / DATA / f"{name}.png").size
+        width, height = (round(96 * side / DPI) for side in size)
+        still = (
+            f'<img src="{address}" alt="{html.escape(CAPTIONS[name])}" '
+            f'width="{width}" height="{height}">'
+        )
         # "<" would end the script early.
         text = text.strip().replace("<", "\\u003c")
         data = f'<script type="application/json">{text}</script>\n'
@@ -148,7 +154,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
 def save(fig: plt.Figure, path: Path) -> None:
     """As a PNG of 256 colours, which is a third of the size."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=180, bbox_inches="tight")
+    fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(fig)
     drawn = Image.open(buffer).convert("RGB")
     drawn.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -42,7 +42,10 @@ STRANDS = {
     "Choose, mistrust, speed up": ("10", "11", "12"),
     "Reproduce a paper, item by item": ("pertmap", "geex", "aise", "bench"),
 }
-_ROW = re.compile(r"^\|[^|]*\| \[(.+?)\]\(notebooks/(.+?)\.ipynb\) \| (.+?) \|$", re.M)
+# With a number before it or not, and whatever stands in further columns.
+_ROW = re.compile(
+    r"^\|(?:[^|\[]*\|)? \[(.+?)\]\(notebooks/(.+?)\.ipynb\) \| (.+?) \|", re.M
+)
 
 
 def cards(book: Book, readme: str, thumbnails: Path) -> str:

@@ -1,4 +1,5 @@
-/* Menus over a list, and a button that copies code. Without it all of the list shows. */
+/* Menus over a list, a button that copies code, and pictures that a click enlarges.
+   Without it all of the list shows, and a click on a picture leads to its file. */
 "use strict";
 
 function bookMake(tag, attributes, ...children) {
@@ -68,6 +69,30 @@ function bookCopy(code) {
   code.append(button);
 }
 
+// A click on a picture, or Enter, shows it large above its caption; Escape, or a click,
+// closes it, and the browser puts the focus back.
+const bookLarge = bookMake("dialog", { class: "book-large" });
+bookLarge.addEventListener("click", () => bookLarge.close());
+document.body.append(bookLarge);
+
+function bookEnlarge(event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // another tab
+  event.preventDefault();
+  const link = event.currentTarget;
+  const { alt } = link.firstElementChild;
+  const caption = link.parentElement.querySelector("figcaption").cloneNode(true);
+  caption.querySelector(".headerlink")?.remove();
+  const close = bookMake("button", { type: "button" }, "Close");
+  const picture = bookMake("img", { src: link.href, alt });
+  bookLarge.replaceChildren(close, bookMake("figure", {}, picture, caption));
+  bookLarge.setAttribute("aria-label", alt);
+  link.focus(); // some browsers give it to buttons only
+  bookLarge.showModal();
+}
+
+document.querySelectorAll("figure > a.image-reference").forEach((link) => {
+  link.addEventListener("click", bookEnlarge);
+});
 document.querySelectorAll("[data-menus]").forEach(bookMenus);
 document
   .querySelectorAll(".cell_input div.highlight, .highlight-python > div.highlight")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-NAMES = ["chapters/04_gradients_from_queries", "chapters/pertmap", "glossary"]
+NAMES = [
+    "chapters/04_gradients_from_queries",
+    "chapters/pertmap",
+    "chapters/bench",  # with a table wider than a page
+    "glossary",
+]
 
 
 @pytest.fixture(scope="module")
-def printed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def printed(
+    built: Path, chromium: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     pypdf = pytest.importorskip("pypdf")
-    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
-        pytest.skip("no chromium in PATH: install Debian's package `chromium`")
     import build_pdf  # it needs the extra `docs`
 
-    out = build_pdf.book(built, NAMES, tmp_path_factory.mktemp("pdf"))
+    out = build_pdf.book(chromium, built, NAMES, tmp_path_factory.mktemp("pdf"))
     return pypdf.PdfReader(out)
 
 
@@ -42,6 +47,34 @@ def test_chapters_begin_on_the_right(printed: Any) -> None:
     ]
     assert len(starts) == len(NAMES)
     assert all(n % 2 for n in starts)
+
+
+def test_what_is_wide_does_not_shrink_the_rest(printed: Any) -> None:
+    """Chromium makes all type smaller if one thing is wider than a page."""
+    sizes: Counter[float] = Counter()
+
+    def count(
+        text: str, cm: list[float], tm: list[float], font: Any, size: float
+    ) -> None:
+        if font and "Gentium" in font["/BaseFont"]:
+            sizes[round(abs(size * cm[3] * tm[3]), 1)] += len(text.strip())
+
+    for page in printed.pages:
+        page.extract_text(visitor_text=count)
+    if not sizes:
+        pytest.skip("the fonts of Debian's `fonts-sil-gentiumplus` are not there")
+    assert sizes.most_common(1)[0][0] == 10.5
+    boxes = [page.mediabox for page in printed.pages]
+    assert sum(box.width > box.height for box in boxes) == 1
+
+
+def test_too_wide_is_an_error(chromium: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pypdf")
+    import build_pdf
+
+    text = "<div style='width: 700px'>wide</div>"
+    with pytest.raises(ValueError, match="wider than a page: <div"):
+        build_pdf.printed(chromium, text, tmp_path, "wide")
 
 
 def test_fonts_are_embedded_and_no_strokes(printed: Any) -> None:

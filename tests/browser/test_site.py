@@ -1,4 +1,5 @@
-"""Every page of the site in Chromium: desktop and phone, light and dark."""
+"""Every page of the site in Chromium: desktop and phone, light and dark; and the
+pictures that a click enlarges, from the folder, with the network cut."""
 
 from __future__ import annotations
 
@@ -64,3 +65,89 @@ def test_every_page_opens(
             problems.append(f"{name}: shown in {seen['theme']}")
     context.close()
     assert not problems, "\n".join(problems)
+
+
+def chosen(page: Any) -> Any:
+    """What has the focus: the address of a link, or else the text of a button."""
+    return page.evaluate(
+        "document.activeElement.href || document.activeElement.textContent"
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("chapters/04_gradients_from_queries", "#picture-04-03"),
+        ("chapters/pertmap", "#picture-pertmap-05"),  # the second of its cell
+        ("gallery", ".book-picture >> nth=40"),
+    ],
+)
+def test_a_click_enlarges_a_picture(
+    name: str, picture: str, width: int, built: Path, chromium: Any
+) -> None:
+    context = chromium.new_context(
+        viewport={"width": width, "height": 800}, offline=True
+    )
+    page = context.new_page()
+    page.goto((built / f"{name}.html").as_uri())
+    address = page.url
+    figure, large = page.locator(picture), page.locator(".book-large")
+    link, small = figure.locator("a.image-reference"), figure.locator("img")
+    caption = figure.locator("figcaption").inner_text().removesuffix("#").strip()
+    shown = small.evaluate("e => e.getBoundingClientRect().width")
+    file = link.evaluate("e => e.href")
+
+    def opened() -> None:
+        large.wait_for(state="visible")
+        page.wait_for_function("document.querySelector('.book-large img').naturalWidth")
+        assert large.locator("img").evaluate("e => e.src") == file
+        assert large.locator("figcaption").inner_text().strip() == caption
+        assert large.get_by_text(caption).is_visible()
+        wide = large.locator("img").evaluate("e => e.getBoundingClientRect().width")
+        assert wide > 1.2 * shown
+        box = large.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= 800
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # The page below cannot be reached; the browser's own bar can.
+        for _ in range(3):
+            page.keyboard.press("Tab")
+            assert chosen(page) != file
+            assert page.evaluate(
+                "document.activeElement === document.body "
+                "|| document.activeElement.closest('dialog') !== null"
+            )
+        large.get_by_role("button").focus()
+
+    def closed() -> None:
+        large.wait_for(state="hidden")
+        assert page.url == address
+        assert chosen(page) == file
+
+    small.click()
+    opened()
+    large.locator("img").click()
+    closed()
+    page.keyboard.press("Enter")
+    opened()
+    page.keyboard.press("Escape")
+    closed()
+    page.keyboard.press("Enter")
+    large.wait_for(state="visible")
+    assert chosen(page) == "Close"
+    page.keyboard.press("Enter")
+    closed()
+    context.close()
+
+
+def test_without_a_script_a_picture_leads_to_its_file(
+    built: Path, chromium: Any
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((built / "chapters" / "04_gradients_from_queries.html").as_uri())
+    page.locator("#picture-04-03 img").click()
+    page.wait_for_url("**/_images/*.png")
+    context.close()

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -63,6 +64,20 @@ def test_the_claims_lead_to_what_decides_them(site: Path) -> None:
     assert 'data-menus="paper verdict data-set chapter"' in text
 
 
+def test_every_picture_has_a_caption_and_the_same_words_for_the_blind(
+    site: Path,
+) -> None:
+    seen = 0
+    for path in (site / "chapters").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        captions = re.findall('<span class="caption-text">(Figure .*?)</span>', text)
+        images = re.findall(r'<img [^>]*alt="([^"]*)"[^>]*src="[^"]*_images/', text)
+        assert [c.replace("’", "'") for c in captions] == images, path.name
+        seen += len(images)
+    gallery = (site / "gallery.html").read_text(encoding="utf-8")
+    assert len(re.findall('class="book-picture"', gallery)) == seen
+
+
 def test_every_picture_is_in_the_gallery(site: Path) -> None:
     text = (site / "gallery.html").read_text(encoding="utf-8")
     small = sorted((site / "_static" / "gallery").glob("*.webp"))
@@ -115,6 +130,19 @@ def test_lines_of_a_formula_are_lines(site: Path) -> None:
     assert "<mtr>" in text
     for path, page in pages(site).items():
         assert "<mi>&</mi>" not in page, path.name
+
+
+def test_formulas_are_spaced_as_in_tex(site: Path) -> None:
+    text = (site / "chapters" / "04_gradients_from_queries.html").read_text("utf-8")
+    # \\nabla \\log \\pi, and |z|
+    assert '<mi>log</mi><mspace width="0.167em" /><mi>π</mi>' in text
+    assert '<mo stretchy="false" lspace="0" rspace="0">|</mo><mi>z</mi>' in text
+    counts = {"msub": 2, "msup": 2, "mfrac": 2, "munder": 2, "mover": 2, "msubsup": 3}
+    for page in pages(site).values():
+        for formula in re.findall("<math .*?</math>", page, flags=re.DOTALL):
+            for element in ElementTree.fromstring(formula).iter():
+                kind = element.tag.partition("}")[2]
+                assert len(element) == counts.get(kind, len(element)), formula
 
 
 def test_it_says_what_was_verified(site: Path) -> None:

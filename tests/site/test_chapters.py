@@ -141,17 +141,21 @@ def test_a_chapter_loses_generated_cells_and_gains_captions(small: Book) -> None
         '<a href="../notebooks/05_masks.ipynb" download>Download the notebook</a></p>'
     )
     assert [cell.source for cell in page.cells] == [
-        *(f"# 05 · Masks\n\n{bar}", "two", "one", "answer")
+        *(f"# 05 · Masks\n\n{bar}", "two", "two", "one", "answer")
     ]
-    assert page.cells[2].metadata["anchor"] == f"cell-{cells[3].id}"
-    # The number of the file of `make figures`: pictures are counted, not cells.
-    text = "Figure 5.3. Masks"  # not folded: the heading above
-    assert page.cells[2].metadata["mystnb"] == {
-        "figure": {"caption": text, "name": "picture-05-03"},
-        "image": {"alt": text},
-    }
-    assert set(page.cells[3].metadata.tags) == {"solution", "hide-input"}
-    assert page.cells[3].metadata.mystnb.code_prompt_show == "Show: Solution"
+    assert page.cells[3].metadata["anchor"] == f"cell-{cells[3].id}"
+    # The number of the file of `make figures`: pictures are counted, not cells. A
+    # second picture gets a cell of its own, whose code is not shown.
+    assert page.cells[2].metadata["tags"] == ["remove-input"]
+    for number, cell in enumerate(page.cells[1:4], start=1):
+        text = f"Figure 5.{number}. Masks"  # not folded: the heading above
+        assert len(cell.outputs) == 1
+        assert cell.metadata["mystnb"] == {
+            "figure": {"caption": text, "name": f"picture-05-0{number}"},
+            "image": {"alt": text},
+        }
+    assert set(page.cells[4].metadata.tags) == {"solution", "hide-input"}
+    assert page.cells[4].metadata.mystnb.code_prompt_show == "Show: Solution"
     assert cells[1].source == "# Masks"  # the notebook stays as it was
 
 
@@ -178,6 +182,19 @@ def test_a_picture_says_what_to_see_and_how_wide_it_is(small: Book) -> None:
     said = "Figure geex 1. Both maps are empty."
     assert settings["mystnb"]["figure"]["caption"] == said
     assert settings["mystnb"]["image"] == {"alt": said, "width": "648px"}
+
+
+def test_what_a_cell_prints_stays_with_what_it_shows(small: Book) -> None:
+    table = new_output("display_data", {"text/html": "<table></table>"})
+    picture = new_output("display_data", {"image/png": "aGVsbG8="})
+    said = [new_output("stream", text=text) for text in ("before", "between", "after")]
+    outputs = [said[0], table, said[1], picture, said[2]]
+    small.notebooks["geex"].cells.append(new_code_cell("1", outputs=outputs))
+    first, second = site_chapters.chapter_for_site("geex", small, NOWHERE).cells[-2:]
+    assert first.outputs == outputs[:3]
+    assert "mystnb" not in first.metadata
+    assert second.outputs == outputs[3:]
+    assert "geex 1" in second.metadata["mystnb"]["figure"]["caption"]
 
 
 def test_a_chapter_links_to_colab_where_there_is_a_repository(small: Book) -> None:
