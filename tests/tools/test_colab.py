@@ -74,6 +74,10 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
         continue
     row, busy, picture = box.children
     for control in row.children:
+        # What is hidden until the reader asks for it does not move before.
+        for other in row.children:
+            if isinstance(other, ipywidgets.Checkbox) and other is not control:
+                other.value = True
         place, seen = control.value, {picture.value}
         if isinstance(control, ipywidgets.Dropdown):
             name, places = "index", range(len(control.options))

@@ -269,15 +269,14 @@ class _Guards:
         pairs = zip(arguments, self._keys, strict=True)
         self._given: list[Any] = [k if isinstance(k, str) else a for a, k in pairs]
         self._tensors: list[Tensor] = [t for t in self._given if isinstance(t, Tensor)]
-        self._addresses: list[int] = [t.data_ptr() for t in self._tensors]
+        self._places: list[Any] = list(map(_place, self._tensors))
         self._memory: _Memory = _Memory(self._tensors)
 
     def check(self, module: nn.Module) -> None:
         """Raises: Changed, if the module would now give another graph or answer, or
         if it cannot be told."""
-        # What is cheap and common first: a guard that fails costs seconds. Shapes,
-        # strides and types are for the guards.
-        if [t.data_ptr() for t in self._tensors] != self._addresses:
+        # What is cheap and common first: a guard that fails costs seconds.
+        if list(map(_place, self._tensors)) != self._places:
             raise Changed("a tensor has moved")
         if not self._memory.unchanged():
             raise Changed("a tensor has changed")
@@ -299,8 +298,7 @@ class _Guards:
         if argument is self._batch:
             return _BATCH
         if isinstance(argument, Tensor):
-            shape = argument.shape, argument.stride(), argument.dtype
-            return argument.data_ptr(), *shape
+            return _place(argument)
         if argument == _OPEN:
             return _SIZE
         raise Changed(f"its graph needs {argument!r}")
@@ -322,6 +320,12 @@ class _Guards:
             cause = error.__cause__ if isinstance(error.__cause__, Changed) else error
             raise Changed(str(cause).strip().partition("\n")[0]) from error
         raise Changed("torch.compile is switched off")
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor's bits are, and as what they are read. Guards of torch up to 2.9
+    do not see a parameter whose `data` became its own transpose."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 class _Bound(nn.Module):
@@ -437,12 +441,16 @@ def _hooked(layers: Iterable[nn.Module]) -> bool:
     )
 
 
+_OF_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__")
+
+
 def _functions(layers: Iterable[nn.Module]) -> list[Any]:
-    """The methods of all classes of some layers, and their code."""
+    """The methods of all classes of some layers, their code and their defaults, which
+    some versions of torch do not guard."""
     classes = dict.fromkeys(type(layer) for layer in layers)
     bases = dict.fromkeys(base for c in classes for base in c.__mro__[:-1])
     return [
-        (base, name, value, getattr(value, "__code__", None))
+        (base, name, value, *(getattr(value, of, None) for of in _OF_FUNCTION))
         for base in bases
         for name, value in vars(base).items()
         if isinstance(value, (types.FunctionType, staticmethod, classmethod, property))

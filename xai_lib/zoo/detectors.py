@@ -198,7 +198,8 @@ class _Known(NamedTuple):
 def _load_scenes(threshold: float, show_progress: bool) -> Detector:
     with torch.device("meta"):
         network = CentreNetwork()
-    network.load_state_dict(load_file(_scenes_file()), assign=True)
+    with torch.device("cpu"):  # which old safetensors does not see to
+        network.load_state_dict(load_file(_scenes_file()), assign=True)
     return SceneDetector(network, threshold).eval().requires_grad_(False)
 
 

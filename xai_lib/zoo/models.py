@@ -288,7 +288,8 @@ def load(
 
 def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        return load_file(path)
+        with torch.device("cpu"):  # which old safetensors does not see to
+            return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     return {k: v for k, v in state.items() if not k.startswith("AuxLogits.")}
 
