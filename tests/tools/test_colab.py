@@ -76,8 +76,8 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
     for control in row.children:
         # What is hidden until the reader asks for it does not move before.
         for other in row.children:
-            if isinstance(other, ipywidgets.Checkbox) and other is not control:
-                other.value = True
+            if isinstance(other, ipywidgets.Dropdown) and other is not control:
+                other.index = len(other.options) - 1
         place, seen = control.value, {picture.value}
         if isinstance(control, ipywidgets.Dropdown):
             name, places = "index", range(len(control.options))
