@@ -30,9 +30,10 @@ FLOORS = {
     "viz": {"core", "metrics"},
 }
 # The most lines that each may have, without the kernels' for the library. The goal is
-# 9,500 and 5,500: lower these numbers when code goes. They were raised once, for
-# `BlackBox(precision=…)`, RISE's estimators with their study, and `viz.show`.
-LINES = {"xai_lib": 13_165, "xai_lib/kernels": 700, "xai_book": 9_489}
+# 9,500 and 5,500: lower these numbers when code goes. They were raised for
+# `BlackBox(precision=…)`, RISE's estimators with their study, and `viz.show`; and by
+# 17 for default arguments that torch does not guard.
+LINES = {"xai_lib": 13_182, "xai_lib/kernels": 700, "xai_book": 9_489}
 LONGEST = 500
 # Files that may share a name: a door and what is behind it, the task of a method with
 # what that task is about, and a kernel with its plain form.

@@ -380,8 +380,8 @@ SCALE = 2.0
 SETTINGS = {"shift": 1.0}
 
 
-def helper(features: Tensor) -> Tensor:
-    return features * 3
+def helper(features: Tensor, factor: float = 1.0) -> Tensor:
+    return features * 3 * factor
 
 
 def closure() -> tuple[Any, Any]:
@@ -511,6 +511,9 @@ CHANGES: dict[str, Callable[[ReadsMuch, Patch], Any]] = {
     ),
     "default argument": lambda _, p: p.setattr(
         ReadsMuch.forward, "__defaults__", (4.0,)
+    ),
+    "default argument of a function": lambda _, p: p.setattr(
+        helper, "__defaults__", (3.0,)
     ),
     "global number": lambda _, p: p.setitem(globals(), "SCALE", 5.0),
     "global dictionary": lambda _, p: p.setitem(SETTINGS, "shift", -2.0),

@@ -441,20 +441,27 @@ def _hooked(layers: Iterable[nn.Module]) -> bool:
     )
 
 
-_OF_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__")
-
-
 def _functions(layers: Iterable[nn.Module]) -> list[Any]:
-    """The methods of all classes of some layers, their code and their defaults, which
-    some versions of torch do not guard."""
-    classes = dict.fromkeys(type(layer) for layer in layers)
-    bases = dict.fromkeys(base for c in classes for base in c.__mro__[:-1])
-    return [
-        (base, name, value, *(getattr(value, of, None) for of in _OF_FUNCTION))
+    """The methods of all classes of some layers, and the functions that they name,
+    with code and defaults: some versions of torch do not guard the defaults."""
+    bases = dict.fromkeys(base for layer in layers for base in type(layer).__mro__[:-1])
+    methods = [
+        (base, name, value)
         for base in bases
         for name, value in vars(base).items()
         if isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
     ]
+    named = dict.fromkeys(f for *_, f in methods if isinstance(f, types.FunctionType))
+    waiting = [*named]
+    for function in waiting:
+        for name in function.__code__.co_names:
+            other: Any = function.__globals__.get(name)
+            new = isinstance(other, types.FunctionType) and other not in named
+            if new and other.__module__.partition(".")[0] != "torch":
+                named[other] = None
+                waiting.append(other)
+    read = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in named]
+    return [*methods, *read]
 
 
 def _attributes(module: nn.Module) -> dict[Any, Any]:
