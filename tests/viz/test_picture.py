@@ -21,6 +21,7 @@ SAID = "The line rises from left to right, as a line does."
 
 @pytest.fixture(autouse=True)
 def _style():
+    plt.close("all")  # what tests elsewhere have left open
     with mpl.rc_context():
         viz.use_style()
         yield

@@ -18,6 +18,7 @@ mpl.use("Agg")
 
 @pytest.fixture(autouse=True)
 def _close():
+    plt.close("all")  # what tests elsewhere have left open
     yield
     plt.close("all")
 
