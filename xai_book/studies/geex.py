@@ -39,6 +39,7 @@ from xai_book.studies.beds import BEDS, LITE, PHOTOS, floor, load, photo_names
 from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
 from xai_book.studies.hardware import channels, is_small, size
 from xai_book.studies.results import Case, Results, Unit, published
+from xai_lib.baselines import quick_shift
 from xai_lib.core.arguments import check_choice, check_count
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX
@@ -87,6 +88,8 @@ commit 3934322 of May 2024 they draw 5,000 masks and ask with both signs, 10,000
 queries, at random places of the path. Commit 4b8d841 of August 2024, and the newest,
 84ebd31, first halve the number: 2,500 masks, 5,000 queries and one for the class; and
 places that were laid out for 5,000 masks end at 0.4999 of the path."""
+QUICK_SHIFT = "quick shift"
+"""In place of a `feature_mask`, which each image has of its own."""
 SCORES = ("probability", "logit")
 """What can be explained; see `default_score`."""
 TOGETHER = 100
@@ -127,14 +130,15 @@ def _score_of(model: str, explains: str | None) -> str:
 def table1(model: str, stdevs: float | None = None) -> dict[Hashable, Case]:
     """Table 1 and Figure 3: the seven methods, and a random order as the floor;
     `stdevs` are those of SmoothGrad and of FAMILY, None for the book's. With the
-    authors' on large images RISE has as many queries as the family, and
-    IG 100 steps: 25 leave its sum incomplete."""
+    authors' on large images RISE has as many queries as the family, IG 100 steps, as
+    25 leave its sum incomplete, and LIME the superpixels of its authors."""
     found: dict[Hashable, Case] = {
         method: case(method, model, **_wide(method, stdevs)) for method in METHODS
     }
     if stdevs and not is_small(model):
         found["RISE"] = case("RISE", model, n_samples=5000)
         found["IG"] = case("IG", model, **SMALL["IG"])
+        found["LIME"] = Case("LIME", {"n_samples": 1000, "feature_mask": QUICK_SHIFT})
     return found
 
 
@@ -364,6 +368,9 @@ def _explain(
     blackbox = _blackbox(model, explains)
     before = blackbox.queries
     arguments = {**settings["arguments"], "seed": units[0].seed}
+    if arguments.get("feature_mask") == QUICK_SHIFT:
+        (image,) = images
+        arguments["feature_mask"] = quick_shift(image)
     explainer = methods.METHODS[method].explainer(blackbox, **arguments)
     if isinstance(explainer, GEEX | GERS | IGEEX):
         attribution, error = explainer.estimate(images, target)
