@@ -177,19 +177,17 @@ def test_where_a_map_points_by_loops() -> None:
         assert found["distance_mask"][k] == pytest.approx(mean, abs=1e-3)
         share = float(maps[k, 0][mask[k]].sum() / maps[k].sum())
         assert found["energy_mask"][k] == pytest.approx(share, abs=1e-4)
-    for tolerance in study.TOLERANCES:
-        hits = [pointing_game.hit_share(m, tolerance) for m in found["maxima_mask"]]
+    shares = pointing_game.hit_shares(found["maxima_mask"])
+    for hits, tolerance in zip(shares.T, study.TOLERANCES, strict=True):
         expected = pointing_hits(maps, mask, tolerance)
-        torch.testing.assert_close(
-            torch.tensor(hits).double(), expected, atol=1e-3, rtol=0
-        )
+        torch.testing.assert_close(hits, expected, atol=1e-3, rtol=0)
 
 
 def test_floors_know_nothing() -> None:
     flat = study.measure(unit(SMALL["random point"], TWO))
     # A random point hits as often as the box is large.
-    for energy, maxima in zip(flat["energy_box"], flat["maxima_box"], strict=True):
-        assert pointing_game.hit_share(maxima, 0) == pytest.approx(energy, abs=1e-4)
+    on_the_box = pointing_game.hit_shares(flat["maxima_box"])[:, 0]
+    assert on_the_box.tolist() == pytest.approx(flat["energy_box"], abs=1e-4)
     middle = beds.floor("centre", torch.zeros(1, 1, 20, 30))[0, 0]
     top = (middle == middle.max()).nonzero().tolist()
     assert top == [[9, 14], [9, 15], [10, 14], [10, 15]]
@@ -429,8 +427,8 @@ def test_photographs_have_their_own_sizes(photographs) -> None:
             maps, one.image.shape[2:], mode="bilinear"
         )
         region = one.masks[:2].any(dim=0, keepdim=True)
-        for tolerance in (0.0, 5.0, 15.0):
-            hit = pointing_game.hit_share(row["maxima_mask"][0], tolerance)
+        hits = pointing_game.hit_shares(row["maxima_mask"])[0]
+        for hit, tolerance in zip(hits, study.TOLERANCES, strict=True):
             assert hit == float(pointing_hits(large, region, tolerance))
         mass = large[0, 0].clamp_min(0)
         share = float(mass[region[0]].sum() / mass.sum())

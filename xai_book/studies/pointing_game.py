@@ -12,6 +12,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,11 +47,16 @@ class Score(NamedTuple):
     images: int
 
 
-def hit_share(maxima: Sequence[Sequence[float]], tolerance: float) -> float:
-    """The share of the maxima that `metrics.pointing_hits` counts as hits."""
+def hit_shares(maxima: Sequence[Sequence[Sequence[float]]]) -> Tensor:
+    """Which share of each map's maxima `metrics.pointing_hits` counts as hits, float64
+    `[M, len(TOLERANCES)]`, from how far away they lie, and the share of each."""
+    of = np.repeat(np.arange(len(maxima)), [len(one) for one in maxima])
+    away, share = np.array([pair for one in maxima for pair in one]).T
     # In hundredths of a pixel, as rows hold them; on the object is always a hit.
-    limit = max(1, round(100 * tolerance))
-    return sum(share for away, share in maxima if round(100 * away) < limit)
+    limits = [max(1, round(100 * tolerance)) for tolerance in TOLERANCES]
+    hits = [share * (np.round(100 * away) < limit) for limit in limits]
+    columns = [np.bincount(of, column, len(maxima)) for column in hits]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def pairs(rows: Mapping[int, dict[str, Any]]) -> dict[str, Tensor]:
@@ -73,8 +79,7 @@ def pairs(rows: Mapping[int, dict[str, Any]]) -> dict[str, Tensor]:
             for value in ([row[name]] * len(row["target"]) if whole else row[name])
         ]
         if measured == "maxima":
-            hits = [[hit_share(m, t) for t in TOLERANCES] for m in values]
-            found[f"hits_{place}"] = torch.tensor(hits, dtype=torch.float64)
+            found[f"hits_{place}"] = hit_shares(values)
         else:
             count = whole or name in ("target", "objects", "difficult")
             kind = torch.int64 if count else torch.float64
