@@ -105,7 +105,7 @@ def kept_maps(
     folder: str | Path | None,
     default: str,
 ) -> dict[Hashable, Tensor]:
-    """The map `[1, 1, H, W]` of each unit, for figures: kept in a file, from which it
+    """The map `[1, C, H, W]` of each unit, for figures: kept in a file, from which it
     is read the next time.
 
     Args:
@@ -119,6 +119,6 @@ def kept_maps(
     for label, unit in units.items():
         path = map_files.map_path(folder, name(unit), unit.key)
         if not path.exists():
-            map_files.write(path, unit.key, map_files.in_steps(make(unit)[0, 0]))
-        found[label] = map_files.read(path)[None, None]
+            map_files.write(path, unit.key, map_files.in_steps(make(unit)[0]))
+        found[label] = map_files.read(path)[None]
     return found

@@ -30,7 +30,7 @@ def map_path(folder: Path, name: str, key: str) -> Path:
 
 
 def in_steps(values: Tensor) -> dict[str, Any]:
-    """What `write` stores of a map `[H, W]`."""
+    """What `write` stores of a map `[H, W]` or `[C, H, W]`."""
     largest = values.abs().max()
     steps = (values / largest.clamp_min(1e-30) * 127).round().to(torch.int8)
     return {"steps": steps.numpy(), "largest": float(largest)}
@@ -50,22 +50,18 @@ def write(path: Path, key: str, contents: dict[str, Any]) -> None:
         np.savez_compressed(file, **contents, key=key, provenance=record)
 
 
-def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Some of what was stored with `write`.
+def read(path: Path) -> Tensor:
+    """The map `[C, H, W]` that was stored as `in_steps`, with C = 1 if it had no C.
 
     Raises:
         ValueError: a damaged file, by its path.
     """
     try:
         with np.load(path) as stored:
-            return [stored[name] for name in names]
+            steps, largest = stored["steps"], stored["largest"]
     except _DAMAGE as error:
         raise ValueError(
             f"{path} is no stored map ({error!r}); remove it, and it is made again"
         ) from error
-
-
-def read(path: Path) -> Tensor:
-    """The map `[H, W]` that was stored as `in_steps`; errors as `read_arrays`."""
-    steps, largest = read_arrays(path, "steps", "largest")
-    return torch.from_numpy(steps).float() / 127 * float(largest)
+    values = torch.from_numpy(steps).float() / 127 * float(largest)
+    return values.view(-1, *values.shape[-2:])

@@ -23,13 +23,12 @@ import torch
 from torch import Tensor
 
 from xai_book.methods import METHODS as EVERY
-from xai_book.studies import beds, hardware, map_files
+from xai_book.studies import beds, hardware
 from xai_book.studies.beds import floor
-from xai_book.studies.engine import Runner, Study, units_of
+from xai_book.studies.engine import Runner, Study, kept_maps, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.core.arguments import check_choice, check_count, check_number
 from xai_lib.core.extras import extra
-from xai_lib.core.paths import data_path
 from xai_lib.metrics import flipping
 from xai_lib.metrics.flipping import TIES
 from xai_lib.metrics.intervals import bootstrap_mean, sign
@@ -382,8 +381,7 @@ def box_map(
     *,
     show_progress: bool = False,
 ) -> Tensor:
-    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed, in
-    steps of 1/255 of the largest w_i that is possible.
+    """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
 
     Args:
         model: a name of `models.load`; its logits are explained.
@@ -398,20 +396,15 @@ def box_map(
     """
     check_choice("method", method, BOXES)
     chosen = arguments(method, model, settings)
-    wanted = Unit({"model": model, "photo": photo, "arguments": chosen}, 0).key
-    folder = data_path("results") / "pertmap_maps" if folder is None else Path(folder)
-    name = "".join(c for c in method.lower() if c.isalpha())
-    path = map_files.map_path(folder, f"{photo}_{name}", wanted)
-    bound = chosen["bound"]
-    if not path.exists():
-        kind = EVERY[LABELS[method]].explainer
-        explainer = kind(hardware.model(model), **chosen)
+    name = f"{photo}_{''.join(c for c in method.lower() if c.isalpha())}"
+
+    def make(_: Unit) -> Tensor:
+        explainer = EVERY[LABELS[method]].explainer(hardware.model(model), **chosen)
         image = photos.load(photo).image
-        w = -explainer.attribute(image, show_progress=show_progress)
-        steps = (w / bound * 255).round().to(torch.uint8).numpy()
-        map_files.write(path, wanted, {"steps": steps})
-    (stored,) = map_files.read_arrays(path, "steps")
-    return -torch.from_numpy(stored).float() / 255 * bound
+        return explainer.attribute(image, show_progress=show_progress)
+
+    unit = Unit({"model": model, "photo": photo, "arguments": chosen}, 0)
+    return kept_maps({name: unit}, make, lambda _: name, folder, "pertmap_maps")[name]
 
 
 def keep_top(image: Tensor, attribution: Tensor, quantile: float = 80) -> Tensor:
