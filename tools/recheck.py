@@ -47,10 +47,9 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         common = one.keys() == other.keys()
         return common and all(equal(one[name], other[name]) for name in one)
-    try:
-        first, second = (np.asarray(v, dtype=float) for v in (one, other))
-    except (TypeError, ValueError):  # text, or lists of several lengths
+    if not (is_number(one) and is_number(other)):  # text, lists of several lengths
         return bool(one == other)
+    first, second = np.asarray(one), np.asarray(other)
     if first.shape != second.shape:
         return False
     room = TOLERANCE * np.abs(first).max(initial=0) + 1e-9
@@ -78,9 +77,10 @@ def moved(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
 def is_number(value: Any) -> bool:
     """A number, or numbers in a list."""
     try:
-        return np.asarray(value, dtype=float).size > 0
-    except (TypeError, ValueError):
+        values = np.asarray(value)
+    except ValueError:  # a list of lists of several lengths
         return False
+    return values.dtype.kind in "iuf" and values.size > 0
 
 
 def recheck(name: str, count: int, seconds: float, seed: int) -> tuple[str, bool]:

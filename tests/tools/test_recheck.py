@@ -42,6 +42,9 @@ def test_every_method_has_its_turn() -> None:
         ([1, 2], [1, 2, 3], False),
         ("0011", "0011", True),
         ("0011", "0111", False),
+        ([], [], True),
+        (True, True, True),
+        (True, False, False),
         ({"a": 1.0}, {"a": 1.001}, True),
         ({"a": 1.0}, {"a": 1.0, "b": 2.0}, False),
         ([[1, 2], [3]], [[1, 2], [3]], True),
@@ -65,7 +68,7 @@ def test_other_draws_of_the_same_code_have_not_moved() -> None:
 def test_another_mean_has_moved() -> None:
     rng = random.Random(0)
     pairs = [
-        ({"x": rng.gauss(5, 1), "word": "a"}, {"x": rng.gauss(6, 1), "word": "b"})
+        ({"x": rng.gauss(5, 1), "word": "01"}, {"x": rng.gauss(6, 1), "word": "11"})
         for _ in range(100)
     ]
     (line,) = recheck.moved(pairs)
