@@ -4,16 +4,19 @@
   decides the way (`if x.max() > 1`), or the size of the batch, it refuses.
 - Its guards know what that code has read: attributes, layers, globals, closures, type
   defaults. They are checked at every request, without running the graph. So are hooks,
-  the functions of the modules' classes, and every bit of the tensors that went in.
+  the methods of the modules' classes, every bit of the tensors that went in, and every
+  function that was read: its code, and its default arguments.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import operator
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +30,9 @@ from torch import Tensor, nn
 _OPEN = 17
 _LEAST, MOST = 16, 2048
 _BATCH, _SIZE = "batch", "size of the batch"
+# Floats as they are, or what differs between two copies would be left open; and guards
+# on default arguments, which torch 2.10 and 2.11 leave out.
+_EXACT = {"specialize_float": True, "skip_guards_on_constant_func_defaults": False}
 _number = itertools.count()
 
 
@@ -52,16 +58,17 @@ class Guards:
         torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=MOST)
         torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
         # torch.compile keeps what it learns by a function's code and name: others for
-        # each copy, and floats as they are, or it opens what differs between two.
+        # each copy.
         code = _ask.__code__.replace(co_name=f"_ask_{next(_number)}")
         ask = types.FunctionType(code, globals())
         self._ask = torch.compile(ask, backend=self._keep, fullgraph=True)
-        with torch._dynamo.config.patch(specialize_float=True):
+        with torch._dynamo.config.patch(_EXACT):
             arguments = self._arguments(module)
         assert self._graph is not None  # or the arguments would not have been reached
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
-        self._functions: list[Any] = _functions(module.modules())
+        self._methods: list[Any] = _methods(module.modules())
+        self._functions: list[Any] = [(f, _read(f)) for f in _functions(self._codes)]
         self._keys: list[Any] = [self._key(a) for a in arguments]
         if _SIZE not in self._keys:
             raise Changed("its graph is for one size of the batch")
@@ -80,8 +87,10 @@ class Guards:
         if not self._memory.unchanged():
             raise Changed("a tensor has changed")
         layers = list(module.modules())
-        if hooked(layers) or _functions(layers) != self._functions:
+        if hooked(layers) or _methods(layers) != self._methods:
             raise Changed("a hook or a method has changed")
+        if any(_read(f) not in (None, then) for f, then in self._functions):
+            raise Changed("a function has changed")
         # What is held here cannot be freed: the same address is the same memory.
         now = zip(self._arguments(module), self._given, self._keys, strict=True)
         if any(a is not t and self._key(a) != key for a, t, key in now):
@@ -106,6 +115,7 @@ class Guards:
         if self._graph is not None:
             raise Changed("something that it reads has changed")
         self._graph = graph
+        self._codes = torch._guards.TracingContext.get_traced_code() or []
         return _reach
 
     def _arguments(self, module: nn.Module) -> tuple[Any, ...]:
@@ -171,27 +181,35 @@ def hooked(layers: Iterable[nn.Module]) -> bool:
     )
 
 
-def _functions(layers: Iterable[nn.Module]) -> list[Any]:
-    """The methods of all classes of some layers, and the functions that they name,
-    with code and defaults: some versions of torch do not guard the defaults."""
+def _methods(layers: Iterable[nn.Module]) -> list[Any]:
+    """The methods of all classes of some layers, by class and name."""
     bases = dict.fromkeys(base for layer in layers for base in type(layer).__mro__[:-1])
-    methods = [
+    return [
         (base, name, value)
         for base in bases
         for name, value in vars(base).items()
         if isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
     ]
-    named = dict.fromkeys(f for *_, f in methods if isinstance(f, types.FunctionType))
-    waiting = [*named]
-    for function in waiting:
-        for name in function.__code__.co_names:
-            other: Any = function.__globals__.get(name)
-            new = isinstance(other, types.FunctionType) and other not in named
-            if new and other.__module__.partition(".")[0] != "torch":
-                named[other] = None
-                waiting.append(other)
-    read = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in named]
-    return [*methods, *read]
+
+
+def _functions(codes: Iterable[types.CodeType]) -> list[weakref.ref[Callable]]:
+    """All functions with one of these codes, wherever they are: torch's guards do not
+    see all that is written into a function itself, as IPython's autoreload does."""
+    wanted = set(map(id, codes))
+    found = (f for f in gc.get_objects() if type(f) is types.FunctionType)
+    return [weakref.ref(f) for f in found if id(f.__code__) in wanted]
+
+
+def _read(function: weakref.ref[Any]) -> Any:
+    """What a function computes with, or None if it is gone. An object among its default
+    arguments could keep the module alive: its address stands for it."""
+    f = function()
+    if f is None:
+        return None
+    named = f.__kwdefaults__ or {}
+    values = *(f.__defaults__ or ()), *named, *named.values()
+    plain = int, float, str, bytes, type(None)
+    return f.__code__, *(repr(v) if isinstance(v, plain) else id(v) for v in values)
 
 
 def attributes(module: nn.Module) -> dict[Any, Any]:
