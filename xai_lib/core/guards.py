@@ -96,10 +96,20 @@ class Guards:
         if any(a is not t and self._key(a) != key for a, t, key in now):
             raise Changed("a tensor has been replaced")
 
-    def bound(self) -> tuple[nn.Module, Tensor]:
-        """The graph as a function of the batch alone, and a batch for it."""
-        assert self._graph is not None
-        return _Bound(self._graph, self._given), self._batch[:2].clone()
+    def bound(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """The graph as a function of the batch alone, and a batch for it. All other
+        arguments but the batch's size are constants of the function."""
+        graph: Any = self._graph
+        constants = [t.detach() if isinstance(t, Tensor) else t for t in self._given]
+
+        def answer(batch: Tensor) -> Tensor:
+            free = {_BATCH: batch, _SIZE: batch.shape[0]}
+            outputs = graph(*(free[a] if isinstance(a, str) else a for a in constants))
+            if len(outputs) != 1:
+                raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
+            return outputs[0]
+
+        return answer, self._batch[:2].clone()
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""
@@ -135,23 +145,6 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor's bits are, and as what they are read. Guards of torch up to 2.9
     do not see a parameter whose `data` became its own transpose."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-class _Bound(nn.Module):
-    """A graph in which all arguments but the batch and its size are constants."""
-
-    def __init__(self, graph: torch.fx.GraphModule, given: list[Any]) -> None:
-        super().__init__()
-        self.graph = graph
-        self.given = [t.detach() if isinstance(t, Tensor) else t for t in given]
-
-    def forward(self, batch: Tensor) -> Tensor:
-        free = {_BATCH: batch, _SIZE: batch.shape[0]}
-        given = (free[a] if isinstance(a, str) else a for a in self.given)
-        outputs = self.graph(*given)
-        if len(outputs) != 1:
-            raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
-        return outputs[0]
 
 
 def _ask(module: nn.Module, batch: Tensor) -> Tensor:

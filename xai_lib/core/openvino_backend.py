@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -223,13 +224,13 @@ def _compare(
         )
 
 
-def _convert(module: nn.Module, example: Tensor) -> Any:
-    """The module as OpenVINO's graph, for batches of any size."""
+def _convert(function: Callable[[Tensor], Tensor], example: Tensor) -> Any:
+    """A function as OpenVINO's graph, for batches of any size."""
     openvino = extras.openvino()
     with quiet():
-        return openvino.convert_model(
-            module.eval(), example_input=example, input=[(-1, *example.shape[1:])]
-        )
+        # Traced here, as OpenVINO would trace a module, and once left it an input.
+        traced = torch.jit.trace(function, example, check_trace=False)
+        return openvino.convert_model(traced, input=[(-1, *example.shape[1:])])
 
 
 class _Compiled:
