@@ -1032,7 +1032,10 @@ def test_a_black_box_in_a_function_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
-def test_with_a_budget_a_function_is_asked_what_is_counted(backend: str) -> None:
+@pytest.mark.parametrize("budget", [None, 20, 100])
+def test_what_a_function_is_asked_for_is_counted(backend: str, budget: Any) -> None:
+    """With a budget all is counted. Of arrays nothing is seen that may meet, and an
+    explanation that just fits the budget is not to end for a comparison."""
     seen = 0
 
     def service(batch):
@@ -1041,8 +1044,30 @@ def test_with_a_budget_a_function_is_asked_what_is_counted(backend: str) -> None
         return batch - batch.mean()
 
     inputs = torch.arange(60.0).view(20, 3)
-    box = BlackBox(service, budget=20, backend=backend)
-    box(inputs)
-    assert seen == box.queries == 20
-    with pytest.raises(ValueError, match="differently alone and in a batch"):
-        BlackBox(service, backend=backend)(inputs)
+    box = BlackBox(service, budget=budget, backend=backend)
+    if budget is not None and backend == "numpy":
+        box(inputs)
+        assert seen == box.queries == 20
+        return
+    if budget == 20:
+        with pytest.raises(BudgetExceeded, match=r"may let .* meet.* batch_size=1"):
+            box(inputs)
+    else:
+        with pytest.raises(ValueError, match="differently alone and in a batch"):
+            box(inputs)
+    assert budget is None or box.queries == seen
+
+
+def test_a_budget_pays_for_the_comparison_of_what_only_may_meet() -> None:
+    def one_by_one(images: Tensor) -> Tensor:
+        total = images.sum()  # read, and not used
+        return images.mean(dim=(2, 3)) + 0 * total
+
+    box = BlackBox(one_by_one, budget=21)
+    torch.testing.assert_close(box(IMAGES[:10]), IMAGES[:10].mean(dim=(2, 3)))
+    assert box.queries == 11
+    box(IMAGES[:10])  # and never again
+    assert box.queries == 21
+    box = BlackBox(one_by_one, batch_size=1, budget=10)
+    box(IMAGES[:10])
+    assert box.queries == 10

@@ -106,9 +106,10 @@ class BlackBox:
             which is asked again in halves; tensors that a function on arrays rejects;
             and what only compares two answers: of two backends on the same module; of a
             model that was seen to draw random numbers, whose first batch is asked again
-            to learn whether its answers are random; and, without a budget, of one that
-            may let the inputs of a batch meet, one of which is asked again alone (and,
-            if its answer is then a bit different, beside others).
+            to learn whether its answers are random; and of one that may let the inputs
+            of a batch meet, one of which is asked again alone (and, if its answer is
+            then a bit different, beside others). With a budget the last is counted, and
+            left out for functions on arrays, in which nothing is seen that may meet.
         backend: the backend in use.
         agreement: how a reduced precision compares with float32 on a few inputs of the
             first request (not counted), also said in a warning once; None in float32.
@@ -331,7 +332,7 @@ class BlackBox:
             refuse_random(watch.random, answer, lambda: self._forward(batch))
         if not isinstance(self.forward_func, nn.Module):
             self._modules = modules_behind(self.forward_func)  # loaded by now
-        if watch.mixes or isinstance(answer, np.ndarray):
+        if watch.mixes or (self.budget is None and isinstance(answer, np.ndarray)):
             return self._not_mixed(answer, batch, self._forward)
         if self.precision != "float32" and self.agreement is None:
             exact = partial(self._forward, exact=True)
@@ -343,14 +344,24 @@ class BlackBox:
 
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
         """The answer, unless one of several inputs is answered otherwise alone."""
-        if self.budget is not None:
-            self.watched = True  # who pays by query pays for none that is not counted
-        elif len(batch) > 1:
+        if len(batch) > 1:
             answer = as_scores(answer).clone()  # a model may use its memory again
-            refuse_mixing(answer, batch, ask)
+            refuse_mixing(answer, batch, ask if self.budget is None else self._paid)
             # Nor does it beside copies of itself.
             self.watched = bool((batch != batch[:1]).any())
         return answer
+
+    def _paid(self, batch: Tensor) -> Any:
+        """Answers that are only compared, within the budget, and counted."""
+        try:
+            self._reserve(len(batch))
+        except BudgetExceeded as error:
+            raise BudgetExceeded(
+                "forward_func may let the inputs of a batch meet, and the budget has "
+                "no query left to find out; raise budget, or ask with batch_size=1"
+            ) from error
+        self._count(len(batch))
+        return self._forward(batch)
 
     def _forward(self, batch: Tensor, exact: bool = False) -> Any:
         reduced = self.precision != "float32" and not exact
@@ -370,7 +381,8 @@ class BlackBox:
 
     def _ask_numpy(self, batch: Tensor) -> Any:
         answer, ask = self._forward_numpy(batch), self._forward_numpy
-        return answer if self.watched else self._not_mixed(answer, batch, ask)
+        known = self.watched or self.budget is not None
+        return answer if known else self._not_mixed(answer, batch, ask)
 
     def _forward_numpy(self, batch: Tensor) -> Any:
         return self.forward_func(batch.cpu().numpy().copy())
@@ -400,6 +412,8 @@ class BlackBox:
                     f"{numpy_error})"
                 ) from torch_error
             self.backend = "numpy"
+            if self.budget is not None:
+                return answer
             return self._not_mixed(answer, batch, self._forward_numpy)
         self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         return answer

@@ -48,7 +48,7 @@ def unfollowed() -> Iterator[None]:
     """What happens inside is no sign that the inputs of a model's batch meet.
 
     So for a black box that a model asks, which sums a batch to check it and looks after
-    its own model; and for a detector, which pads and stacks its images.
+    its own model.
     """
     token = _depth.set(_depth.get() + 1)
     try:

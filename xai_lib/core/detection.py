@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from xai_lib.core.arguments import check_count, check_inputs
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box, as_boxes, as_numbers
-from xai_lib.core.conduct import unfollowed
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,7 @@ class DetectorAttribution(ABC):
         """How well each of k detections is found again, images to `[N, k]`; counted."""
 
         def scores(images: Tensor) -> Tensor:
-            with unfollowed():
-                found = ask(self.detector, images)
+            found = ask(self.detector, images)
             return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
 
         blackbox = BlackBox(scores, device=home(self.detector), backend="torch")

@@ -30,7 +30,6 @@ from xai_lib.zoo.scene_networks import STRIDE, CentreNetwork, boxes_around
 
 with extra("detect"):
     import torchvision.models as tv
-    from safetensors.torch import load_file
     from torchvision.datasets import FashionMNIST
     from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -198,8 +197,7 @@ class _Known(NamedTuple):
 def _load_scenes(threshold: float, show_progress: bool) -> Detector:
     with torch.device("meta"):
         network = CentreNetwork()
-    with torch.device("cpu"):  # which old safetensors does not see to
-        network.load_state_dict(load_file(_scenes_file()), assign=True)
+    network.load_state_dict(models.read_weights(_scenes_file()), assign=True)
     return SceneDetector(network, threshold).eval().requires_grad_(False)
 
 

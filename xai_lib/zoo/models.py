@@ -146,7 +146,7 @@ class Known(NamedTuple):
             with torch.device("meta"):
                 network = self.build()
             path = self.weights(show_progress)
-            network.load_state_dict(self.convert(_read(path)), assign=True)
+            network.load_state_dict(self.convert(read_weights(path)), assign=True)
         else:
             default = torch.get_default_dtype()
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -286,7 +286,9 @@ def load(
     return lookup(_MODELS, name, "model").load(name, pretrained, show_progress)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of weights, by name, on the CPU whatever torch's default
+    device is. Nothing but tensors is read, and none of Inception's auxiliary head."""
     if path.suffix == ".safetensors":
         with torch.device("cpu"):  # which old safetensors does not see to
             return load_file(path)
