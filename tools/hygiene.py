@@ -38,7 +38,9 @@ KNOWN_TAGS = {
     "remove-input",
 }
 MARKER = "# NBVAL_IGNORE_OUTPUT"
-MIME_TYPES = {"text/plain", "text/html", "image/png"}
+CAPTION = "text/markdown"
+"""What `viz.show` prints below a picture, and nothing else does."""
+MIME_TYPES = {"text/plain", "text/html", "image/png", CAPTION}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # name: (pattern, what to do), for printed text that nbval compares
@@ -79,14 +81,15 @@ def is_ignored(cell: NotebookNode) -> bool:
 
 
 def printed(cell: NotebookNode) -> str:
-    """The text output of a code cell, less the text that stands beside a picture."""
+    """The text output of a code cell, less what says in words what a picture shows."""
     parts: list[str] = []
     for output in cell.outputs:
         if output.output_type == "stream":
             parts.append(output.text)
         elif "image/png" not in output.get("data", {}):
             data = output.get("data", {})
-            parts.extend(data[kind] for kind in data if kind.startswith("text/"))
+            kinds = [kind for kind in data if kind.startswith("text/")]
+            parts.extend(data[kind] for kind in kinds if kind != CAPTION)
     return "".join(part if part.endswith("\n") else part + "\n" for part in parts)
 
 

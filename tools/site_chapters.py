@@ -21,6 +21,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from hygiene import CAPTION
 from reading import length, stated
 from sync_notebooks import (
     GENERATED,
@@ -231,6 +232,8 @@ def chapter_for_site(name: str, book: Book, home: Origin) -> NotebookNode:
             cell.source = _BETWEEN_DOORS.sub(r"](\1)", cell.source)
             cell.source = linked(cell.source, name, book, seen)
             continue
+        # The site sets them itself, with a number.
+        cell.outputs = [o for o in cell.outputs if CAPTION not in o.get("data", {})]
         cell.metadata["anchor"] = cell_anchor(cell)
         if {"solution", "hide-input"} & set(tags(cell)):
             prompt = "Show: " + fold_title(cell)

@@ -29,10 +29,15 @@ from xai_lib.zoo import models, photos
 PAGE = "your_photo.md"
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_HASH = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
+GPU = "-gpu"
+"""Ends the names of the build that can use WebGPU, which is the larger one."""
 FILES = {
     "ort": "ort.wasm.min.js",
     "glue": "ort-wasm-simd-threaded.mjs",
     "wasm": "ort-wasm-simd-threaded.wasm",
+    f"ort{GPU}": "ort.webgpu.min.js",
+    f"glue{GPU}": "ort-wasm-simd-threaded.asyncify.mjs",
+    f"wasm{GPU}": "ort-wasm-simd-threaded.asyncify.wasm",
 }
 SCRIPTS = {"philox": "philox.js", "explain": "explain.js", "worker": "photo-worker.js"}
 
@@ -58,10 +63,13 @@ def add_photo_page(source: Path, folder: Path) -> None:
         page.write_text(text, encoding="utf-8")
         return
     shutil.copytree(folder, packed, ignore=shutil.ignore_patterns("key.txt"))
-    size = sum(path.stat().st_size for path in packed.glob("*.js"))
-    # Base64 has four characters for three bytes; servers undo that by compressing.
+    sizes = {path.stem: path.stat().st_size for path in packed.glob("*.js")}
+    larger = {name for name in FILES if name.endswith(GPU)}
     text = page.read_text(encoding="utf-8")
-    text = text.replace("MEGABYTES", f"{size * 3 / 4 / 1e6:.0f}")
+    for word, others in (("MEGABYTES", larger), ("WITH_GPU", FILES.keys() - larger)):
+        size = sum(sizes[name] for name in sizes.keys() - others)
+        # Base64 has four characters for three bytes; servers undo that by compressing.
+        text = text.replace(word, f"{size * 3 / 4 / 1e6:.0f}")
     page.write_text(text, encoding="utf-8")
 
 

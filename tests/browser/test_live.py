@@ -11,7 +11,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,8 @@ from xai_lib.zoo import models
 WIDTHS = (360, 1280)
 REFUSED = "example.org"
 """The address that one test asks for in vain."""
+NO_GPU = "No available adapters"
+"""What Chromium remarks where a page asks for WebGPU in vain."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,8 @@ def page(request: pytest.FixtureRequest, chromium: Any) -> Iterator[Any]:
     context.close()
     assert width <= request.param
     bad = [line for line in said if line.startswith(("error", "warning"))]
-    assert not [line for line in bad if REFUSED not in line]
+    expected = (REFUSED, NO_GPU)
+    assert not [line for line in bad if not any(word in line for word in expected)]
 
 
 def opened(page: Any, site: Path, name: str) -> None:
@@ -575,14 +581,9 @@ def test_direct_visits_the_same_places(chromium: Any, site: Path) -> None:
     assert np.abs(found["numbers"] - normal(3, 2, 7)).max() < 1e-12
 
 
-@pytest.mark.usefixtures("packed")
-def test_photograph(page: Any, site: Path) -> None:
-    """Class and maps of the cat are Python's; at 360 pixels with few queries."""
-    few = page.viewport_size["width"] == 360
-    n_aise, n_rise = (10, 40) if few else (50, 300)
-    opened(page, site, "your_photo")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+def explains_the_cat(page: Any, n_aise: int, n_rise: int) -> str:
+    """On the open page of photographs, class and maps of the cat are Python's; returns
+    what the page says it runs on."""
     page.evaluate(
         """([aise, rise]) => {
           const { dataset } = document.querySelector("#photo-form");
@@ -599,7 +600,7 @@ def test_photograph(page: Any, site: Path) -> None:
         page.locator(f"#photo-run-{method}").focus()
         page.keyboard.press("Enter")
         page.wait_for_function("photoState().running")
-        page.wait_for_function("!photoState().running", timeout=300_000)
+        page.wait_for_function("!photoState().running", timeout=900_000)
         assert "finished" in page.inner_text("#photo-status")
     found = page.evaluate(
         """() => {
@@ -616,7 +617,6 @@ def test_photograph(page: Any, site: Path) -> None:
           };
         }"""
     )
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
     model = models.load("efficientnet_lite0")
     f = models.probabilities(model)
     x = torch.tensor(found["pixels"]).view(1, 3, 224, 224)
@@ -634,6 +634,131 @@ def test_photograph(page: Any, site: Path) -> None:
     same = explainers["aise"].sample(x, target).centres[0].numpy()
     share = np.isclose(same, np.array(found["centres"])).all(axis=2).mean()
     assert share > 0.9
+    return str(page.inner_text("#photo-engine"))
+
+
+PLAIN = "The network runs on WebAssembly, one thread"
+
+
+@pytest.mark.usefixtures("packed")
+def test_photograph(page: Any, site: Path) -> None:
+    """At 360 pixels with few queries."""
+    few = page.viewport_size["width"] == 360
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, site, "your_photo")
+    assert explains_the_cat(page, *((10, 40) if few else (50, 300))) == f"{PLAIN}."
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+    assert any(url.endswith("packed/wasm.js") for url in asked)
+    assert not any("-gpu" in url for url in asked)
+
+
+@pytest.mark.usefixtures("packed")
+def test_photograph_where_webgpu_does_not_start(page: Any, site: Path) -> None:
+    """The page has an adapter, and the worker none."""
+    page.add_init_script(
+        """Object.defineProperty(navigator, "gpu", {
+          value: { requestAdapter: async () => ({}) },
+        })"""
+    )
+    opened(page, site, "your_photo")
+    said = explains_the_cat(page, 5, 40)
+    assert said.startswith(f"{PLAIN}, for WebGPU failed here: ")
+
+
+@pytest.mark.usefixtures("packed")
+def test_photograph_with_webgpu(chromium: Any, site: Path) -> None:
+    """Computed by SwiftShader, a graphics processor in software: seconds an image."""
+    flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    browser = chromium.browser_type.launch(
+        executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
+        args=["--no-sandbox", *flags],
+    )
+    try:
+        page = browser.new_context(offline=True).new_page()
+        opened(page, site, "your_photo")
+        if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+            pytest.skip("this Chromium has no WebGPU, even in software")
+        assert explains_the_cat(page, 2, 8) == "The network runs on WebGPU."
+    finally:
+        browser.close()
+
+
+class Isolated(SimpleHTTPRequestHandler):
+    """Serves pages that may share memory between threads."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.usefixtures("packed")
+def test_photograph_on_threads(chromium: Any, site: Path) -> None:
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Isolated, directory=str(site))
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    page = chromium.new_page()
+    try:
+        page.goto(f"http://127.0.0.1:{server.server_port}/your_photo.html")
+        cores = page.evaluate("navigator.hardwareConcurrency")
+        if cores == 1:
+            pytest.skip("one core")
+        said = explains_the_cat(page, 5, 40)
+        assert said == f"The network runs on WebAssembly, {min(4, cores)} threads."
+    finally:
+        page.close()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine"),
+    [
+        ("x", "WebGPU"),
+        ("x + 2e-3", "WebAssembly, one thread, for WebGPU failed here: it gives other"),
+        ("NaN", "WebAssembly, one thread, for WebGPU failed here: it gives other"),
+        ("lost()", "WebAssembly, one thread, for WebGPU failed here: lost is not"),
+    ],
+)
+def test_webgpu_is_taken_where_it_answers_alike(
+    chromium: Any, gpu: str, engine: str
+) -> None:
+    """The worker alone, over two engines whose answers are written here."""
+    page = chromium.new_page()
+    page.add_script_tag(
+        content=f"""
+        const answers = {{ wasm: (x) => x, webgpu: (x) => {gpu} }};
+        const run = (answer) => async ({{ images }}) => ({{
+          probabilities: {{ data: images.data.slice(0, 8).map(answer) }},
+        }});
+        const ort = {{
+          env: {{ wasm: {{}} }},
+          Tensor: class {{ constructor(type, data) {{ this.data = data; }} }},
+          InferenceSession: {{
+            create: async (_, {{ executionProviders: [name] }}) => ({{
+              name, run: run(answers[name]), release() {{}},
+            }}),
+          }},
+        }};"""
+    )
+    for name in ("philox.js", "explain.js", "photo-worker.js"):
+        page.add_script_tag(path=ROOT / "docs" / "_static" / "live" / name)
+    found, session = page.evaluate(
+        """async () => {
+          const pixels = new Float32Array(3 * 224 * 224).fill(0.5);
+          const files = { wasm: null, glue: "", model: new ArrayBuffer(0), pixels };
+          const { engine } = await tasks.load({ ...files, gpu: true });
+          return [engine, session.name];
+        }"""
+    )
+    page.close()
+    assert found.startswith(engine)
+    assert session == ("webgpu" if engine == "WebGPU" else "wasm")
 
 
 @pytest.mark.usefixtures("packed")

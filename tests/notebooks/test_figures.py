@@ -9,6 +9,7 @@ import base64
 import io
 import re
 from collections import Counter
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from PIL import Image
 
+from hygiene import CAPTION
 from sync_notebooks import ROOT, notebooks, tags
 from xai_book.methods import ASKING, LOOKS
 from xai_lib import viz
@@ -53,15 +55,18 @@ SEEN_BY = {
 }
 
 
-def pictures(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
-    """The outputs with a picture, each with the id of its cell."""
+def outputs_with(kind: str, notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
+    """The outputs of this kind, each with the id of its cell."""
     return [
         (cell.id, output)
         for cell in notebook.cells
         if cell.cell_type == "code"
         for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        if kind in output.get("data", {})
     ]
+
+
+pictures = partial(outputs_with, "image/png")
 
 
 def problems(output: NotebookNode) -> list[str]:
@@ -98,6 +103,18 @@ def test_figures_can_be_read_as_shown(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_caption_stands_below_each_picture(path: Path) -> None:
+    """And nowhere else: the site leaves this kind of output away."""
+    notebook = nbformat.read(path, as_version=4)
+    said = [(where, o.data["text/plain"]) for where, o in pictures(notebook)]
+    below = [
+        (where, re.sub(r"\\(.)", r"\1", output.data[CAPTION][1:-1]))
+        for where, output in outputs_with(CAPTION, notebook)
+    ]
+    assert below == said, f"run `make outputs {path.stem}`"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_figures_are_shown_by_the_book(path: Path) -> None:
     """`plt.show` measures nothing, and a resolution is set in one place."""
     for cell in nbformat.read(path, as_version=4).cells:
@@ -118,7 +135,7 @@ def test_notebooks_are_small(path: Path) -> None:
 def shown(monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
     """The output of a cell that ends with `viz.show`."""
     found = []
-    monkeypatch.setattr(picture, "display", found.append)
+    monkeypatch.setattr(picture, "display", lambda one, raw=False: found.append(one))
     with mpl.rc_context():
         mpl.use("Agg")
         viz.use_style()

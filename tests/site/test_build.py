@@ -73,6 +73,10 @@ def test_every_picture_has_a_caption_and_the_same_words_for_the_blind(
         captions = re.findall('<span class="caption-text">(Figure .*?)</span>', text)
         images = re.findall(r'<img [^>]*alt="([^"]*)"[^>]*src="[^"]*_images/', text)
         assert [c.replace("’", "'") for c in captions] == images, path.name
+        shown = re.sub(r"<[^>]*>", "", text)
+        for caption in captions:
+            sentence = re.sub(r"^Figure (\w+ )?[\d.]+\. ", "", caption)
+            assert shown.count(sentence) == 1, f"{path.name}: {sentence}"
         seen += len(images)
     gallery = (site / "gallery.html").read_text(encoding="utf-8")
     assert len(re.findall('class="book-picture"', gallery)) == seen

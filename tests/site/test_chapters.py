@@ -175,13 +175,17 @@ def test_a_folded_picture_is_called_by_its_title(small: Book) -> None:
 def test_a_picture_says_what_to_see_and_how_wide_it_is(small: Book) -> None:
     shown = {"image/png": {"alt": "Both maps are empty.", "width": 648, "height": 90}}
     picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata=shown)
-    tag = {"tags": ["hide-input"]}
-    cell = new_code_cell("# @title Draw two maps\n1", outputs=[picture], metadata=tag)
+    below = new_output("display_data", {"text/markdown": "*Both maps are empty.*"})
+    cell = new_code_cell("# @title Draw two maps\n1", outputs=[picture, below])
+    cell.metadata.tags = ["hide-input"]
     small.notebooks["geex"].cells.append(cell)
-    settings = site_chapters.chapter_for_site("geex", small, NOWHERE).cells[-1].metadata
+    page = site_chapters.chapter_for_site("geex", small, NOWHERE).cells[-1]
     said = "Figure geex 1. Both maps are empty."
-    assert settings["mystnb"]["figure"]["caption"] == said
-    assert settings["mystnb"]["image"] == {"alt": said, "width": "648px"}
+    assert page.metadata["mystnb"]["figure"]["caption"] == said
+    assert page.metadata["mystnb"]["image"] == {"alt": said, "width": "648px"}
+    # The sentence below the picture is for Jupyter.
+    assert page.outputs == [picture]
+    assert cell.outputs == [picture, below]
 
 
 def test_what_a_cell_prints_stays_with_what_it_shows(small: Book) -> None:

@@ -14,6 +14,7 @@ import hygiene
 import sync_notebooks
 
 PNG = {"image/png": "aGVsbG8=", "text/plain": "<Figure size 640x480 with 1 Axes>"}
+CAPTION = {"text/markdown": "*A figure may speak of np.array([0]), of CPU and cuda.*"}
 
 
 def stdout(text: str) -> NotebookNode:
@@ -36,7 +37,7 @@ def good() -> NotebookNode:
         ("check_true(...)", [stdout("GEEX beats CUDA's 1/2 by 3 or more: ok\n")], []),
         ("check_order(...)", [result({"text/plain": "'a > b > c: ok'"})], []),
         ("table", [result({"text/html": "<td>1/2</td>", "text/plain": "1/2"})], []),
-        ("plot(); plt.show()", [shown(dict(PNG))], []),
+        ("plot(); plt.show()", [shown(dict(PNG)), shown(CAPTION)], []),
         ("print(100 % 7)\nx = '''\n%s\n'''", [stdout("2\n")], []),
         ("# NBVAL_IGNORE_OUTPUT\ntime", [stdout("Python 3.11 took 12:30:01\n")], []),
         ("stub", [stdout("exercise 1.2: not attempted yet\n")], ["exercise"]),

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from html import unescape
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -30,9 +31,9 @@ def _style():
 
 @pytest.fixture
 def shown(monkeypatch):
-    pictures = []
-    monkeypatch.setattr(picture, "display", pictures.append)
-    return pictures
+    outputs = []
+    monkeypatch.setattr(picture, "display", lambda one, raw=False: outputs.append(one))
+    return outputs
 
 
 def test_a_picture_says_its_size_type_and_caption(shown):
@@ -50,6 +51,17 @@ def test_a_picture_says_its_size_type_and_caption(shown):
     of_png = metadata["image/png"]
     assert of_png["width"] == pytest.approx(4 * 90, rel=0.05)
     assert of_png["alt"] == data["text/plain"] == repr(shown[0]) == SAID
+    assert shown[1:] == [{"text/markdown": f"*{SAID}*"}]
+
+
+def test_a_caption_below_a_picture_reads_as_it_was_written(shown):
+    """As CommonMark has it, which Jupyter and Colab read."""
+    said = "|w_i| < λ*d, `x` and [1] cost 2*3 and $5, or 2_000 \\ _more_."
+    plt.subplots(figsize=(3, 2))
+    viz.show(said)
+    reader = pytest.importorskip("markdown_it").MarkdownIt()
+    html = reader.render(shown[1]["text/markdown"])
+    assert unescape(html) == f"<p><em>{said}</em></p>\n"
 
 
 def test_the_palette_keeps_the_colours(shown):
@@ -141,7 +153,7 @@ def test_bars_that_do_not_begin_at_zero_are_refused(shown, draw):
     viz.dots(ax, {"m": torch.rand(9)}, "x", "title")
     ax.set_xlim(0.2, 1)
     viz.show(SAID)
-    assert len(shown) == 1
+    assert len(shown) == 2
 
 
 def test_dots_show_the_mean_and_its_interval():

@@ -52,7 +52,7 @@ class Picture:
 
 
 def show(caption: str) -> None:
-    """Show the current figure and close it, in place of `plt.show()`.
+    """Show the current figure above its caption and close it, in place of `plt.show()`.
 
     Args:
         caption: one sentence that says what to see; the alternative text, too.
@@ -73,6 +73,9 @@ def show(caption: str) -> None:
     fig = plt.gcf()
     try:
         display(Picture(_png(fig), caption))
+        said = re.sub(r"([\\`*_\[<|$])", r"\\\1", caption)
+        # Without "text/plain": where there are no pictures, theirs says it already.
+        display({"text/markdown": f"*{said}*"}, raw=True)
     finally:
         plt.close(fig)
 

@@ -3,6 +3,7 @@
 "use strict";
 
 const SIZE = 224;
+const MOST_APART = 1e-3; // probabilities that two engines give
 let session;
 let stopped = false;
 
@@ -26,13 +27,39 @@ async function probabilities(pixels, masks) {
 }
 
 const tasks = {
-  async load({ wasm, glue, model }) {
+  // The graphics processor is taken if it answers as WebAssembly does.
+  async load({ wasm, glue, model, gpu, pixels }) {
     const script = new Blob([glue], { type: "text/javascript" });
-    ort.env.wasm.numThreads = 1;
+    const threads = self.crossOriginIsolated
+      ? Math.min(4, navigator.hardwareConcurrency)
+      : 1;
+    ort.env.wasm.numThreads = threads;
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(script) };
-    session = await ort.InferenceSession.create(new Uint8Array(model));
-    return {};
+    const open = (provider) => {
+      const options = { executionProviders: [provider] };
+      return ort.InferenceSession.create(new Uint8Array(model), options);
+    };
+    const plain = (session = await open("wasm"));
+    const many = threads === 1 ? "one thread" : `${threads} threads`;
+    const engine = `WebAssembly, ${many}`;
+    if (!gpu) return { engine };
+    const masks = [0, 1, 2, 3].map((index) => Explain.riseMask(index, SIZE));
+    const expected = (await probabilities(pixels, masks)).flatMap((p) => [...p]);
+    try {
+      session = await open("webgpu");
+      const found = (await probabilities(pixels, masks)).flatMap((p) => [...p]);
+      const apart = found.reduce((most, p, i) => {
+        return Math.max(most, Math.abs(p - expected[i]));
+      }, 0);
+      // Not a number, too, is another answer.
+      if (!(apart < MOST_APART)) throw new Error("it gives other answers");
+      await plain.release();
+      return { engine: "WebGPU" };
+    } catch (error) {
+      session = plain;
+      return { engine: `${engine}, for WebGPU failed here: ${error.message || error}` };
+    }
   },
 
   async classify({ pixels }) {

@@ -5,7 +5,9 @@
 (() => {
   const SIZE = 224;
   const BASE = new URL(".", document.currentScript.src).href;
-  const PARTS = ["names", "ort", "glue", "philox", "explain", "worker", "wasm", "lite0"];
+  const PARTS = ["names", "philox", "explain", "worker", "lite0"];
+  // The runtime, in two builds: the one whose names end in -gpu is larger.
+  const RUNTIME = ["ort", "glue", "wasm"];
   // Cividis and magma at even steps, as in xai_lib.viz.style.
   const CIVIDIS = "002051 0a376d 26456e 575c6d 7f7c75 a69d75 d3c064 fdea45".split(" ");
   const MAGMA = "000004 1d1147 51127c 832681 b73779 e75263 fc8961 fec488 fcfdbf".split(
@@ -66,30 +68,36 @@
 
   async function load() {
     if (worker) return;
+    const gpu = Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+    const [ort, glue, wasm] = RUNTIME.map((name) => (gpu ? `${name}-gpu` : name));
+    const parts = [...PARTS, ort, glue, wasm];
     const progress = $("progress");
-    progress.max = PARTS.length;
-    for (const [i, name] of PARTS.entries()) {
+    progress.max = parts.length;
+    for (const [i, name] of parts.entries()) {
       progress.value = i;
-      say(`Loading the network: file ${i + 1} of ${PARTS.length}`);
+      say(`Loading the network: file ${i + 1} of ${parts.length}`);
       await script(name);
     }
     say("Unpacking the network");
     const text = async (name) => new TextDecoder().decode(await unpacked(name));
     names = JSON.parse(await text("names"));
     const code = [];
-    for (const name of ["ort", "philox", "explain", "worker"]) {
+    for (const name of [ort, "philox", "explain", "worker"]) {
       code.push(await text(name), "\n");
     }
     const source = new Blob(code, { type: "text/javascript" });
     const made = new Worker(URL.createObjectURL(source));
     worker = made;
-    const [glue, wasm, model] = [
-      await text("glue"),
-      await unpacked("wasm"),
-      await unpacked("lite0"),
-    ];
+    const files = {
+      glue: await text(glue),
+      wasm: await unpacked(wasm),
+      model: await unpacked("lite0"),
+    };
+    say("Starting the network");
     try {
-      await request("load", { glue, wasm, model }, [wasm, model]);
+      const message = { ...files, gpu, pixels };
+      const { engine } = await request("load", message, [files.wasm, files.model]);
+      $("engine").textContent = `The network runs on ${engine}.`;
     } catch (error) {
       made.terminate();
       worker = undefined;
