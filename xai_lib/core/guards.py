@@ -30,9 +30,14 @@ from torch import Tensor, nn
 _OPEN = 17
 _LEAST, MOST = 16, 2048
 _BATCH, _SIZE = "batch", "size of the batch"
-# Floats as they are, or what differs between two copies would be left open; and guards
-# on default arguments, which torch 2.10 and 2.11 leave out.
-_EXACT = {"specialize_float": True, "skip_guards_on_constant_func_defaults": False}
+# Floats as they are, or what differs between two copies would be left open. And all
+# guards: torch 2.10 and 2.11 leave out those on default arguments, and believe a dict's
+# tag, which on Python 3.13 hides attributes that were set, `m.temperature = 10`.
+_EXACT = {
+    "specialize_float": True,
+    "skip_guards_on_constant_func_defaults": False,
+    "use_recursive_dict_tags_for_guards": False,
+}
 _number = itertools.count()
 
 
