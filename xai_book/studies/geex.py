@@ -369,8 +369,7 @@ def _explain(
     before = blackbox.queries
     arguments = {**settings["arguments"], "seed": units[0].seed}
     if arguments.get("feature_mask") == QUICK_SHIFT:
-        (image,) = images
-        arguments["feature_mask"] = quick_shift(image)
+        arguments["feature_mask"] = quick_shift(images.squeeze(0))
     explainer = methods.METHODS[method].explainer(blackbox, **arguments)
     if isinstance(explainer, GEEX | GERS | IGEEX):
         attribution, error = explainer.estimate(images, target)

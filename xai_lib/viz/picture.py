@@ -45,10 +45,8 @@ class Picture:
         wide, high = Image.open(io.BytesIO(self.png)).size
         size = {"width": wide * PIXELS // DPI, "height": high * PIXELS // DPI}
         coded = base64.b64encode(self.png).decode()
-        return (
-            {"image/png": coded, "text/plain": self.caption},
-            {"image/png": {"alt": self.caption, **size}},
-        )
+        data = {"image/png": coded, "text/plain": self.caption}
+        return data, {"image/png": {"alt": self.caption, **size}}
 
 
 def show(caption: str) -> None:
@@ -62,9 +60,7 @@ def show(caption: str) -> None:
             8 points, two lines of a legend differ in colour only, bars do not begin at
             0, or the caption is no sentence.
     """
-    if not re.fullmatch(r"[A-Z0-9“|].{19,}[^.]\.", caption) or re.search(
-        r"[.?!] [A-Z]", caption
-    ):
+    if not re.fullmatch(r"(?!.*[.?!] [A-Z])[A-Z0-9“|].{19,}[^.]\.", caption):
         raise ValueError(
             f"caption must be one sentence that says what to see, got {caption!r}"
         )
