@@ -282,7 +282,7 @@ def with_geex(quick: bool) -> Iterator[Pair]:
         ("photograph", lite, photo, 300),
         ("digit", cnn, digit, 5000),
     ):
-        n, target = 64 if quick else n, int(model(x).argmax())
+        n, target = 16 if quick else n, int(model(x).argmax())
 
         def theirs(asked: nn.Module, x: Tensor = x, n: int = n, t: int = target) -> Any:
             # A query gets half their sigma as standard deviation.
