@@ -438,6 +438,31 @@ def test_the_layer_that_was_found_is_looked_at_again() -> None:
         assert torch.equal(explainer.attribute(images, 1), expected)
 
 
+class MoreForBright(nn.Module):
+    """What follows its only convolution depends on the brightness of the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late = nn.Tanh(), nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.late(self.early(images))
+        if images.mean() > 0.5:
+            features = self.early(features)
+        return features.square().mean(dim=(2, 3))
+
+
+def test_a_module_that_ran_early_may_run_late() -> None:
+    model = MoreForBright().eval()
+    explainer = GradCAM(model)
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    for light, layer in [(0.1, "late"), (0.9, "early"), (0.1, "late"), (0.9, "early")]:
+        x = (images + 9 * light) / 10
+        assert explainer.chosen_layer(x) == layer
+        expected = GradCAM(model, layer).attribute(x, 1)
+        assert torch.equal(explainer.attribute(x, 1), expected)
+
+
 @pytest.mark.parametrize("layer", ["first", None])
 def test_one_image_is_asked_once(layer: str | None) -> None:
     model = DeepForLarge().eval()

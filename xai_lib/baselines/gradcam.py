@@ -84,7 +84,8 @@ class GradCAM(BatchwiseAttribution):
                 f"[N, C, h, w], got reshape={reshape!r} with layer={layer!r}"
             )
         self.layer = layer
-        self._found: str | None = None
+        # The layer that was found, and what came between it and the scores.
+        self._found: tuple[str, list[str]] | None = None
         self.relu = check_flag("relu", relu)
         self.reshape = reshape
 
@@ -106,18 +107,25 @@ class GradCAM(BatchwiseAttribution):
     def _prepare(self, inputs: Tensor) -> str:
         # A name that is given, or was found before, is looked at where it is used: a
         # call of the model less.
-        return self.layer or self._found or self.chosen_layer(inputs)
+        found = self._found[0] if self._found else None
+        return self.layer or found or self.chosen_layer(inputs)
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: str) -> Tensor:
         model = self.forward_func
         with (
-            recorded(model, self.layer) as calls,
+            recorded(model, prepared) as calls,
             watched(model.get_submodule(prepared)) as runs,
         ):
             scores = target_scores(model, inputs, target)
-        self._found = self._chosen(calls, inputs)
-        if self._found != prepared:
-            return self._explain(inputs, target, self._found)
+        if self.layer is not None:
+            self._chosen(calls, inputs)
+        else:
+            now = prepared, operations(scores)
+            if self._found not in (None, now):  # it may be another one for these inputs
+                self._found, layer = None, self.chosen_layer(inputs)
+                if layer != prepared:
+                    return self._explain(inputs, target, layer)
+            self._found = now
         a = runs[-1]
         slope = gradient(scores, a)
         if self.reshape is not None:
@@ -194,6 +202,23 @@ def watched(module: nn.Module) -> Iterator[list[Tensor]]:
 
     with hooked((module, hook)):
         yield runs
+
+
+def operations(scores: Tensor) -> list[str]:
+    """The operations in the graph of scores, by name, from the last one on.
+
+    To record all modules takes a tenth of a small network's time, to walk back from the
+    scores to a late layer nothing: what follows it is the same, or is looked at again.
+    """
+    names: list[str] = []
+    waiting, seen = [scores.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            names.append(node.name())
+            waiting += (before for before, _ in node.next_functions)
+    return names
 
 
 def last_feature_map(calls: list[Call]) -> str:
