@@ -31,9 +31,10 @@ FLOORS = {
 }
 # The most lines that each may have, without the kernels' for the library. The goal is
 # 9,500 and 5,500: lower these numbers when code goes. They were raised for
-# `BlackBox(precision=…)`, RISE's estimators with their study, and `viz.show`; and by
-# 17 for default arguments that torch does not guard.
-LINES = {"xai_lib": 13_182, "xai_lib/kernels": 700, "xai_book": 9_489}
+# `BlackBox(precision=…)`, RISE's estimators with their study, and `viz.show`; by 64 for
+# what torch's guards do not see and for inputs that meet under a budget; by 41 for
+# superpixels by quick shift, and by 25 for a faster Grad-CAM.
+LINES = {"xai_lib": 13_300, "xai_lib/kernels": 700, "xai_book": 9_489}
 LONGEST = 500
 # Files that may share a name: a door and what is behind it, the task of a method with
 # what that task is about, and a kernel with its plain form.
