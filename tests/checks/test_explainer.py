@@ -87,7 +87,6 @@ GERS_LIKE = {"queries": 64, "per_channel": True, "smallest": 2}
 GRADIENTS = {"needs": "gradients", "per_channel": True, "rows": True}
 LAYERS = {"needs": "layers", "per_channel": True, "rows": True}
 OWN_ANSWERS = "a detector has answers of its own"
-NEIGHBOURS = next(name for name in CHECKS if "neighbours" in name)
 OUTPUTS = next(name for name in CHECKS if name.startswith("scores in a dictionary"))
 DETECTOR = {
     "exceptions": {
@@ -97,7 +96,6 @@ DETECTOR = {
         ),
         "answers that are no scores are refused by name": OWN_ANSWERS,
         OUTPUTS: OWN_ANSWERS,
-        NEIGHBOURS: "a detector pads and stacks its images, which cannot be told apart",
         "an answer that is not finite is refused, but for other classes at -inf": (
             "a detector's scores lie in [0, 1]"
         ),
