@@ -39,7 +39,7 @@ from xai_book.studies.beds import BEDS, LITE, PHOTOS, floor, load, photo_names
 from xai_book.studies.engine import Cases, Runner, Study, kept_maps, units_of
 from xai_book.studies.hardware import channels, is_small, size
 from xai_book.studies.results import Case, Results, Unit, published
-from xai_lib.baselines import quick_shift
+from xai_lib.baselines.quickshift import quick_shift
 from xai_lib.core.arguments import check_choice, check_count
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.geex import GEEX, GERS, IGEEX

@@ -9,7 +9,6 @@ from xai_lib.baselines.kernelshap import KernelSHAP
 from xai_lib.baselines.lime import LIME
 from xai_lib.baselines.lrp import LRP
 from xai_lib.baselines.occlusion import Occlusion
-from xai_lib.baselines.quickshift import quick_shift
 from xai_lib.baselines.rise import RISE
 from xai_lib.baselines.whitebox import Gradient, IntegratedGradients, SmoothGrad
 
@@ -27,5 +26,4 @@ __all__ = [
     "KernelSHAP",
     "Occlusion",
     "SmoothGrad",
-    "quick_shift",
 ]
