@@ -107,8 +107,8 @@ class GradCAM(BatchwiseAttribution):
     def _prepare(self, inputs: Tensor) -> str:
         # A name that is given, or was found before, is looked at where it is used: a
         # call of the model less.
-        found = self._found[0] if self._found else None
-        return self.layer or found or self.chosen_layer(inputs)
+        found = self._found  # once: another thread may be looking for it anew
+        return self.layer or (found[0] if found else self.chosen_layer(inputs))
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: str) -> Tensor:
         model = self.forward_func
