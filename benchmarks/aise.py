@@ -31,23 +31,32 @@ class Enough(Exception):
     """SciPy overshoots its budget; this ends it exactly."""
 
 
+def scipy_direct(lost: Callable[[np.ndarray], float], n: int) -> np.ndarray:
+    """The first n points that SciPy's DIRECT asks for, `[n, 2]`."""
+    visited: list[np.ndarray] = []
+
+    def counted(p: np.ndarray) -> float:
+        if len(visited) == n:
+            raise Enough
+        visited.append(p.copy())
+        return lost(p)
+
+    with contextlib.suppress(Enough):
+        direct(counted, [(0, 1)] * 2, eps=0.1, maxfun=10 * n, locally_biased=False)
+    return np.array(visited)
+
+
 def scipy_one_at_a_time(
     blackbox: BlackBox, x: Tensor, target: int, widths: tuple[float, ...], n: int
 ) -> None:
     for sigma in widths:
-        visited = 0
 
         def lost(p: np.ndarray, sigma: float = sigma) -> float:
-            nonlocal visited
-            if visited == n:
-                raise Enough
-            visited += 1
             mask = gaussian_masks(p[None], sigma, *x.shape[2:]).to(x)
             shown, hidden = blackbox(x * mask), blackbox(x * (1 - mask))
             return float(hidden[0, target] - shown[0, target])
 
-        with contextlib.suppress(Enough):
-            direct(lost, [(0, 1)] * 2, eps=0.1, maxfun=10 * n, locally_biased=False)
+        scipy_direct(lost, n)
 
 
 def recorded(blackbox: BlackBox, x: Tensor, target: int) -> Tensor:

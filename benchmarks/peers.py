@@ -14,7 +14,6 @@ draw other random numbers or define a map in another way.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import shlex
 import subprocess
@@ -30,8 +29,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from aise import Enough
-from scipy.optimize import direct
+from aise import scipy_direct
 from timing import compare, ratio
 from torch import Tensor, nn
 
@@ -102,18 +100,8 @@ def with_scipy(quick: bool) -> Iterator[Pair]:
         return samplers[0].points
 
     def theirs(n: int) -> np.ndarray:
-        for _ in range(20):
-            visited: list[np.ndarray] = []
-
-            def seen(p: np.ndarray, visited: list[np.ndarray] = visited) -> float:
-                if len(visited) == n:
-                    raise Enough
-                visited.append(p.copy())
-                return bowl(p)
-
-            with contextlib.suppress(Enough):
-                direct(seen, [(0, 1)] * 2, eps=0.1, maxfun=10 * n, locally_biased=False)
-        return np.array(visited)
+        searches = [scipy_direct(bowl, n) for _ in range(20)]
+        return searches[0]
 
     for n in (50,) if quick else (50, 300):
         yield Pair(f"DIRECT, {n} points / SciPy", partial(ours, n), partial(theirs, n))

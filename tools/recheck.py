@@ -29,6 +29,11 @@ from xai_book.studies.results import Results, Unit
 TOLERANCE = 0.01
 
 
+def unit_of(row: dict[str, Any]) -> Unit:
+    """What a row is the measurement of."""
+    return Unit(row["settings"], row["image"], row["seed"])
+
+
 def drawn(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[Unit]:
     """Some rows' units: of every method one, then of every method another one."""
     by_method = defaultdict(list)
@@ -38,8 +43,8 @@ def drawn(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[Unit]:
     heaps = [rng.sample(of, len(of)) for _, of in sorted(by_method.items())]
     longest = max(map(len, heaps), default=0)
     turns = [heap[i] for i in range(longest) for heap in heaps if i < len(heap)]
-    units = [Unit(row["settings"], row["image"], row["seed"]) for row in turns[:count]]
-    return sorted(units, key=lambda unit: unit.key)  # alike ones are measured together
+    # Alike ones are measured together.
+    return sorted(map(unit_of, turns[:count]), key=lambda unit: unit.key)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -87,19 +92,15 @@ def recheck(name: str, count: int, seconds: float, seed: int) -> tuple[str, bool
     """What became of a store, in words, and whether a number has moved."""
     rows = [row for row in Results(name).rows() if row["seconds"] <= seconds]
     units = drawn(rows, count, seed)
-    stored = {_key(row): row["result"] for row in rows}
+    stored = {unit_of(row).key: row["result"] for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         fresh = Results(name, folder)
         STUDIES[name].run(units, fresh, show_progress=True)
-        pairs = [(stored[_key(row)], row["result"]) for row in fresh.rows()]
+        pairs = [(stored[unit_of(row).key], row["result"]) for row in fresh.rows()]
     lines = [f"    {line}" for line in moved(pairs)]
     same = sum(equal(*pair) for pair in pairs)
     told = f"{name}: {same} of {len(pairs)} rows equal, {len(lines)} numbers moved"
     return "\n".join([told, *lines]), bool(lines)
-
-
-def _key(row: dict[str, Any]) -> str:
-    return Unit(row["settings"], row["image"], row["seed"]).key
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,6 @@ Vedaldi and Soatto, "Quick shift and kernel methods for mode seeking" (2008).
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +35,5 @@ def quick_shift(
     if len(image) != 3:
         image = image.mean(dim=0).expand(3, -1, -1)
     pixels = image.permute(1, 2, 0).cpu().double().numpy()
-    found = quickshift(pixels, ratio, kernel_size, max_dist)
-    numbered = np.unique(found, return_inverse=True)[1].reshape(found.shape)
-    return torch.from_numpy(numbered).to(image.device)
+    found = quickshift(pixels, ratio, kernel_size, max_dist)  # numbered without gaps
+    return torch.from_numpy(found).long().to(image.device)

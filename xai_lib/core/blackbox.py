@@ -344,6 +344,8 @@ class BlackBox:
 
     def _not_mixed(self, answer: Any, batch: Tensor, ask: Scores) -> Any:
         """The answer, unless one of several inputs is answered otherwise alone."""
+        if self.backend == "numpy" and self.budget is not None:
+            return answer  # nothing was seen, and who pays by query pays for no guess
         if len(batch) > 1:
             answer = as_scores(answer).clone()  # a model may use its memory again
             refuse_mixing(answer, batch, ask if self.budget is None else self._paid)
@@ -381,8 +383,7 @@ class BlackBox:
 
     def _ask_numpy(self, batch: Tensor) -> Any:
         answer, ask = self._forward_numpy(batch), self._forward_numpy
-        known = self.watched or self.budget is not None
-        return answer if known else self._not_mixed(answer, batch, ask)
+        return answer if self.watched else self._not_mixed(answer, batch, ask)
 
     def _forward_numpy(self, batch: Tensor) -> Any:
         return self.forward_func(batch.cpu().numpy().copy())
@@ -412,8 +413,6 @@ class BlackBox:
                     f"{numpy_error})"
                 ) from torch_error
             self.backend = "numpy"
-            if self.budget is not None:
-                return answer
             return self._not_mixed(answer, batch, self._forward_numpy)
         self.backend = "torch"  # also if it returns arrays, as model(x).numpy()
         return answer

@@ -60,7 +60,9 @@ def show(caption: str) -> None:
             8 points, two lines of a legend differ in colour only, bars do not begin at
             0, or the caption is no sentence.
     """
-    if not re.fullmatch(r"(?!.*[.?!] [A-Z])[A-Z0-9“|].{19,}[^.]\.", caption):
+    if not re.fullmatch(r"[A-Z0-9“|].{19,}[^.]\.", caption) or re.search(
+        r"[.?!] [A-Z]", caption
+    ):
         raise ValueError(
             f"caption must be one sentence that says what to see, got {caption!r}"
         )
