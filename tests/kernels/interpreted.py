@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import math
 import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from triton.runtime import interpreter
 
+from sync_notebooks import ROOT
 from xai_lib import geex
 from xai_lib.baselines import RISE, SmoothGrad
 from xai_lib.core import blackbox
@@ -33,6 +40,42 @@ def small_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(philox_kernel, "BLOCK", 8)
     monkeypatch.setattr(search_kernel, "BLOCK", 8)
     monkeypatch.setattr(masks_kernel, "BLOCK", 64)
+
+
+@pytest.fixture(autouse=True)
+def within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel reads or writes lies in the tensors that it was given.
+
+    Beyond them a CPU finds any number, or none at all, and a GPU stops.
+    """
+    given: list[tuple[int, int]] = []
+    executor, memory = interpreter.GridExecutor, interpreter._interpreter
+    arguments = executor._init_args_hst
+
+    def noted(self, args, kwargs):
+        args, kwargs = arguments(self, args, kwargs)
+        tensors = [a for a in (*args, *kwargs.values()) if hasattr(a, "data_ptr")]
+        given[:] = [(t.data_ptr(), t.data_ptr() + t.nbytes) for t in tensors]
+        return args, kwargs
+
+    def check(pointers, mask) -> None:
+        asked = pointers[np.broadcast_to(mask, pointers.shape).astype(bool)].astype(
+            np.uint64
+        )
+        held = [(start <= asked) & (asked < end) for start, end in given]
+        assert np.logical_or.reduce(held).all(), "outside of all tensors"
+
+    def load(pointers, mask, other, dtype):
+        check(pointers, mask)
+        return memory.load(pointers, mask, other, dtype)
+
+    def store(pointers, values, mask):
+        check(pointers, mask)
+        return memory.store(pointers, values, mask)
+
+    monkeypatch.setattr(executor, "_init_args_hst", noted)
+    checked = SimpleNamespace(load=load, store=store)
+    monkeypatch.setattr(interpreter, "_interpreter", checked)
 
 
 @pytest.fixture
@@ -230,3 +273,14 @@ def test_explainers_with_kernels_and_without(name, monkeypatch) -> None:
                 plain.setattr(module, "kernels_run_on", lambda _: False)
             for kernel, expected in zip(by_kernels, maps(), strict=True):
                 torch.testing.assert_close(kernel, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_kernels_of_chapter_12(tmp_path: Path) -> None:
+    """They stay within bounds, too, and equal their plain forms: its cells check."""
+    chapter = nbformat.read(ROOT / "notebooks" / "12_on_a_gpu.ipynb", as_version=4)
+    code = [cell.source for cell in chapter.cells if cell.cell_type == "code"]
+    parts = "import json", "cells, cell =", "triton", "masked[blocks]", "in_one_pass("
+    used = [source for source in code[1:] if any(part in source for part in parts)]
+    file = tmp_path / "kernels.py"  # Triton reads a kernel's text from its file
+    file.write_text("\n\n".join(used))
+    assert {"multiply", "masked"} <= runpy.run_path(str(file)).keys()
