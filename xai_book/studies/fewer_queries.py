@@ -15,12 +15,16 @@ here:
   when fitted without it. Each of the B terms is unbiased while the penalty is given.
 - "Gaussian process": kernel t + t², t the inner product of two masks. At p = 1/2 the
   second term has no covariance with a mask, so the map is that of the first.
+
+Whether other methods reach with few queries what they have with many is asked, too
+(`goals`): by rules in `claims.csv`, of images on which nothing was chosen.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,17 +34,20 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from xai_book.studies import aise, beds, geex, hardware, showdown
-from xai_book.studies.comparisons import MARGIN, Claim, ahead, larger
+from xai_book.methods import METHODS
+from xai_book.studies import aise, beds, claims, geex, hardware, showdown
+from xai_book.studies.comparisons import Claim
 from xai_book.studies.engine import Runner, Study, units_of
-from xai_book.studies.results import Results, Unit
+from xai_book.studies.results import Case, NotMeasured, Results, Unit
+from xai_book.studies.rows import Found, Rows
+from xai_book.studies.saliencies import coarse_to_fine
 from xai_lib.baselines import RISE
 from xai_lib.baselines.estimators import PENALTIES, Estimate, Mean, Ridge, ridge
 from xai_lib.baselines.rise import ESTIMATORS
 from xai_lib.core.arguments import check_choice
 from xai_lib.core.attribution import generator
 from xai_lib.core.blackbox import BlackBox
-from xai_lib.metrics import energy_inside
+from xai_lib.metrics import deletion, energy_inside, insertion
 
 BUDGETS = (100, 250, 500, 1000, 2000)
 N_CONVERGED = 16_000
@@ -64,6 +71,29 @@ CHEAP = {
     "scenes": ((100, 250, 500), ASKED_FOR_PLACE),
 }
 """Beds of which only the truth is asked and no converged map: budgets and names."""
+GOALS = ("few_rise", "few_aise", "few_geex", "few_segments")
+"""Ids of the rules in `claims.csv`. Labels there are (method, queries)."""
+RISES = (("ridge", 800), ("plain", 8000), ("self-normalised", 8000))
+FEWER = {
+    ("coarse to fine", 96): Case(
+        "coarse to fine", {"kernel_widths": [0.1, 0.175, 0.25], "n_kernels": 16}
+    ),
+    ("AISE-DIRECT", 96): Case("AISE", METHODS["AISE-DIRECT"].settings(96)),
+    ("RISE", 800): Case(
+        "RISE", {"n_samples": 800, "mask_size": 7, "p": 0.5, "estimator": "ridge"}
+    ),
+}
+"""What asks less than the methods of other studies."""
+AISES = (("coarse to fine", 96), ("AISE-DIRECT", 300))
+SEGMENTS = tuple((m, n) for m in ("LIME", "KernelSHAP") for n in (500, 2000))
+PICTURES: dict[str, tuple[tuple[tuple[str, int], ...], range]] = {
+    "scenes": ((*AISES, *SEGMENTS), range(20, 60)),
+    "fashion_mnist": (SEGMENTS, range(40, 100)),
+    "photos": (AISES, range(26)),
+}
+"""Methods whose order of the pixels is tried, and images that the bench has not; of
+photographs it has most, but nothing of coarse to fine was chosen on them."""
+NOISES = (("low-frequency", 250), ("mirrored", 5000))
 
 
 class ControlVariate(Mean):
@@ -266,7 +296,7 @@ def settings(data: str, name: str, n: int, mask_size: int) -> dict[str, Any]:
 
 def units() -> list[Unit]:
     """All of the store, image by image."""
-    found = []
+    found = further()
     for (data, mask_size), count in N_IMAGES.items():
         budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
         every = [
@@ -279,8 +309,61 @@ def units() -> list[Unit]:
     return found
 
 
+def further() -> list[Unit]:
+    """What `goals` asks for."""
+    found: list[Unit] = []
+    for bed, label, count in (
+        ("scenes", ("coarse to fine", 96), 300),
+        ("scenes", ("RISE", 800), 100),
+        ("scenes", ("AISE-DIRECT", 96), 100),
+        ("grids 2x2", ("coarse to fine", 96), 20),
+        ("grids 2x2", ("RISE", 800), 20),
+    ):
+        found += aise.units({label: FEWER[label]}, bed, range(count))
+    for data in ("mnist", "fashion_mnist"):
+        for size in (7, 10):
+            every = [settings(data, *label, size) for label in RISES]
+            found += units_of(every, range(20))
+        model = beds.BEDS[data].model
+        found += geex.units(noises(model), model, data, range(60, 140))
+    for data, (labels, images) in PICTURES.items():
+        found += units_of([pictured(data, *label) for label in labels], images)
+    return found
+
+
+def noises(model: str) -> dict[Hashable, Case]:
+    """The kinds of search noise in NOISES."""
+    every = geex.samplers(model, [n for _, n in NOISES])
+    return {label: every[label] for label in NOISES}
+
+
+def pictured(data: str, method: str, n: int) -> dict[str, Any]:
+    """What a row holds of a method whose order of the pixels is tried."""
+    known = FEWER.get((method, n)) or Case(method, METHODS[method].settings(n))
+    return {"model": beds.BEDS[data].model, "data": data, **known._asdict()}
+
+
+def ordered(unit: Unit) -> dict[str, Any]:
+    """ "aopc" and "insertion" of a method, as in `showdown`."""
+    one = unit.settings
+    image, memory = asked(one["data"], unit.image)
+    box, target = memory.box, memory.target
+    if one["method"] == "coarse to fine":
+        heat = coarse_to_fine(box, image, target, seed=unit.image, **one["arguments"])
+    else:
+        explainer = METHODS[one["method"]].explainer
+        heat = explainer(box, seed=unit.image, **one["arguments"]).attribute(
+            image, target
+        )
+    curves = box, image, heat, target, showdown.STEPS
+    return {
+        "aopc": round(float(deletion(*curves).aopc), 5),
+        "insertion": round(float(insertion(*curves).auc), 5),
+    }
+
+
 def measure(unit: Unit) -> dict[str, Any]:
-    """One map.
+    """One map; rows of the kinds of `aise` and `geex` as there, and `ordered`.
 
     Returns:
         "correlation": Pearson's over pixels with the converged map.
@@ -289,12 +372,20 @@ def measure(unit: Unit) -> dict[str, Any]:
         Each where it is known.
     """
     one = unit.settings
+    if "measures" in one:
+        return aise.measure(unit)
+    if "explains" in one:
+        return geex.measure([unit])[0]
+    if "estimator" not in one:
+        return ordered(unit)
     data, arguments = one["data"], one["arguments"]
     image, memory = asked(data, unit.image)
+    # Only the first masks of an image's seed are not those of the converged map.
+    apart = 0 if arguments["n_samples"] <= max(BUDGETS) else 1000
     explainer = Variant(
         BlackBox(memory, 64, backend="numpy"),
         one["estimator"],
-        seed=unit.image,
+        seed=unit.image + apart,
         **arguments,
     )
     attribution = explainer.attribute(image, 0)
@@ -346,38 +437,85 @@ def read(
     }
 
 
-def others(folder: str | Path | None = None) -> list[Claim]:
-    """Whether other methods reach with a share of their queries what they have with
-    all, from the rows of other studies.
+class _Rows(Rows):
+    """Readers of `few` queries beside many; for each label the images that both have,
+    and what was measured of them."""
+
+    def few(self, bed: str, *labels: tuple[str, int]) -> Found:
+        """Rows of this study; with the cells of a mask, "mnist, 7", of estimators."""
+        data, _, cells = bed.partition(", ")
+        wanted = {
+            label: settings(data, *label, int(cells))
+            if cells
+            else pictured(data, *label)
+            for label in labels
+        }
+        found, _ = self._store("estimators").shared(wanted, f"image of {bed}")
+        return {label: _columns(list(rows.values())) for label, rows in found.items()}
+
+    def few_directions(self, bed: str, *labels: tuple[str, int]) -> Found:
+        """Kinds of search noise."""
+        model, store = beds.BEDS[bed].model, self._store("estimators")
+        return geex.read(noises(model), model, bed, store)
+
+    def few_segments(self, bed: str, *labels: tuple[str, int]) -> Found:
+        """The bench's rows."""
+        cases = {
+            showdown.Label(*x): showdown.bench(bed)[showdown.Label(*x)] for x in labels
+        }
+        where = cases, bed, self._store(f"showdown_{bed}")
+        found = {m: showdown.read(*where, m) for m in ("aopc", "insertion")}
+        return {
+            label: {m: scores[showdown.Label(*label)] for m, scores in found.items()}
+            for label in labels
+        }
+
+    def few_places(self, bed: str, *labels: tuple[str, int]) -> Found:
+        """The pointing game and the energy, of which other studies have the rows with
+        many queries."""
+        every, store = aise.rows_of(bed)
+        found = {}
+        for label in labels:
+            name = "-".join(map(str, label))
+            case, at = (
+                (every[name], store) if name in every else (FEWER[label], "estimators")
+            )
+            found |= aise.read({label: case}, bed, self._store(at))
+        images = [rows["image"] for rows in found.values()]
+        common = images[0][torch.isin(images[0], images[1])].unique()
+        place = "energy_cell" if bed.startswith("grids") else "energy_box"
+        for label, rows in found.items():
+            kept = torch.isin(rows["image"], common)
+            rows = {name: values[kept] for name, values in rows.items()}
+            found[label] = rows | {"energy": aise.per_image(rows, place)}
+        return found
+
+
+def _columns(rows: list[dict[str, float]]) -> dict[str, Tensor]:
+    return {m: torch.tensor([row[m] for row in rows]).double() for m in rows[0]}
+
+
+def goals(folder: str | Path | None = None) -> list[tuple[str, str, Claim]]:
+    """Whether a method reaches with few queries what it has with many: of each rule
+    that has rows, its id in GOALS, the bed and the comparison.
 
     Args:
         folder: of the stores; None is the book's.
     """
-    found = []
-    known = {(t.data, t.measure): t.scores for t in showdown.tables(folder)}
-    for method in ("LIME", "KernelSHAP"):
-        for data in ("MNIST", "Fashion-MNIST", "scenes"):
-            for measure in ("aopc", "insertion"):
-                scores = known[data, measure]
-                few, all_of = (scores[showdown.Label(method, n)] for n in (500, 2000))
-                statement = f"{method}: 500 reach 2,000, {data}, {measure}"
-                found.append(larger(statement, few - all_of, MARGIN))
-    where = "cnn_mnist", "mnist", Results("geex_mnist_samplers", folder)
-    rows = geex.read(geex.samplers("cnn_mnist", (200, 392, 5000)), *where)
-    full = rows["mirrored", 5000]
-    for n in (200, 392):
-        for measure in ("aopc_input", "cosine"):
-            gain = rows["low-frequency", n][measure] - full[measure]
-            statement = f"GEEX: {n} low-frequency reach 5,000, MNIST, {measure}"
-            found.append(larger(statement, gain, MARGIN))
-    cases = {at: c for at, c in aise.convergence().items() if at[1] == "default"}
-    asked = aise.read_convergence("scenes", Results("aise_convergence", folder), cases)
-    fast, slow = (asked["DIRECT", "default", n] for n in (96, 300))
-    statement = "AISE: 96 reach 300, scenes"
-    found.append(ahead(f"{statement}, pointing", fast, slow, MARGIN))
-    gain = fast["energy_box"] - slow["energy_box"]
-    means = aise.image_means(gain, fast["image"])
-    return [*found, larger(f"{statement}, energy", means, MARGIN)]
+    rows, found = _Rows(folder), []
+    for name in GOALS:
+        for rule in claims.listed()[name]:
+            words = [rule[column].split(", ") for column in ("better", "worse")]
+            labels = [(method, int(n)) for method, n in words]
+            for bed in rule["bed"].split(" | "):
+                with suppress(NotMeasured):
+                    of = claims.compare(
+                        rule, rows.read(rule["study"], bed, *labels), bed
+                    )
+                    found += [(name, bed, claim) for claim in of]
+    return found
 
 
-STUDIES = {"estimators": Study("RISE with fewer queries; chapter 10", units, run)}
+STUDIES = {
+    "estimators": Study("fewer queries for the same map; chapter 10", units, run)
+}
