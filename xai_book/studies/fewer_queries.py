@@ -313,9 +313,9 @@ def further() -> list[Unit]:
     """What `goals` asks for."""
     found: list[Unit] = []
     for bed, label, count in (
-        ("scenes", ("coarse to fine", 96), 300),
-        ("scenes", ("RISE", 800), 100),
-        ("scenes", ("AISE-DIRECT", 96), 100),
+        ("scenes", ("coarse to fine", 96), 200),
+        ("scenes", ("RISE", 800), 60),
+        ("scenes", ("AISE-DIRECT", 96), 60),
         ("grids 2x2", ("coarse to fine", 96), 20),
         ("grids 2x2", ("RISE", 800), 20),
     ):
@@ -325,7 +325,7 @@ def further() -> list[Unit]:
             every = [settings(data, *label, size) for label in RISES]
             found += units_of(every, range(20))
         model = beds.BEDS[data].model
-        found += geex.units(noises(model), model, data, range(60, 140))
+        found += geex.units(noises(model), model, data, range(60, 100))
     for data, (labels, images) in PICTURES.items():
         found += units_of([pictured(data, *label) for label in labels], images)
     return found
