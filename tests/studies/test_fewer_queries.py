@@ -11,11 +11,15 @@ import torch
 from scipy.stats import pearsonr
 from torch import Tensor
 
+from xai_book.methods import METHODS
+from xai_book.studies import aise, showdown
 from xai_book.studies import fewer_queries as study
-from xai_book.studies import showdown
+from xai_book.studies.comparisons import Claim
 from xai_book.studies.results import Results, Unit
+from xai_lib.aise import AISE
 from xai_lib.baselines import RISE
 from xai_lib.baselines import estimators as library
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.kernels.masks import most_shift, upsampling
 from xai_lib.metrics import energy_inside
 
@@ -171,17 +175,76 @@ def test_no_question_is_asked_twice() -> None:
     assert memory.box.queries - before == 50
 
 
-def test_other_methods_are_compared_by_their_rows() -> None:
-    claims = {claim.statement: claim for claim in study.others()}
-    assert len(claims) == 18
-    claim = claims["LIME: 500 reach 2,000, scenes, insertion"]
-    by_queries: dict[int, list[float]] = {500: [], 2000: []}
-    for row in Results("showdown_scenes").rows(method="LIME"):
+def test_what_few_queries_reach_by_the_files_themselves() -> None:
+    """LIME's and coarse to fine's differences, paired by hand from the rows."""
+    found = {(name, bed, c.statement): c for name, bed, c in study.goals()}
+    assert {name for name, _, _ in found} == set(study.GOALS)
+    lime: dict[int, dict[int, float]] = {500: {}, 2000: {}}
+    for row in Results("showdown_mnist").rows(method="LIME"):
         n = row["settings"]["arguments"]["n_samples"]
-        if n in by_queries:
-            by_queries[n].append(row["result"]["insertion"])
-    gain = np.subtract(*(by_queries[n] for n in (500, 2000)))
-    assert claim.images == len(gain) == 20
-    assert claim.value == pytest.approx(gain.mean(), abs=1e-9)
+        if n in lime:
+            lime[n][row["image"]] = row["result"]["insertion"]
+    claim = found[
+        "few_segments", "mnist", "LIME with 500 reaches LIME with 2,000, insertion"
+    ]
+    assert_is_mean(claim, [lime[500][i] - lime[2000][i] for i in lime[500]])
+    finer, direct = (
+        {
+            row["image"]: np.mean(row["result"]["energy_box"])
+            for row in Results(store).rows(
+                method=case.method, arguments=case.arguments, data="scenes"
+            )
+            if row["settings"]["measures"] == "pointing" and row["result"]["target"]
+        }
+        for store, case in (
+            ("estimators", study.FEWER["coarse to fine", 96]),
+            ("aise_scenes", aise.table()["AISE-DIRECT-300"]),
+        )
+    )
+    said = "coarse to fine with 96 reaches AISE-DIRECT with 300, energy"
+    claim = found["few_aise", "scenes", said]
+    assert_is_mean(claim, [finer[i] - direct[i] for i in finer.keys() & direct])
+
+
+def assert_is_mean(claim: Claim, gaps: list[float]) -> None:
+    assert claim.images == len(gaps)
+    assert claim.value == pytest.approx(np.mean(gaps), abs=1e-9)
     assert claim.low <= claim.value <= claim.high
     assert (claim.verdict == "holds") == (claim.low > -0.01)
+
+
+def test_without_rows_no_goal_is_decided(tmp_path: Path) -> None:
+    assert study.goals(tmp_path) == []
+
+
+def test_the_order_of_the_pixels_is_tried_as_on_the_bench(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = METHODS["AISE-DIRECT"].settings(100)
+    rows = Results("showdown_scenes").rows(method="AISE-DIRECT", arguments=settings)
+    (stored,) = (row["result"] for row in rows if row["image"] == 0)
+    unit = Unit(study.pictured("scenes", "AISE-DIRECT", 100), 0)
+    expected = {m: pytest.approx(stored[m], abs=2e-3) for m in ("aopc", "insertion")}
+    assert study.measure(unit) == expected
+
+    def same(box: BlackBox, image: Tensor, target: int, **_: object) -> Tensor:
+        return AISE(box, **settings).attribute(image, target)
+
+    monkeypatch.setattr(study, "coarse_to_fine", same)
+    unit = Unit(study.pictured("scenes", "coarse to fine", 96), 0)
+    assert study.measure(unit) == expected
+
+
+def test_many_masks_are_not_those_of_the_converged_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(study, "N_CONVERGED", 300)
+    monkeypatch.setattr(study, "BUDGETS", (100,))
+    study.converged.cache_clear()
+    one, memory = study.asked("mnist", 4)
+    found = study.measure(Unit(study.settings("mnist", "plain", 200, 7), 4))
+    limit, _ = study.converged("mnist", 4, 7)
+    mine = RISE(memory.box, 200, 7, seed=1004, estimator="plain")
+    expected = pearsonr(mine.attribute(one, memory.target).flatten(), limit.flatten())
+    assert found["correlation"] == pytest.approx(expected.statistic, abs=1e-4)
+    study.converged.cache_clear()

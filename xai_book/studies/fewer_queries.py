@@ -79,11 +79,11 @@ FEWER = {
         "coarse to fine", {"kernel_widths": [0.1, 0.175, 0.25], "n_kernels": 16}
     ),
     ("AISE-DIRECT", 96): Case("AISE", METHODS["AISE-DIRECT"].settings(96)),
-    ("RISE", 800): Case(
+    ("ridge", 800): Case(
         "RISE", {"n_samples": 800, "mask_size": 7, "p": 0.5, "estimator": "ridge"}
     ),
 }
-"""What asks less than the methods of other studies."""
+"""What asks less than the methods of other studies; "ridge" is RISE by ridge."""
 AISES = (("coarse to fine", 96), ("AISE-DIRECT", 300))
 SEGMENTS = tuple((m, n) for m in ("LIME", "KernelSHAP") for n in (500, 2000))
 PICTURES: dict[str, tuple[tuple[tuple[str, int], ...], range]] = {
@@ -314,10 +314,10 @@ def further() -> list[Unit]:
     found: list[Unit] = []
     for bed, label, count in (
         ("scenes", ("coarse to fine", 96), 200),
-        ("scenes", ("RISE", 800), 60),
+        ("scenes", ("ridge", 800), 60),
         ("scenes", ("AISE-DIRECT", 96), 60),
         ("grids 2x2", ("coarse to fine", 96), 20),
-        ("grids 2x2", ("RISE", 800), 20),
+        ("grids 2x2", ("ridge", 800), 20),
     ):
         found += aise.units({label: FEWER[label]}, bed, range(count))
     for data in ("mnist", "fashion_mnist"):
@@ -344,17 +344,16 @@ def pictured(data: str, method: str, n: int) -> dict[str, Any]:
 
 
 def ordered(unit: Unit) -> dict[str, Any]:
-    """ "aopc" and "insertion" of a method, as in `showdown`."""
+    """How a method orders the pixels: "aopc" and "insertion", as in `showdown`."""
     one = unit.settings
     image, memory = asked(one["data"], unit.image)
     box, target = memory.box, memory.target
     if one["method"] == "coarse to fine":
         heat = coarse_to_fine(box, image, target, seed=unit.image, **one["arguments"])
     else:
-        explainer = METHODS[one["method"]].explainer
-        heat = explainer(box, seed=unit.image, **one["arguments"]).attribute(
-            image, target
-        )
+        kind = METHODS[one["method"]].explainer
+        explainer = kind(box, seed=unit.image, **one["arguments"])
+        heat = explainer.attribute(image, target)
     curves = box, image, heat, target, showdown.STEPS
     return {
         "aopc": round(float(deletion(*curves).aopc), 5),
