@@ -72,13 +72,12 @@ CHEAP = {
 }
 """Beds of which only the truth is asked and no converged map: budgets and names."""
 GOALS = ("few_rise", "few_aise", "few_geex", "few_segments")
-"""Ids of the rules in `claims.csv`. Labels there are (method, queries)."""
+"""Ids of the rules in `claims.csv`, whose labels end in the number of queries."""
 RISES = (("ridge", 800), ("plain", 8000), ("self-normalised", 8000))
 FEWER = {
     ("coarse to fine", 96): Case(
         "coarse to fine", {"kernel_widths": [0.1, 0.175, 0.25], "n_kernels": 16}
     ),
-    ("AISE-DIRECT", 96): Case("AISE", METHODS["AISE-DIRECT"].settings(96)),
     ("ridge", 800): Case(
         "RISE", {"n_samples": 800, "mask_size": 7, "p": 0.5, "estimator": "ridge"}
     ),
@@ -312,14 +311,14 @@ def units() -> list[Unit]:
 def further() -> list[Unit]:
     """What `goals` asks for."""
     found: list[Unit] = []
-    for bed, label, count in (
-        ("scenes", ("coarse to fine", 96), 200),
-        ("scenes", ("ridge", 800), 60),
-        ("scenes", ("AISE-DIRECT", 96), 60),
-        ("grids 2x2", ("coarse to fine", 96), 20),
-        ("grids 2x2", ("ridge", 800), 20),
+    for bed, label, images in (
+        # `aise` has coarse to fine on the first hundred scenes.
+        ("scenes", ("coarse to fine", 96), range(100, 300)),
+        ("scenes", ("ridge", 800), range(60)),
+        ("grids 2x2", ("coarse to fine", 96), range(20)),
+        ("grids 2x2", ("ridge", 800), range(20)),
     ):
-        found += aise.units({label: FEWER[label]}, bed, range(count))
+        found += aise.units({label: FEWER[label]}, bed, images)
     for data in ("mnist", "fashion_mnist"):
         for size in (7, 10):
             every = [settings(data, *label, size) for label in RISES]
@@ -502,16 +501,18 @@ def goals(folder: str | Path | None = None) -> list[tuple[str, str, Claim]]:
         folder: of the stores; None is the book's.
     """
     rows, found = _Rows(folder), []
-    for name in GOALS:
-        for rule in claims.listed()[name]:
-            words = [rule[column].split(", ") for column in ("better", "worse")]
-            labels = [(method, int(n)) for method, n in words]
+    for goal in GOALS:
+        for rule in claims.listed()[goal]:
+            labels = [
+                tuple(int(x) if x.isdigit() else x for x in rule[name].split(", "))
+                for name in ("better", "worse")
+            ]
             for bed in rule["bed"].split(" | "):
                 with suppress(NotMeasured):
                     of = claims.compare(
                         rule, rows.read(rule["study"], bed, *labels), bed
                     )
-                    found += [(name, bed, claim) for claim in of]
+                    found += [(goal, bed, claim) for claim in of]
     return found
 
 
