@@ -86,7 +86,7 @@ FEWER = {
 AISES = (("coarse to fine", 96), ("AISE-DIRECT", 300))
 SEGMENTS = tuple((m, n) for m in ("LIME", "KernelSHAP") for n in (500, 2000))
 PICTURES: dict[str, tuple[tuple[tuple[str, int], ...], range]] = {
-    "scenes": ((*AISES, *SEGMENTS), range(20, 60)),
+    "scenes": ((*AISES, ("AISE-DIRECT", 96), *SEGMENTS), range(20, 60)),
     "fashion_mnist": (SEGMENTS, range(40, 100)),
     "photos": (AISES, range(26)),
 }
