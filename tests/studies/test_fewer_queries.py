@@ -178,7 +178,7 @@ def test_no_question_is_asked_twice() -> None:
 def test_what_few_queries_reach_by_the_files_themselves() -> None:
     """LIME's and coarse to fine's differences, paired by hand from the rows."""
     found = {(name, bed, c.statement): c for name, bed, c in study.goals()}
-    assert {name for name, _, _ in found} <= set(study.GOALS)
+    assert {name for name, _, _ in found} == set(study.GOALS)
     lime: dict[int, dict[int, float]] = {500: {}, 2000: {}}
     for row in Results("showdown_mnist").rows(method="LIME"):
         n = row["settings"]["arguments"]["n_samples"]
