@@ -24,7 +24,7 @@ difference near it, which `tests/studies/test_verdicts_are_stable.py` tries."""
 def sign(differences: ArrayLike) -> np.ndarray:
     """-1, 0 or 1 for below, equal to and above zero, where less than TIE is equal.
 
-    Of scores of order one, in any shape; float64, NaN where a difference is.
+    Of differences of scores of order one, in any shape; float64, NaN where one is.
     """
     found = np.asarray(differences, dtype=np.float64)
     return np.sign(np.where(np.abs(found) <= TIE, 0.0, found))
@@ -52,8 +52,8 @@ def bootstrap_mean(
 ) -> tuple[Tensor, Tensor]:
     """The percentile bootstrap interval of the mean over images.
 
-    Its two ends, each float64 `[...]`, are exactly the value where all images have the
-    same, and resamples of whole numbers are added up exactly.
+    Its lower and upper end, float64 `[...]`, are exactly the value where all images
+    have the same, and resamples of whole numbers are added up exactly.
 
     Args:
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a

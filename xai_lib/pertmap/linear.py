@@ -306,7 +306,7 @@ def margin_gradients(
     that is faster than the batched gradients of torch, see `benchmarks/pertmap.py`.
 
     The scores `[R N, K]` were computed from the points, R copies of N points one after
-    the other, `[R N, ...]`; c is the target, and B <= R of others `[B]`.
+    the other, `[R N, ...]`; c is the target, and the other classes are `[B]`, B <= R.
     """
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
     seeds[: len(others), :, target] = 1
