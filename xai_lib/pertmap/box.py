@@ -246,11 +246,7 @@ def excess(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def check_scores(scores: Tensor, target: Tensor) -> None:
-    """Refuse scores `[N, K]` without two classes, or without one of the targets.
-
-    Raises:
-        ValueError: as said.
-    """
+    """Refuse scores `[N, K]` without two classes, or without one of the targets."""
     check_classes(scores)
     pick(scores, target)
 
