@@ -15,6 +15,7 @@ authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -420,26 +421,18 @@ def keep_top(image: Tensor, attribution: Tensor, quantile: float = 80) -> Tensor
     return torch.where(hidden, torch.tensor([1.0, 0, 0])[:, None, None], image)
 
 
-def _study(
-    reproduces: str, data: str, n: int, needs: str = "", **changes: Any
-) -> Study:
-    return Study(
-        f"Ikeno & Hara: {reproduces}; reproduce/pertmap",
-        lambda: units(beds.BEDS[data].model, data, n, **changes),
-        run,
-        needs,
-    )
+def _study(what: str, data: str, n: int, needs: str = "", **changes: Any) -> Study:
+    of = partial(units, beds.BEDS[data].model, data, n, **changes)
+    return Study(f"Ikeno & Hara: {what}; reproduce/pertmap", of, run, needs)
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
 _CELLS = "Figure 1 in twelve cells: outputs, signs, ties"
+_BOTH: dict[str, Any] = {"explains": ("probability", "logit")}
+_SMALL_BEDS = ("mnist", "fashion_mnist")
 STUDIES = {
-    "pertmap_figure1_mnist": _study(_FIGURE1, "mnist", 200),
-    "pertmap_figure1_fashion_mnist": _study(_FIGURE1, "fashion_mnist", 200),
-    "figure1_mnist": _study(_CELLS, "mnist", 200, explains=("probability", "logit")),
-    "figure1_fashion_mnist": _study(
-        _CELLS, "fashion_mnist", 200, explains=("probability", "logit")
-    ),
+    **{f"pertmap_figure1_{data}": _study(_FIGURE1, data, 200) for data in _SMALL_BEDS},
+    **{f"figure1_{data}": _study(_CELLS, data, 200, **_BOTH) for data in _SMALL_BEDS},
     "pertmap_figure1_photos": _study(
         _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
     ),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from xai_book.studies.beds import PLACE as PLACE
 from xai_book.studies.beds import QUALITY as QUALITY
 from xai_book.studies.beds import Bed, floor
 from xai_book.studies.comparisons import FEWEST
-from xai_book.studies.engine import Runner, Study, units_of
+from xai_book.studies.engine import Cases, Runner, Study, units_of
 from xai_book.studies.results import Case, NotMeasured, Results, Unit
 from xai_book.studies.standings import FLOORS, KNOWS_NOTHING, SMOOTH_FLOORS, Label
 from xai_book.studies.standings import agreement as agreement
@@ -65,8 +65,6 @@ STEPS = 98
 """Steps of a deletion or insertion: 8 of 28² pixels at a time, 512 of 224²."""
 N_NEAR = 4
 """Perturbed copies of an image for "stability"; the AISE paper takes 10."""
-
-Cases = Mapping[Label, Case]
 
 _WINDOW = 5 / 28
 """The side of Occlusion's window, as a share of the image's."""
@@ -188,14 +186,14 @@ def measure(unit: Unit) -> dict[str, Any]:
     image, place = load(data, unit.image)
     model = hardware.model(settings["model"])
     asks = method in ASKING
-    probability = _blackbox(settings["model"], "probability")
+    probability = blackbox(settings["model"], "probability")
     target = int(probability(image).argmax())
     found: dict[str, Any] = {"target": target}
     if method in KNOWS_NOTHING:
         plain = image.mean(dim=1, keepdim=True)
         attribution = floor(method, plain, unit.image, settings["arguments"])
     else:
-        box = _blackbox(settings["model"], explains)
+        box = blackbox(settings["model"], explains)
         arguments = settings["arguments"]
         explainer = METHODS[method].explainer(box if asks else model, **arguments)
         bare = costs.bare(box, image)
@@ -284,11 +282,10 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(spearmanr(a, b).statistic)
 
 
-def _blackbox(name: str, explains: str) -> BlackBox:
-    # One backend and one size for all: a change half-way would change the cost.
-    if hardware.is_small(name):
-        return hardware.blackbox(name, explains, 256, "torch")
-    return hardware.blackbox(name, explains, 16)
+def blackbox(name: str, explains: str) -> BlackBox:
+    """One backend and one size for all: a change half-way would change the cost."""
+    small = (256, "torch") if hardware.is_small(name) else (16,)
+    return hardware.blackbox(name, explains, *small)
 
 
 @lru_cache(maxsize=64)
@@ -316,11 +313,7 @@ def _settings(one: Case, data: str) -> dict[str, Any]:
 
 
 def read(
-    cases: Cases,
-    data: str,
-    results: Results,
-    measure: str,
-    reading: str = "map",
+    cases: Cases, data: str, results: Results, measure: str, reading: str = "map"
 ) -> dict[Label, Tensor]:
     """One measure of the cases that have it, for the images that they all have.
 
