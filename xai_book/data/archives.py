@@ -1,7 +1,5 @@
 """Archives of data sets: checked as a whole before anything of them is written."""
 
-from __future__ import annotations
-
 import errno
 import lzma
 import re

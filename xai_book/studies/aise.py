@@ -23,8 +23,6 @@ The published table itself is `units(table(data), data, range(LIMITS["voc07"]))`
 "voc07 vgg16" and so on as `data`, for those who have the photographs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -13,8 +13,6 @@ the middle of the box, and AISE's places with their scores shuffled, which knows
 AISE looks, but not what it saw.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path

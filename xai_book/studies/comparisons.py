@@ -4,8 +4,6 @@ A comparison is a difference per image whose mean over images is said to be posi
 near zero. Its 95 % interval decides (see `Claim`); nothing is typed in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

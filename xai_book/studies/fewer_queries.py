@@ -17,8 +17,6 @@ here:
   second term has no covariance with a mask, so the map is that of the first.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial

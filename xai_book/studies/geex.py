@@ -21,8 +21,6 @@ validation folder as `data`. The paper's text lost its numbers of samples, width
 mask sizes on the way to us; SMALL and LARGE say what is used here, and why.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

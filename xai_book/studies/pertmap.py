@@ -12,8 +12,6 @@ authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
 `figure1_fashion_mnist` measure all twelve, and `cells` reads them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product

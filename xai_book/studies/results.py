@@ -10,8 +10,6 @@ one transaction, in which it has read what the others added meanwhile, so that n
 lost, torn or repeated.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import platform
@@ -69,7 +67,7 @@ class Unit:
         return _json([self.settings, self.image, self.seed])
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Unit:
+    def of(cls, row: Mapping[str, Any]) -> "Unit":
         """What a row is the measurement of."""
         return cls(row["settings"], row["image"], row["seed"])
 

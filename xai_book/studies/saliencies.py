@@ -1,7 +1,5 @@
 """The maps of a picture by the methods of AISE's table and by changed forms of AISE."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -12,8 +12,6 @@ may spend on an image. `run` measures the cases on images and stores a row for e
 `standings` turns such scores into statements.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -11,8 +11,6 @@ instance: above zero where the statement is true.
     TRIALS["tabular"](0)  # {"tumours": 0.07}: a cosine of 0.97, which 0.9 is enough
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Callable, Iterable
