@@ -11,8 +11,6 @@ number; and which numbers have moved on average over all rows of the store, by m
 four standard errors and 1 %. If the code still means what it meant, none has.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import sys

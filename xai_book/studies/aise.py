@@ -44,13 +44,7 @@ from xai_book.studies.pointing_game import image_means as image_means
 from xai_book.studies.pointing_game import pairs
 from xai_book.studies.pointing_game import per_image as per_image
 from xai_book.studies.pointing_game import scores as scores
-from xai_book.studies.results import (
-    Case,
-    Results,
-    Unit,
-    published,
-    rounded,
-)
+from xai_book.studies.results import Case, Results, Unit, published, rounded
 from xai_book.studies.saliencies import FLOORS, KERNELS, QUERYING, SUM
 from xai_book.studies.saliencies import coarse_to_fine as coarse_to_fine
 from xai_lib.aise.classification import PRESETS

@@ -377,8 +377,6 @@ def box_map(
     method: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     folder: str | Path | None = None,
-    *,
-    show_progress: bool = False,
 ) -> Tensor:
     """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
 
@@ -388,7 +386,6 @@ def box_map(
         method: of BOXES.
         settings: as in `units`.
         folder: None is the book's `data/results/pertmap_maps`.
-        show_progress: draw a bar while it is computed.
 
     Returns:
         `[1, 3, H, W]`, at most 0.
@@ -399,8 +396,7 @@ def box_map(
 
     def make(_: Unit) -> Tensor:
         explainer = EVERY[LABELS[method]].explainer(hardware.model(model), **chosen)
-        image = photos.load(photo).image
-        return explainer.attribute(image, show_progress=show_progress)
+        return explainer.attribute(photos.load(photo).image)
 
     unit = Unit({"model": model, "photo": photo, "arguments": chosen}, 0)
     return kept_maps({name: unit}, make, lambda _: name, folder, "pertmap_maps")[name]

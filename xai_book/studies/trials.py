@@ -56,14 +56,12 @@ Margins = dict[str, float]
 Score = Callable[[Tensor], Tensor]
 
 
-def units(
-    names: Iterable[str] | None = None, n_instances: int = N_INSTANCES
-) -> list[Unit]:
+def units(names: Iterable[str] | None = None) -> list[Unit]:
     """One unit per trial and instance; those of photographs alone have fewer."""
     return [
         Unit({"trial": name}, i)
         for name in (TRIALS if names is None else names)
-        for i in range(min(FEWER.get(name, n_instances), n_instances))
+        for i in range(FEWER.get(name, N_INSTANCES))
     ]
 
 
