@@ -386,6 +386,14 @@ def comparisons(found: Found, bed: str, *ids: str, ranking: str = "map") -> list
     ]
 
 
+def own(*ids: str) -> list[Claim]:
+    """The comparisons of the book's own with these ids, bed by bed, of the stored rows;
+    those that were not measured are left out."""
+    every, rows = listed(), Rows()
+    decided = (_decided(every[name], rows) for name in ids)
+    return [claim for parts in decided for of in parts.values() for claim in of]
+
+
 def _ranked(row: Row, ranking: str) -> Row:
     """The row for one of the rankings of gradient-like maps."""
     if ranking == "map" or row["measure"] != "either AOPC":

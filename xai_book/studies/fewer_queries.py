@@ -27,8 +27,8 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from xai_book.studies import aise, beds, geex, showdown
-from xai_book.studies.comparisons import MARGIN, Claim, ahead, larger
+from xai_book.studies import beds, claims, showdown
+from xai_book.studies.comparisons import Claim
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.baselines import RISE
@@ -340,31 +340,7 @@ def read(
 def others() -> list[Claim]:
     """Whether other methods reach with a share of their queries what they have with
     all, from the book's rows of other studies."""
-    found = []
-    known = {(t.data, t.measure): t.scores for t in showdown.tables()}
-    for method in ("LIME", "KernelSHAP"):
-        for data in ("MNIST", "Fashion-MNIST", "scenes"):
-            for measure in ("aopc", "insertion"):
-                scores = known[data, measure]
-                few, all_of = (scores[showdown.Label(method, n)] for n in (500, 2000))
-                statement = f"{method}: 500 reach 2,000, {data}, {measure}"
-                found.append(larger(statement, few - all_of, MARGIN))
-    where = "cnn_mnist", "mnist", Results("geex_mnist_samplers")
-    rows = geex.read(geex.samplers("cnn_mnist", (200, 392, 5000)), *where)
-    full = rows["mirrored", 5000]
-    for n in (200, 392):
-        for measure in ("aopc_input", "cosine"):
-            gain = rows["low-frequency", n][measure] - full[measure]
-            statement = f"GEEX: {n} low-frequency reach 5,000, MNIST, {measure}"
-            found.append(larger(statement, gain, MARGIN))
-    cases = {at: c for at, c in aise.convergence().items() if at[1] == "default"}
-    asked = aise.read_convergence("scenes", Results("aise_convergence"), cases)
-    fast, slow = (asked["DIRECT", "default", n] for n in (96, 300))
-    statement = "AISE: 96 reach 300, scenes"
-    found.append(ahead(f"{statement}, pointing", fast, slow, MARGIN))
-    gain = fast["energy_box"] - slow["energy_box"]
-    means = aise.image_means(gain, fast["image"])
-    return [*found, larger(f"{statement}, energy", means, MARGIN)]
+    return claims.own("few_lime", "few_kernelshap", "few_geex", "few_aise")
 
 
 STUDIES = {"estimators": Study("RISE with fewer queries; chapter 10", units, run)}
