@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from xai_book.methods import ALSO
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import beds, hardware
 from xai_book.studies.beds import floor
@@ -38,18 +39,11 @@ from xai_lib.zoo import photos
 with extra("book"):
     import pandas as pd
 
-LABELS = {
-    "Gradient": "Gradient",
-    "GuidedBP": "GuidedBackprop",
-    "SmoothGrad": "SmoothGrad",
-    "IntGrad": "IG",
-    "LRP": "LRP",
-    "DeepLIFT": "DeepLift",
-    "Occlusion": "Occlusion",
-    "LP": "Linear PertMap",
-    "LP (Smooth)": "Linear PertMap",
-    "Stochastic": "PertMap",
-}
+_IN_THE_PAPER = (
+    *("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT"),
+    *("Occlusion", "LP", "LP (Smooth)", "Stochastic"),
+)
+LABELS = {n: ALSO.get(n.removesuffix(" (Smooth)"), n) for n in _IN_THE_PAPER}
 """What the paper calls a method, and its name."""
 FLOORS = ("random", "centre")
 METHODS = (*LABELS, *FLOORS)

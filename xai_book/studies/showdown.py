@@ -25,7 +25,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
+from xai_book.methods import ALSO, ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, costs, geex, hardware, pertmap
 from xai_book.studies.beds import BUDGETS as BUDGETS
 from xai_book.studies.beds import PLACE as PLACE
@@ -442,9 +442,8 @@ def _label(one: Case) -> Label:
     if "kernel_widths" in arguments:
         presets = {known["n_kernels"]: int(name) for name, known in PRESETS.items()}
         queries = presets[kernels]
-    names = {"direct": "DIRECT", "lipo": "LIPO"}
-    sampler = names.get(arguments["sampler"], arguments["sampler"])
-    return Label(f"AISE-{'shuffled' if one.method == 'shuffled' else sampler}", queries)
+    sampler = "shuffled" if one.method == "shuffled" else arguments["sampler"]
+    return Label(ALSO.get(sampler, f"AISE-{sampler}"), queries)
 
 
 def _units(data: str) -> list[Unit]:
