@@ -368,12 +368,13 @@ def _settings(cases: Cases, data: str, measures: str) -> dict[Any, dict[str, Any
 
 
 def read(
-    cases: Cases, data: str, results: Results
+    cases: Cases, data: str, results: Results, *, well: bool = False
 ) -> dict[Hashable, dict[str, Tensor]]:
     """The rows of cases that are measured once, for the images that every case has.
 
     Args:
         cases, data, results: as for `units`.
+        well: leave out cases with few images, see `Results.shared`.
 
     Returns:
         For each label, one entry per pair of an image and a class in it, in the same
@@ -385,25 +386,8 @@ def read(
     Raises:
         NotMeasured: a case has no row, or no image is common to all.
     """
-    found = _common(cases, data, results, "pointing")
+    found = _common(cases, data, results, "pointing", well)
     return {label: pairs(of_case) for label, of_case in found.items()}
-
-
-def most_measured(
-    cases: Cases, data: str, results: Results, measures: str = "pointing"
-) -> dict[Any, Case]:
-    """The cases without those that have less than half of the images of another one;
-    see `Results.shared`.
-
-    Args:
-        cases, data, results, measures: as for `units`.
-
-    Raises:
-        NotMeasured: no case has a row, or no image is common to those that are left.
-    """
-    wanted = _settings(cases, data, measures)
-    found, _ = results.shared(wanted, f"image of {data}", well=True)
-    return {label: cases[label] for label in found}
 
 
 def read_convergence(
@@ -429,26 +413,29 @@ def read_convergence(
     }
 
 
-def read_sensitivity(cases: Cases, data: str, results: Results) -> dict[Any, Tensor]:
-    """The max-sensitivity of each case, float64 `[N]`, for the images of all cases.
+def read_sensitivity(
+    cases: Cases, data: str, results: Results, *, well: bool = False
+) -> dict[Any, Tensor]:
+    """The max-sensitivity of each case, float64 `[N]`, for the images of all cases;
+    `well` as for `read`.
 
     Raises:
         NotMeasured: as `read`.
     """
     found = {}
-    for label, of_case in _common(cases, data, results, "sensitivity").items():
+    for label, of_case in _common(cases, data, results, "sensitivity", well).items():
         numbers = [row["sensitivity"] for row in of_case.values()]
         found[label] = torch.tensor(numbers, dtype=torch.float64)
     return found
 
 
 def _common(
-    cases: Cases, data: str, results: Results, measures: str
+    cases: Cases, data: str, results: Results, measures: str, well: bool = False
 ) -> dict[Any, dict[int, dict[str, Any]]]:
     """The results by label and image, for the images that all labels have, of those
     in which a class is explained."""
-    wanted = _settings(cases, data, measures)
-    return results.shared(wanted, f"image of {data}", lambda r: r["target"] != [])[0]
+    asked = _settings(cases, data, measures), f"image of {data}"
+    return results.shared(*asked, lambda r: r["target"] != [], well=well)[0]
 
 
 def published_table() -> dict[str, dict[str, float]]:

@@ -396,9 +396,8 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
 
 def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
-    results = Results("aise_scenes", folder)
-    cases = aise.most_measured(aise.table(), "scenes", results, "sensitivity")
-    found = aise.read_sensitivity(cases, "scenes", results)
+    cases, results = aise.table(), Results("aise_scenes", folder)
+    found = aise.read_sensitivity(cases, "scenes", results, well=True)
     return {_label(cases[name]): -values for name, values in found.items()}
 
 
@@ -406,10 +405,8 @@ def _pointing(
     data: str, folder: str | Path | None, measure: str
 ) -> dict[Label, Tensor]:
     on_grids = data.startswith("grids")
-    every, store = aise.rows_of(data)
-    results = Results(store, folder)
-    cases = aise.most_measured(every, data, results)
-    found = aise.read(cases, data, results)
+    cases, store = aise.rows_of(data)
+    found = aise.read(cases, data, Results(store, folder), well=True)
     # In a grid a point belongs to one photograph; the centre is near all of them.
     tolerance = aise.TOLERANCES.index(0.0 if on_grids else aise.SCALED)
     scores: dict[Label, Tensor] = {}
