@@ -369,7 +369,7 @@ def _settings(cases: Cases, data: str, measures: str) -> dict[Any, dict[str, Any
 
 def read(
     cases: Cases, data: str, results: Results, *, well: bool = False
-) -> dict[Hashable, dict[str, Tensor]]:
+) -> dict[Any, dict[str, Tensor]]:
     """The rows of cases that are measured once, for the images that every case has.
 
     Args:
