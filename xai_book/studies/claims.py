@@ -33,8 +33,6 @@ fail is the paper's finding, or a wrong rule.
         print(ruling.statement, ruling.verdict)
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -386,6 +384,14 @@ def comparisons(found: Found, bed: str, *ids: str, ranking: str = "map") -> list
         for one in _expanded(row)
         if found.keys() >= set(_labels(one))
     ]
+
+
+def own(*ids: str) -> list[Claim]:
+    """The comparisons of the book's own with these ids, bed by bed, of the stored rows;
+    those that were not measured are left out."""
+    every, rows = listed(), Rows()
+    decided = (_decided(every[name], rows) for name in ids)
+    return [claim for parts in decided for of in parts.values() for claim in of]
 
 
 def _ranked(row: Row, ranking: str) -> Row:

@@ -17,12 +17,9 @@ here:
   second term has no covariance with a mask, so the map is that of the first.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +27,8 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from xai_book.studies import aise, beds, geex, hardware, showdown
-from xai_book.studies.comparisons import MARGIN, Claim, ahead, larger
+from xai_book.studies import beds, claims, showdown
+from xai_book.studies.comparisons import Claim
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Results, Unit
 from xai_lib.baselines import RISE
@@ -60,9 +57,7 @@ N_IMAGES: dict[tuple[str, int], int] = {
 }
 """Images by bed and mask size."""
 ASKED_FOR_PLACE = (*ESTIMATORS, "control variate", "antithetic")
-CHEAP = {
-    "scenes": ((100, 250, 500), ASKED_FOR_PLACE),
-}
+CHEAP = {"scenes": ((100, 250, 500), ASKED_FOR_PLACE)}
 """Beds of which only the truth is asked and no converged map: budgets and names."""
 
 
@@ -227,10 +222,8 @@ def key(image: np.ndarray) -> bytes:
 @lru_cache(maxsize=1)
 def asked(data: str, image: int) -> tuple[Tensor, Remembered]:
     """An image of a bed, and the probability of the class that is predicted there."""
-    bed = beds.BEDS[data]
-    one = beds.load(data, [image], bed.model)
-    small = (256, "torch") if hardware.is_small(bed.model) else (16,)
-    box = hardware.blackbox(bed.model, "probability", *small)
+    model = beds.BEDS[data].model
+    one, box = beds.load(data, [image], model), showdown.blackbox(model, "probability")
     return one, Remembered(box, int(box(one).argmax()))
 
 
@@ -264,19 +257,24 @@ def settings(data: str, name: str, n: int, mask_size: int) -> dict[str, Any]:
     }
 
 
+def wanted(data: str, mask_size: int) -> dict[tuple[str, int], dict[str, Any]]:
+    """The settings of all rows of a bed and mask size, by estimator and queries."""
+    budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
+    return {
+        (name, n): settings(data, name, n, mask_size)
+        for n in budgets
+        for name in names
+        if n <= MOST.get(name, n)
+    }
+
+
 def units() -> list[Unit]:
     """All of the store, image by image."""
-    found = []
-    for (data, mask_size), count in N_IMAGES.items():
-        budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
-        every = [
-            settings(data, name, n, mask_size)
-            for n in budgets
-            for name in names
-            if n <= MOST.get(name, n)
-        ]
-        found += units_of(every, range(count))
-    return found
+    return [
+        unit
+        for where, count in N_IMAGES.items()
+        for unit in units_of(wanted(*where).values(), range(count))
+    ]
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -330,54 +328,19 @@ def read(
     Raises:
         NotMeasured: no rows.
     """
-    budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
-    wanted = {
-        (name, n): settings(data, name, n, mask_size)
-        for name in names
-        for n in budgets
-        if n <= MOST.get(name, n)
-    }
     store = results or Results("estimators")
     counts = f"image of {data}", lambda row: measure in row
-    found, _ = store.shared(wanted, *counts, well=True)
+    found, _ = store.shared(wanted(data, mask_size), *counts, well=True)
     return {
         label: torch.tensor([row[measure] for row in rows.values()]).double()
         for label, rows in found.items()
     }
 
 
-def others(folder: str | Path | None = None) -> list[Claim]:
+def others() -> list[Claim]:
     """Whether other methods reach with a share of their queries what they have with
-    all, from the rows of other studies.
-
-    Args:
-        folder: of the stores; None is the book's.
-    """
-    found = []
-    known = {(t.data, t.measure): t.scores for t in showdown.tables(folder)}
-    for method in ("LIME", "KernelSHAP"):
-        for data in ("MNIST", "Fashion-MNIST", "scenes"):
-            for measure in ("aopc", "insertion"):
-                scores = known[data, measure]
-                few, all_of = (scores[showdown.Label(method, n)] for n in (500, 2000))
-                statement = f"{method}: 500 reach 2,000, {data}, {measure}"
-                found.append(larger(statement, few - all_of, MARGIN))
-    where = "cnn_mnist", "mnist", Results("geex_mnist_samplers", folder)
-    rows = geex.read(geex.samplers("cnn_mnist", (200, 392, 5000)), *where)
-    full = rows["mirrored", 5000]
-    for n in (200, 392):
-        for measure in ("aopc_input", "cosine"):
-            gain = rows["low-frequency", n][measure] - full[measure]
-            statement = f"GEEX: {n} low-frequency reach 5,000, MNIST, {measure}"
-            found.append(larger(statement, gain, MARGIN))
-    cases = {at: c for at, c in aise.convergence().items() if at[1] == "default"}
-    asked = aise.read_convergence("scenes", Results("aise_convergence", folder), cases)
-    fast, slow = (asked["DIRECT", "default", n] for n in (96, 300))
-    statement = "AISE: 96 reach 300, scenes"
-    found.append(ahead(f"{statement}, pointing", fast, slow, MARGIN))
-    gain = fast["energy_box"] - slow["energy_box"]
-    means = aise.image_means(gain, fast["image"])
-    return [*found, larger(f"{statement}, energy", means, MARGIN)]
+    all, from the book's rows of other studies."""
+    return claims.own("few_lime", "few_kernelshap", "few_geex", "few_aise")
 
 
 STUDIES = {"estimators": Study("RISE with fewer queries; chapter 10", units, run)}

@@ -1,13 +1,11 @@
 """The stored rows of all studies, as claims and figures read them."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from xai_book.studies import aise, aise_detection, geex, pertmap, trials
+from xai_book.studies import aise, aise_detection, geex, pertmap, showdown, trials
 from xai_book.studies.beds import BEDS
 from xai_book.studies.results import NotMeasured, Results
 
@@ -127,6 +125,13 @@ class Rows:
         every = aise_detection.cases()
         cases = {label: every[label] for label in labels}
         return aise_detection.read(cases, self._store("aise_detection"))
+
+    def bench(self, data: str, *labels: Any) -> Found:
+        """Chapter 10's scores by measure, labelled (method, queries), of the images
+        that all of its methods share."""
+        where = showdown.bench(data), data, self._store(f"showdown_{data}")
+        found = {m: showdown.read(*where, m, "input") for m in ("aopc", "insertion")}
+        return {x: {m: of[x] for m, of in found.items()} for x in labels}
 
     def trials(self, kind: str, *names: Any) -> Found:
         """The margins of trials on this kind of instance."""
