@@ -98,6 +98,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
     """
 
     input_dims = (4,)
+    side_by_side = True
 
     def __init__(
         self,

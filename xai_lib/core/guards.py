@@ -58,7 +58,8 @@ class Guards:
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
         self._graph: torch.fx.GraphModule | None = None
-        self._batch = probe[:1].repeat_interleave(_OPEN, dim=0)
+        # Nobody reads or writes it, so that it takes no memory.
+        self._batch = probe.new_empty(_OPEN, *probe.shape[1:])
         # With a range every condition in it is refused, not only that of one value.
         torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=MOST)
         torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
@@ -101,9 +102,9 @@ class Guards:
         if any(a is not t and self._key(a) != key for a, t, key in now):
             raise Changed("a tensor has been replaced")
 
-    def bound(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """The graph as a function of the batch alone, and a batch for it. All other
-        arguments but the batch's size are constants of the function."""
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """The graph as a function of the batch alone. All other arguments but the
+        batch's size are constants of the function."""
         graph: Any = self._graph
         constants = [t.detach() if isinstance(t, Tensor) else t for t in self._given]
 
@@ -114,7 +115,7 @@ class Guards:
                 raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
             return outputs[0]
 
-        return answer, self._batch[:2].clone()
+        return answer
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""

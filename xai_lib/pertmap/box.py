@@ -95,6 +95,8 @@ class PertMap(WhiteBoxAttribution):
     so the map is -w.
     """
 
+    side_by_side = True
+
     @abstractmethod
     def _solve(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Box:
         """The box, where the inputs are; target classes `[N]`, on the CPU."""
