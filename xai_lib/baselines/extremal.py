@@ -42,12 +42,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from xai_lib.core.arguments import (
     Target,
@@ -282,19 +282,38 @@ def perturbed(images: Tensor, hidden: Tensor, masks: Tensor) -> Tensor:
 def perturbed_in_strips(images: Tensor, hidden: Tensor, masks: Tensor) -> Tensor:
     """`perturbed`, whose parts are made again for the gradient if images are large."""
     row = masks.shape[0] * masks.shape[1] * images[0, :, 0].numel()
-    height = images.shape[2]
-    if height <= at_once(row):
+    if images.shape[2] <= at_once(row):
         return perturbed(images, hidden, masks)
     rows = at_once(8 * row)  # as many numbers are held of each
-    strips = zip(
-        images.split(rows, dim=2),
-        hidden.split(rows, dim=3),
-        masks.split(rows, dim=2),
-        strict=True,
-    )
-    return torch.cat(
-        [checkpoint(perturbed, *strip, use_reentrant=False) for strip in strips], dim=3
-    )
+    return _Strips.apply(images, hidden, masks, rows)
+
+
+class _Strips(torch.autograd.Function):
+    """Parts are written where they belong: in a list, what is made on the way would lie
+    between them, and the memory would not be free when it is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, hidden: Tensor, masks: Tensor, rows: int
+    ) -> Tensor:
+        # Not `save_for_backward`, which takes no tensor made in inference mode.
+        ctx.strips = images.split(rows, 2), hidden.split(rows, 3), masks.split(rows, 2)
+        shown = masks.new_empty(*masks.shape[:2], *images.shape[1:])
+        for part, *strip in zip(shown.split(rows, 3), *ctx.strips, strict=True):
+            part.copy_(perturbed(*strip))
+        return shown
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> tuple[None, None, Tensor, None]:
+        found = []
+        rows = ctx.strips[0][0].shape[2]
+        parts = zip(slopes.split(rows, 3), *ctx.strips, strict=True)
+        for slope, images, hidden, masks in parts:
+            with torch.enable_grad():
+                masks = masks.detach().requires_grad_()
+                shown = perturbed(images, hidden, masks)
+            found += torch.autograd.grad(shown, masks, slope)
+        return None, None, torch.cat(found, dim=2), None
 
 
 def blurred(images: Tensor, sigma: float, mode: str) -> Tensor:
