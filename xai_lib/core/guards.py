@@ -239,7 +239,8 @@ def _family(owner: type) -> list[type]:
     """A class and its subclasses; torch's own have many."""
     if owner.__module__.partition(".")[0] == "torch":
         return [owner]
-    return [owner, *(c for sub in type.__subclasses__(owner) for c in _family(sub))]
+    subclasses: list[type] = type.__subclasses__(owner)
+    return [owner, *(c for sub in subclasses for c in _family(sub))]
 
 
 def _read(function: weakref.ref[Any]) -> Any:
