@@ -41,7 +41,7 @@ blur grow with the image, and are theirs at 224 × 224.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -190,6 +190,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
             energy = scores.gather(1, classes).sum() - area_weight * distances.sum()
             (p.grad,) = torch.autograd.grad(-energy, p)
+            del scores, energy  # their graph holds the masks
             optimizer.step()
             p.detach().clamp_(0, 1)
         if not bool(p.isfinite().all()):
@@ -284,7 +285,7 @@ def perturbed_in_strips(images: Tensor, hidden: Tensor, masks: Tensor) -> Tensor
     row = masks.shape[0] * masks.shape[1] * images[0, :, 0].numel()
     if images.shape[2] <= at_once(row):
         return perturbed(images, hidden, masks)
-    rows = at_once(8 * row)  # as many numbers are held of each
+    rows = at_once(32 * row)  # small beside an image of any size
     return _Strips.apply(images, hidden, masks, rows)
 
 
@@ -297,23 +298,28 @@ class _Strips(torch.autograd.Function):
         ctx: Any, images: Tensor, hidden: Tensor, masks: Tensor, rows: int
     ) -> Tensor:
         # Not `save_for_backward`, which takes no tensor made in inference mode.
-        ctx.strips = images.split(rows, 2), hidden.split(rows, 3), masks.split(rows, 2)
+        ctx.whole, ctx.rows = (images, hidden, masks), rows
         shown = masks.new_empty(*masks.shape[:2], *images.shape[1:])
-        for part, *strip in zip(shown.split(rows, 3), *ctx.strips, strict=True):
+        for part, *strip in _strips(rows, shown, *ctx.whole):
             part.copy_(perturbed(*strip))
         return shown
 
     @staticmethod
     def backward(ctx: Any, slopes: Tensor) -> tuple[None, None, Tensor, None]:
-        found = []
-        rows = ctx.strips[0][0].shape[2]
-        parts = zip(slopes.split(rows, 3), *ctx.strips, strict=True)
-        for slope, images, hidden, masks in parts:
+        found = torch.empty_like(ctx.whole[2])
+        for part, slope, images, hidden, masks in _strips(
+            ctx.rows, found, slopes, *ctx.whole
+        ):
             with torch.enable_grad():
                 masks = masks.detach().requires_grad_()
                 shown = perturbed(images, hidden, masks)
-            found += torch.autograd.grad(shown, masks, slope)
-        return None, None, torch.cat(found, dim=2), None
+            part.copy_(torch.autograd.grad(shown, masks, slope)[0])
+        return None, None, found, None
+
+
+def _strips(rows: int, *wholes: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """The same rows of several tensors `[..., H, W]`, side by side."""
+    return zip(*(whole.split(rows, dim=-2) for whole in wholes), strict=True)
 
 
 def blurred(images: Tensor, sigma: float, mode: str) -> Tensor:

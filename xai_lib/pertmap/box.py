@@ -207,7 +207,10 @@ def worst_point(
     Raises:
         TypeError, ValueError: a wrong argument, by name.
     """
-    blackbox = as_blackbox(forward_func)
+    blackbox = forward_func
+    if not isinstance(blackbox, BlackBox):
+        # Asked once: the rest are gradients.
+        blackbox = BlackBox(blackbox, backend="torch")
     classes = _check_box(blackbox, inputs, box, target)
     n_steps = check_count("n_steps", n_steps)
     n_starts = check_count("n_starts", n_starts)
