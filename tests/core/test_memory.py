@@ -63,7 +63,7 @@ class Peak(TorchDispatchMode):
 
     def see(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
-        if key in {*self.alive, self.given} or not storage.nbytes():
+        if key == self.given or key in self.alive or not storage.nbytes():
             return
         self.alive[key] = storage.nbytes()
         self.now += storage.nbytes()
