@@ -19,8 +19,9 @@ book: $(READY)  ## execute all notebooks; results and figures in _build/
 	$(PY) tools/build_book.py
 
 test: lint  ## lint, unit tests, and all notebooks against their committed outputs
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --nbval --nbval-current-env notebooks
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder \
+		--nbval --nbval-current-env notebooks/reproduce notebooks/*.ipynb
 
 lint: $(READY)  ## ruff, types, and whether generated files are in sync
 	$(PY) -m ruff check

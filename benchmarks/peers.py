@@ -266,10 +266,8 @@ def with_geex(quick: bool) -> Iterator[Pair]:
 
     lite, photo, _ = photographs(1)
     digit, cnn = digits.mnist(1).images, models.load("cnn_mnist")
-    for subject, model, x, n in (
-        ("photograph", lite, photo, 300),
-        ("digit", cnn, digit, 5000),
-    ):
+    subjects = ("photograph", lite, photo, 300), ("digit", cnn, digit, 5000)
+    for subject, model, x, n in subjects[quick:]:
         n, target = 16 if quick else n, int(model(x).argmax())
 
         def theirs(asked: nn.Module, x: Tensor = x, n: int = n, t: int = target) -> Any:

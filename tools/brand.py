@@ -8,8 +8,6 @@ begins with, in the figures' colours. `moving` is a film of the site's live figu
 Chromium; it needs `make site` before.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import shutil

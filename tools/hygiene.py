@@ -5,8 +5,6 @@ cannot know that a printed path, date or version fails on the next machine. Thes
 can. `problems` returns one line per breach: where, which rule, what to do.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

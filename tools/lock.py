@@ -9,8 +9,6 @@ the lowest ones that pyproject.toml allows, on the oldest Python: `make matrix` 
 that they are enough. Needs the network; `--check` does not.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import subprocess

@@ -6,8 +6,6 @@ An exercise keeps its stub and its checker's "not attempted yet". The copy passe
 same tests as the book: `pytest --nbval --nbval-current-env _build/student`.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

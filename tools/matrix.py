@@ -13,8 +13,6 @@ Environments are made in _build/matrix/ with the Python that runs this, and kept
 was tried when is written down in docs/installing.md, by hand, from the closing table.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

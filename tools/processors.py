@@ -9,8 +9,6 @@ exit status is 1 if the command failed on any. ARM, and processors with instruct
 that this one lacks, cannot be imitated.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -7,8 +7,6 @@ code, one for a displayed formula. Exercises are apart: their cells, and the tex
 poses them, are not counted; nor are references.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ number; and which numbers have moved on average over all rows of the store, by m
 four standard errors and 1 %. If the code still means what it meant, none has.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import sys
@@ -29,11 +27,6 @@ from xai_book.studies.results import Results, Unit
 TOLERANCE = 0.01
 
 
-def unit_of(row: dict[str, Any]) -> Unit:
-    """What a row is the measurement of."""
-    return Unit(row["settings"], row["image"], row["seed"])
-
-
 def drawn(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[Unit]:
     """Some rows' units: of every method one, then of every method another one."""
     by_method = defaultdict(list)
@@ -44,7 +37,7 @@ def drawn(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[Unit]:
     longest = max(map(len, heaps), default=0)
     turns = [heap[i] for i in range(longest) for heap in heaps if i < len(heap)]
     # Alike ones are measured together.
-    return sorted(map(unit_of, turns[:count]), key=lambda unit: unit.key)
+    return sorted(map(Unit.of, turns[:count]), key=lambda unit: unit.key)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -92,11 +85,11 @@ def recheck(name: str, count: int, seconds: float, seed: int) -> tuple[str, bool
     """What became of a store, in words, and whether a number has moved."""
     rows = [row for row in Results(name).rows() if row["seconds"] <= seconds]
     units = drawn(rows, count, seed)
-    stored = {unit_of(row).key: row["result"] for row in rows}
+    stored = {Unit.of(row).key: row["result"] for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         fresh = Results(name, folder)
         STUDIES[name].run(units, fresh, show_progress=True)
-        pairs = [(stored[unit_of(row).key], row["result"]) for row in fresh.rows()]
+        pairs = [(stored[Unit.of(row).key], row["result"]) for row in fresh.rows()]
     lines = [f"    {line}" for line in moved(pairs)]
     same = sum(equal(*pair) for pair in pairs)
     told = f"{name}: {same} of {len(pairs)} rows equal, {len(lines)} numbers moved"

@@ -6,8 +6,6 @@
 The names stay; a new one needs only its own line, without a version.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import subprocess

@@ -80,13 +80,16 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
 
 
 def _thumbnail(notebook: NotebookNode, path: Path) -> str:
-    """HTML of a notebook's first picture, made small; "" if it has none."""
+    """HTML of the upper left of a notebook's first picture; "" if it has none."""
     data = (o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
     coded = next((d["image/png"] for d in data if "image/png" in d), None)
     if coded is None:
         return ""
     picture = Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGB")
-    picture.thumbnail((480, 300))
+    # The whole of it would be too small to tell what it shows.
+    wide, high = picture.size
+    picture = picture.crop((0, 0, min(wide, 880), min(high, 440)))
+    picture.thumbnail((640, 320))
     picture.quantize(64).save(path, optimize=True)
     return f'<img src="_static/{path.parent.name}/{path.name}" alt="" loading="lazy">'
 

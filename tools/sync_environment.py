@@ -4,8 +4,6 @@ python tools/sync_environment.py           writes it
 python tools/sync_environment.py --check   fails if it is out of date
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

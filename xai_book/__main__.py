@@ -1,7 +1,5 @@
 """The book from the command line: `python -m xai_book --help`."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -12,8 +12,6 @@ is downloaded, and what needs a package that is missing is left out, and a line 
     studies     with the time left, rows that the book's stores lack, into `--rows`
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

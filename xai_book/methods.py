@@ -4,8 +4,6 @@ Rows hold the name as "method". To add a method to the bench of chapter 10, add 
 `python -m xai_book run showdown_mnist` measures it.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import inspect

@@ -1,7 +1,5 @@
 """Two sizes of every computation: quick for a laptop, paper as published."""
 
-from __future__ import annotations
-
 import os
 from typing import TypeVar
 

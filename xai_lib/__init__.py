@@ -14,8 +14,6 @@ and aggregates the answers.
 of queries. They are imported when first asked for.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,5 @@
 """Which explainer for a number of queries, by the rows of chapter 10."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from xai_lib.baselines import RISE

@@ -303,8 +303,8 @@ def test_wrong_lipo_settings() -> None:
 
 def test_search_shares_rounds_and_is_exact() -> None:
     names = list(SAMPLERS)
-    together = [SAMPLERS[name](WIDE, 23, 0.1, 7) for name in names]
-    alone = [SAMPLERS[name](WIDE, 23, 0.1, 7) for name in names]
+    together = [SAMPLERS[name](0.1, WIDE, 23, 7) for name in names]
+    alone = [SAMPLERS[name](0.1, WIDE, 23, 7) for name in names]
     scale = np.array([1.0, -2.0, 3.0, 0.5])
     rounds = []
 

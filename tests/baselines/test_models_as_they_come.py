@@ -368,6 +368,66 @@ def test_training_mode_behind_a_function(make: Callable, hide: Callable) -> None
     assert torch.equal(make(hide(model)).attribute(IMAGES, 1), expected)
 
 
+class Lists(nn.Module):
+    """Layers in a plain list, which `eval()` does not reach."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = list(layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in self.layers:
+            images = layer(images)
+        return images
+
+
+ALONE = AUTOGRAD | {"GradCAM": partial(GradCAM, layer="0")}
+
+
+@pytest.mark.parametrize("make", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("kind", ["dropout", "noise", "dropout in a list"])
+def test_random_answers_in_evaluation_mode(make: Callable, kind: str) -> None:
+    """One image with a target, of which nothing else is asked."""
+    draws = {
+        "dropout": lambda net, images: net.head(F.dropout(net.body(images))),
+        "noise": lambda net, images: net.whole(images + torch.rand_like(images)),
+        "dropout in a list": Net.whole,
+    }
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), net(draws[kind]))
+    if kind == "dropout in a list":
+        model.append(Lists(nn.Dropout()))
+    with pytest.raises(ValueError, match="input differently each time"):
+        make(model.eval()).attribute(IMAGES[:1], 1)
+
+
+@pytest.mark.parametrize("make", ALONE.values(), ids=ALONE)
+def test_statistics_of_a_layer_in_a_list_stay(make: Callable) -> None:
+    layer = nn.BatchNorm2d(4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Lists(layer), *normalising()[2:]).eval()
+    state = copy.deepcopy(layer.state_dict())
+    with pytest.raises(ValueError, match="by the statistics of each batch"):
+        make(model).attribute(IMAGES[:1], 1)
+    assert all(torch.equal(v, state[k]) for k, v in layer.state_dict().items())
+    layer.eval()
+    explainer = make(model)
+    explainer.attribute(IMAGES[:1], 1)
+    layer.train()
+    with pytest.raises(ValueError, match="by the statistics of each batch"):
+        explainer.attribute(IMAGES[:1], 1)
+
+
+def test_one_image_side_by_side_with_its_versions() -> None:
+    """Where they meet, only what asks one at a time is right."""
+    centred = net(lambda net, images: net.whole(images - images.mean(0) / 2))
+    expected = net(lambda net, images: net.whole(images / 2))
+    maps = Gradient(centred).attribute(IMAGES[:1], 1)
+    torch.testing.assert_close(maps, Gradient(expected).attribute(IMAGES[:1], 1))
+    for make in AUTOGRAD.values():
+        if make is not Gradient:
+            with pytest.raises(ValueError, match="depends on the images beside it"):
+                make(centred).attribute(IMAGES[:1], 1)
+
+
 # Weights that are computed
 
 

@@ -15,6 +15,10 @@ LOOK = """
   width: document.documentElement.scrollWidth,
   broken: [...document.images].filter(i => !(i.complete && i.naturalWidth))
     .map(i => i.src),
+  squeezed: [...document.images].filter(i => i.width && i.naturalHeight
+    && getComputedStyle(i).objectFit === "fill"
+    && Math.abs(i.height * i.naturalWidth / (i.width * i.naturalHeight) - 1) > 0.02)
+    .map(i => i.src),
   wrong_formulas: document.querySelectorAll("merror").length,
   raw_formulas: [...document.querySelectorAll(".math")]
     .filter(e => !e.querySelector("math")).length,
@@ -57,6 +61,7 @@ def test_every_page_opens(
         bad = [line for line in said if line.startswith(("error", "warning", "lost"))]
         problems += [f"{name}: {line}" for line in bad]
         problems += [f"{name}: no picture {src}" for src in seen["broken"]]
+        problems += [f"{name}: squeezed {src}" for src in seen["squeezed"]]
         if seen["width"] > width:
             problems.append(f"{name}: {seen['width']} pixels wide")
         if seen["wrong_formulas"] or seen["raw_formulas"]:

@@ -224,3 +224,66 @@ def test_a_default_that_changes_inside() -> None:
     function.__defaults__[0][0] = 3.0
     with pytest.raises(Changed):
         guards.check(net)
+
+
+class Triples:
+    """A plain object that a module asks."""
+
+    def ask(self, x: Tensor) -> Tensor:
+        return x * 3
+
+
+class TriplesToo(Triples):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Triples, TriplesToo])
+def test_a_method_of_a_plain_object(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put into its class, and into a subclass, which had none."""
+    net = of_class(lambda self, x: self.plain.ask(x))
+    net.plain = kind()
+    guards = Guards(net, IMAGES)
+    guards.check(net)
+    monkeypatch.setattr(kind, "ask", lambda self, x: x * 7, raising=False)
+    with pytest.raises(Changed):
+        guards.check(net)
+
+
+def in_a_list(layer: nn.Module) -> Net:
+    net = of_class(lambda self, x: self.listed[0](x))
+    net.listed = [layer]
+    return net
+
+
+def in_an_object(layer: nn.Module) -> Net:
+    net = of_class(lambda self, x: self.plain.layer(x))
+    net.plain = types.SimpleNamespace(layer=layer)
+    return net
+
+
+def in_a_closure(layer: nn.Module) -> Net:
+    return of_class(lambda self, x: layer(x))
+
+
+@pytest.mark.parametrize("hold", [in_a_list, in_an_object, in_a_closure])
+def test_a_hook_on_a_layer_that_is_no_submodule(hold: Callable) -> None:
+    layer = nn.Softplus()
+    net = hold(layer).eval()
+    guards = Guards(net, IMAGES)
+    guards.check(net)
+    layer.register_forward_hook(lambda module, inputs, output: output * 5)
+    with pytest.raises(Changed):
+        guards.check(net)
+
+
+@torch.compiler.allow_in_graph
+def unseen(x: Tensor) -> Tensor:
+    return x * 3
+
+
+def test_a_function_that_torch_compile_may_not_look_into() -> None:
+    """What it reads has no guards."""
+    with pytest.raises(Changed):
+        Guards(of_class(lambda self, x: unseen(x)), IMAGES)

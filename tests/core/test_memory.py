@@ -30,6 +30,7 @@ from xai_lib.baselines import (
     KernelSHAP,
     Occlusion,
     SmoothGrad,
+    extremal,
 )
 from xai_lib.core import blackbox as blackbox_module
 from xai_lib.core import gradients as whitebox_module
@@ -62,7 +63,7 @@ class Peak(TorchDispatchMode):
 
     def see(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
-        if key in {*self.alive, self.given} or not storage.nbytes():
+        if key == self.given or key in self.alive or not storage.nbytes():
             return
         self.alive[key] = storage.nbytes()
         self.now += storage.nbytes()
@@ -217,6 +218,16 @@ def test_images_count_with_their_maps_only(name: str) -> None:
     run = CASES[name]
     two, six = (peak(run, x, 40, 4) for x in (images(2), images(6)))
     assert six - two <= 4 * OWN.get(name, 0) + 0.2
+
+
+def test_extremal_perturbations_take_at_most_a_gibibyte_at_4k(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Beside such an image a block is smaller, and so are the masks by cell.
+    monkeypatch.setattr(blackbox_module, "BLOCK", IMAGE // 6)
+    monkeypatch.setattr(extremal, "CELLS", 8)
+    most = 2**30 / (3 * 2160 * 3840 * 4)
+    assert peak(CASES["Extremal"], images(1), 40, 4) <= most
 
 
 def test_a_large_request_goes_in_batches_of_a_block() -> None:

@@ -27,7 +27,7 @@ areas = st.tuples(corners, corners, sides, sides).map(
 def test_ask_and_tell_in_any_portions(
     name: str, bounds: Any, seed: int, data: st.DataObject
 ) -> None:
-    sampler = SAMPLERS[name](bounds, 30, 0.1, seed)
+    sampler = SAMPLERS[name](0.1, bounds, 30, seed)
     asked, told = np.empty((0, 2)), 0
     scores = np.random.default_rng(seed).normal(size=30).round(1)
     for _ in range(data.draw(st.integers(1, 8))):
@@ -66,10 +66,10 @@ def test_a_shared_search_visits_what_a_lonely_one_does(
     def value(points: np.ndarray) -> np.ndarray:
         return np.sin(points[:, 0]) + np.cos(0.7 * points[:, 1])
 
-    samplers = [SAMPLERS[name](area, n, 0.1, seed) for area in bounds]
+    samplers = [SAMPLERS[name](0.1, area, n, seed) for area in bounds]
     search(samplers, n, lambda owners, points: value(points))
     for area, sampler in zip(bounds, samplers, strict=True):
-        alone = SAMPLERS[name](area, n, 0.1, seed)
+        alone = SAMPLERS[name](0.1, area, n, seed)
         search([alone], n, lambda owners, points: value(points))
         assert np.array_equal(sampler.points, alone.points)
         assert sampler.points.shape == (n, 2)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -23,32 +24,74 @@ from xai_book.studies.results import Results, Unit
 from xai_lib.core.paths import data_path
 
 # A toy study of 60 units in groups of two. Its work notes what it starts and ends.
+# For each line, a folder and options, a run is forked, as the imports take seconds.
 TOY = """
 import os, sys, time
 from pathlib import Path
-from xai_book.studies.command_line import NOTEBOOKS, main
+from xai_book.studies.command_line import main
 from xai_book.studies.engine import Study, Runner
 from xai_book.studies.results import Unit
-
-LOG = Path(sys.argv[1]) / "log"
 
 def note(what, group):
     with LOG.open("a") as file:
         file.write("".join(f"{what} {unit.image}\\n" for unit in group))
 
-def work(group, log=LOG, note=note):
+def work(group):
     note("start", group)
     time.sleep(0.02)
     note("end", group)
     return [{"square": unit.image**2} for unit in group]
 
+def die(group):
+    os.kill(os.getpid(), 9)
+
 def units():
     return [Unit({"method": "toy"}, i) for i in range(60)]
 
-toy = Study("nothing", units, Runner(work, 2))
-options = ["run", "toy", "--results", sys.argv[1], *sys.argv[2:]]
-sys.exit(main(options, {"toy": toy}))
+works = {"toy": work, "deadly": die}
+studies = {name: Study("nothing", units, Runner(f, 2)) for name, f in works.items()}
+for line in sys.stdin:
+    folder, *options = line.rstrip().split("\\t")
+    LOG = Path(folder, "log")
+    run = os.fork()
+    if not run:
+        os.setsid()
+        said = os.open(Path(folder, "said"), os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        sys.exit(main(["run", *options, "--results", folder], studies))
+    print(run, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]), flush=True)
 """
+
+
+class Toys:
+    """Runs of the toy study, one after the other."""
+
+    def __init__(self, script: Path) -> None:
+        script.write_text(TOY)
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, folder: Path, *options: str) -> int:
+        """The process of a new run, which leads a group of its own."""
+        print(folder, *options, sep="\t", file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def wait(self) -> int:
+        """The exit status of the run; minus a signal that has ended it."""
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    found = Toys(tmp_path_factory.mktemp("toys") / "toy.py")
+    yield found
+    found.process.communicate()
 
 
 def stored(folder: Path) -> set[int]:
@@ -61,94 +104,85 @@ def noted(folder: Path, what: str) -> list[int]:
     return [int(line.split()[1]) for line in lines if line.split()[0] == what]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, jobs):
-    """SIGKILL at random moments, until a run comes through."""
-    script = tmp_path / "toy.py"
-    script.write_text(TOY)
-    command = [sys.executable, str(script), str(tmp_path), "--jobs", str(jobs)]
-    rng, kills = random.Random(jobs), 0
+@pytest.mark.parametrize(("jobs", "kills"), [(1, 3), (2, 2)])
+def test_killing_it_loses_nothing_and_repeats_nothing(tmp_path, toys, jobs, kills):
+    """SIGKILL at random moments, and then a run that comes through."""
+    rng, killed = random.Random(jobs), 0
     while True:
         before = stored(tmp_path)
         rows = Results("toy", tmp_path).rows()
         started = len(noted(tmp_path, "start"))
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        if kills < 3:
+        process = toys.start(tmp_path, "toy", "--jobs", str(jobs))
+        if killed < kills:
             # From the moment that this run has started something.
-            while len(noted(tmp_path, "start")) == started and process.poll() is None:
+            while len(noted(tmp_path, "start")) == started:
+                assert psutil.pid_exists(process), (tmp_path / "said").read_text()
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.15))
-        else:
-            process.wait()
-        alive = process.poll() is None
-        # The whole group, so that no orphan goes on measuring.
-        if alive:
-            os.killpg(process.pid, signal.SIGKILL)
-        _, complaints = process.communicate()
+            # The whole group, so that no orphan goes on measuring.
+            with suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+        status = toys.wait()
         # What was stored stays as it is, and is not started again.
         assert Results("toy", tmp_path).rows()[: len(rows)] == rows
         assert not before & set(noted(tmp_path, "start")[started:])
-        if not alive:
-            assert process.returncode == 0, complaints
+        if status != -signal.SIGKILL:
+            assert status == 0, (tmp_path / "said").read_text()
             break
-        kills += 1
-    assert kills >= 2
+        killed += 1
+    assert killed >= 2
     rows = Results("toy", tmp_path).rows()
     assert sorted(row["image"] for row in rows) == list(range(60))
     assert all(row["result"] == {"square": row["image"] ** 2} for row in rows)
     # Measured twice: at most what was under way at a kill, a group per worker and one
     # that had ended and was not stored yet.
     again = sum(n - 1 for n in Counter(noted(tmp_path, "start")).values())
-    assert again <= kills * 2 * (jobs + 1)
+    assert again <= killed * 2 * (jobs + 1)
 
 
-def test_workers_end_with_their_parent(tmp_path):
+def test_workers_end_with_their_parent(tmp_path, toys):
     """Killed alone: nobody would store what they go on to measure."""
-    script = tmp_path / "toy.py"
-    script.write_text(TOY)
-    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = toys.start(tmp_path, "toy", "--jobs", "2")
     while not noted(tmp_path, "end"):
-        assert process.poll() is None
+        assert psutil.pid_exists(process), (tmp_path / "said").read_text()
         time.sleep(0.005)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
+    workers = psutil.Process(process).children(recursive=True)
+    assert len(workers) >= 2
+    os.kill(process, signal.SIGKILL)
+    assert toys.wait() == -signal.SIGKILL
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
 
 
-def test_a_worker_that_dies_is_reported(tmp_path):
-    script = tmp_path / "toy.py"
-    script.write_text(TOY.replace("time.sleep(0.02)", "os.kill(os.getpid(), 9)"))
-    command = [sys.executable, str(script), str(tmp_path), "--jobs", "2"]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 1
-    assert "toy: a worker process died" in ran.stderr
-    assert "Traceback" not in ran.stderr.splitlines()[0]
-    assert "Traceback" not in ran.stderr
+def test_a_worker_that_dies_is_reported(tmp_path, toys):
+    toys.start(tmp_path, "deadly", "--jobs", "2")
+    assert toys.wait() == 1
+    said = (tmp_path / "said").read_text()
+    assert "deadly: a worker process died" in said
+    assert "Traceback" not in said
 
 
-def command_line(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+def command_line(
+    *arguments: str | Path, **options: object
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "xai_book", *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 
-def test_a_closed_pipe_is_no_error():
+def test_a_closed_pipe_is_no_error(tmp_path):
     read, write = os.pipe()
     os.close(read)
-    ran = command_line("list", stdout=write)
+    ran = command_line("list", "--results", tmp_path, stdout=write)
     os.close(write)
     assert ran.returncode == 141
     assert ran.stderr == b""
 
 
 def test_statements_survive_any_code_page(tmp_path):
-    ran = command_line("claims", env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    code_page = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    ran = command_line("claims", "--results", tmp_path, env=code_page)
     assert ran.returncode == 0, ran.stderr
     assert "σ" in ran.stdout.decode()
 
@@ -278,15 +312,12 @@ def test_figures_without_the_book_say_what_they_need(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_it_runs_as_a_module():
-    ran = subprocess.run(
-        [sys.executable, "-m", "xai_book", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
     for command in ("list", "run", "figures", "claims"):
-        assert f"python -m xai_book {command}" in ran.stdout
+        assert f"python -m xai_book {command}" in said
 
 
 COMPLETE = [name for name in STUDIES if name.startswith(("pertmap", "geex"))]

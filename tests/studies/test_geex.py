@@ -382,6 +382,7 @@ def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references
         image.save(tmp_path / "val" / name / f"{index}.png")
     inception = models.load("inception_v3", pretrained=False)
     monkeypatch.setattr(hardware, "model", lambda name: inception)
+    monkeypatch.setattr(hardware, "find_spec", lambda name: None)  # no copy of it
     monkeypatch.setattr(study, "_steps", lambda model: 2)
     for cached in (hardware.scorer, hardware.blackbox):
         cached.cache_clear()

@@ -166,14 +166,25 @@ def test_a_second_writer_loses_nothing_and_repeats_nothing(tmp_path):
     assert first.rows() == rows
 
 
-WRITER = """
-import sys
+WRITERS = """
+import multiprocessing, os, sys
 from xai_book.studies.results import Results, Unit
 
-folder, trials, writer = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder, trials = sys.argv[1], int(sys.argv[2])
+together = multiprocessing.get_context("fork").Barrier(4)
+for writer in range(4):  # forked, as the imports take seconds
+    if not os.fork():
+        break
+else:
+    sys.exit(any(os.wait()[1] for _ in range(4)))
+
+def stop(*error):  # and the others do not wait for this one
+    together.abort()
+    sys.__excepthook__(*error)
+
+sys.excepthook = stop
 for trial in range(trials):
-    print(trial, flush=True)
-    sys.stdin.readline()  # all writers start together
+    together.wait()
     results = Results(f"trial{trial}", folder)
     own = [Unit({"writer": writer}, i) for i in range(3)]
     common = [Unit({"writer": "all"}, i) for i in range(2)]
@@ -184,24 +195,8 @@ for trial in range(trials):
 def test_four_writers_lose_nothing(tmp_path):
     """XAI_WRITERS=720 for as many trials as were lost in before there was a lock."""
     trials = int(os.environ.get("XAI_WRITERS", "40"))
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(trials), str(writer)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for writer in range(4)
-    ]
-    for trial in range(trials):
-        for process in writers:
-            assert process.stdout.readline() == f"{trial}\n"
-        for process in writers:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-    for process in writers:
-        process.communicate()
-        assert process.returncode == 0
+    command = [sys.executable, "-c", WRITERS, str(tmp_path), str(trials)]
+    subprocess.run(command, check=True)
     expected = [({"writer": w}, i) for w in range(4) for i in range(3)]
     expected += [({"writer": "all"}, i) for i in range(2)]
     for trial in range(trials):

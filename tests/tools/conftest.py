@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 SETTING = '[tool.xai-book]\nrepository = "{}"\nbranch = "main"\n'
+
+
+@pytest.fixture(scope="session")
+def rulings() -> list[Any]:
+    """What the book's rows say, which takes seconds to find out."""
+    from xai_book.studies import claims
+
+    return claims.rulings()
 
 
 @pytest.fixture

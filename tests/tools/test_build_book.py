@@ -90,8 +90,7 @@ def test_all_notebooks_run_and_each_failure_is_named(
     assert committed == {p: p.read_bytes() for p in (book / "notebooks").iterdir()}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_a_signal_ends_the_build(
     tmp_path: Path, number: signal.Signals, jobs: int
 ) -> None:

@@ -53,8 +53,11 @@ def run(copy: Path, *command: str, failing: str = "none") -> tuple[int, list[str
 
 
 SETUP = ["-m venv .venv", "-m pip install -q -c constraints/book.txt -e .[dev]"]
-TESTS = "-m pytest -n 2"
-NBVAL = "-m pytest -n 2 --dist loadscope --nbval --nbval-current-env notebooks"
+TESTS = "-m pytest -n 2 --dist worksteal"
+NBVAL = (
+    "-m pytest -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-env"
+    " notebooks/reproduce notebooks/*.ipynb"  # the longest first
+)
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints/book.txt"])

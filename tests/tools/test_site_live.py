@@ -275,9 +275,9 @@ def test_recommendations_are_those_of_the_rows() -> None:
         assert [labels[i] for i in alike] == list(now.alike)
 
 
-def test_claims_are_those_of_the_rows() -> None:
+def test_claims_are_those_of_the_rows(rulings: list[claims.Ruling]) -> None:
     rows = stored("claims")["rows"]
-    now = [(ruling.statement, ruling.verdict) for ruling in claims.rulings()]
+    now = [(ruling.statement, ruling.verdict) for ruling in rulings]
     assert [(row["statement"], row["verdict"]) for row in rows] == now
 
 

@@ -76,6 +76,23 @@ def test_the_palette_keeps_the_colours(shown):
     assert np.abs(np.asarray(png) - before).max(axis=2).mean() < 4
 
 
+def test_the_palette_keeps_rare_colours(shown):
+    """A small coloured map beside a grey photograph, which has most of the pixels."""
+    grey = np.random.default_rng(0).random((200, 200, 1))
+    both = np.tile(grey, 3)
+    both[:, 190:] = plt.get_cmap("cividis")(np.linspace(0, 1, 200))[:, None, :3]
+    _, ax = plt.subplots(figsize=(4, 4))
+    ax.imshow(both)
+    buffer = io.BytesIO()
+    ax.figure.savefig(buffer, dpi=180)
+    viz.show(SAID)
+    before = np.asarray(Image.open(buffer).convert("RGB")).astype(float)
+    after = np.asarray(Image.open(io.BytesIO(shown[0].png)).convert("RGB"))
+    coloured = np.ptp(before, axis=2) > 20
+    assert coloured.mean() < 0.05
+    assert np.abs(after - before).max(axis=2)[coloured].max() < 10
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [

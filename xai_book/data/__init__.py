@@ -4,8 +4,6 @@
 `torchray.load("torchray_vgg16_voc")`; `list()` prints what the files are.
 """
 
-from __future__ import annotations
-
 
 def list() -> None:
     """Print name, role, source, size, licence and supply, as `xai_lib.zoo.list`."""

@@ -1,7 +1,5 @@
 """An image and the objects in it, as the pointing game needs them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Archives of data sets: checked as a whole before anything of them is written."""
 
-from __future__ import annotations
-
 import errno
 import lzma
 import re
@@ -52,20 +50,19 @@ def unpack(
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as zipped:
-                    # The upper half holds Unix's mode; 0 where the archive has none.
-                    kinds = [
-                        stat.S_IFMT(m.external_attr >> 16) for m in zipped.filelist
+                    members = [
+                        (m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16))
+                        for m in zipped.filelist
                     ]
-                    plain = [k in (0, stat.S_IFREG, stat.S_IFDIR) for k in kinds]
-                    sizes = [m.file_size for m in zipped.filelist]
-                    _check(archive, part, at_most, zipped.namelist(), sizes, plain)
+                    _check(archive, part, at_most, members)
                     zipped.extractall(part)
             else:
                 with tarfile.open(archive) as tarred:
-                    members = tarred.getmembers()
-                    plain = [m.isfile() or m.isdir() for m in members]
-                    sizes = [m.size for m in members]
-                    _check(archive, part, at_most, tarred.getnames(), sizes, plain)
+                    members = [
+                        (m.name, m.size, 0 if m.isfile() or m.isdir() else stat.S_IFLNK)
+                        for m in tarred
+                    ]
+                    _check(archive, part, at_most, members)
                     tarred.extractall(part, filter="data")
         except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
             raise CorruptDownload(f"cannot unpack {archive}: {error}") from error
@@ -79,20 +76,16 @@ def _beside(archive: Path) -> Path:
 
 
 def _check(
-    archive: Path,
-    folder: Path,
-    at_most: int,
-    names: list[str],
-    sizes: list[int],
-    plain: list[bool],
+    archive: Path, folder: Path, at_most: int, members: list[tuple[str, int, int]]
 ) -> None:
-    """Before anything is written; plain is what is no link and no device."""
-    for name, fit in zip(names, plain, strict=True):
-        if not fit:
+    """Before anything is written: names, sizes and Unix's kinds of files, of which 0
+    is unknown and plain."""
+    for name, _, kind in members:
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise CorruptDownload(f"{archive}: member {name!r} is a link or device")
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise CorruptDownload(f"{archive}: member {name!r} lies outside the folder")
-    size, free = sum(sizes), shutil.disk_usage(folder).free
+    size, free = sum(s for _, s, _ in members), shutil.disk_usage(folder).free
     if size > at_most:
         raise CorruptDownload(
             f"{archive} unpacks to {size:,} bytes, more than the {at_most:,} allowed"

@@ -1,7 +1,5 @@
 """COCO 2014's validation images; the AISE paper takes the first 5,000."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -5,8 +5,6 @@ each. No published hash of the archive is known to us, so nothing is downloaded 
 a hash that the caller names.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

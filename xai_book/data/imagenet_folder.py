@@ -1,7 +1,5 @@
 """An ImageNet-style validation folder: one folder per class, images in it."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

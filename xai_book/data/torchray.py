@@ -17,8 +17,6 @@ Written for the names and shapes of the published files and never run on them: t
 were not at hand.
 """
 
-from __future__ import annotations
-
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

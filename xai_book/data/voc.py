@@ -1,7 +1,5 @@
 """PASCAL VOC 2007: the 4,952 test images on which the AISE paper plays its games."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element

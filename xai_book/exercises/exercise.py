@@ -6,8 +6,6 @@ An error in the reader's own code shows the reader's own frames, and none of a c
 its source would give the solution away.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import inspect

@@ -23,8 +23,6 @@ The published table itself is `units(table(data), data, range(LIMITS["voc07"]))`
 "voc07 vgg16" and so on as `data`, for those who have the photographs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,13 +44,7 @@ from xai_book.studies.pointing_game import image_means as image_means
 from xai_book.studies.pointing_game import pairs
 from xai_book.studies.pointing_game import per_image as per_image
 from xai_book.studies.pointing_game import scores as scores
-from xai_book.studies.results import (
-    Case,
-    Results,
-    Unit,
-    published,
-    rounded,
-)
+from xai_book.studies.results import Case, Results, Unit, published, rounded
 from xai_book.studies.saliencies import FLOORS, KERNELS, QUERYING, SUM
 from xai_book.studies.saliencies import coarse_to_fine as coarse_to_fine
 from xai_lib.aise.classification import PRESETS
@@ -376,12 +368,13 @@ def _settings(cases: Cases, data: str, measures: str) -> dict[Any, dict[str, Any
 
 
 def read(
-    cases: Cases, data: str, results: Results
-) -> dict[Hashable, dict[str, Tensor]]:
+    cases: Cases, data: str, results: Results, *, well: bool = False
+) -> dict[Any, dict[str, Tensor]]:
     """The rows of cases that are measured once, for the images that every case has.
 
     Args:
         cases, data, results: as for `units`.
+        well: leave out cases with few images, see `Results.shared`.
 
     Returns:
         For each label, one entry per pair of an image and a class in it, in the same
@@ -393,25 +386,8 @@ def read(
     Raises:
         NotMeasured: a case has no row, or no image is common to all.
     """
-    found = _common(cases, data, results, "pointing")
+    found = _common(cases, data, results, "pointing", well)
     return {label: pairs(of_case) for label, of_case in found.items()}
-
-
-def most_measured(
-    cases: Cases, data: str, results: Results, measures: str = "pointing"
-) -> dict[Any, Case]:
-    """The cases without those that have less than half of the images of another one;
-    see `Results.shared`.
-
-    Args:
-        cases, data, results, measures: as for `units`.
-
-    Raises:
-        NotMeasured: no case has a row, or no image is common to those that are left.
-    """
-    wanted = _settings(cases, data, measures)
-    found, _ = results.shared(wanted, f"image of {data}", well=True)
-    return {label: cases[label] for label in found}
 
 
 def read_convergence(
@@ -437,26 +413,29 @@ def read_convergence(
     }
 
 
-def read_sensitivity(cases: Cases, data: str, results: Results) -> dict[Any, Tensor]:
-    """The max-sensitivity of each case, float64 `[N]`, for the images of all cases.
+def read_sensitivity(
+    cases: Cases, data: str, results: Results, *, well: bool = False
+) -> dict[Any, Tensor]:
+    """The max-sensitivity of each case, float64 `[N]`, for the images of all cases;
+    `well` as for `read`.
 
     Raises:
         NotMeasured: as `read`.
     """
     found = {}
-    for label, of_case in _common(cases, data, results, "sensitivity").items():
+    for label, of_case in _common(cases, data, results, "sensitivity", well).items():
         numbers = [row["sensitivity"] for row in of_case.values()]
         found[label] = torch.tensor(numbers, dtype=torch.float64)
     return found
 
 
 def _common(
-    cases: Cases, data: str, results: Results, measures: str
+    cases: Cases, data: str, results: Results, measures: str, well: bool = False
 ) -> dict[Any, dict[int, dict[str, Any]]]:
     """The results by label and image, for the images that all labels have, of those
     in which a class is explained."""
-    wanted = _settings(cases, data, measures)
-    return results.shared(wanted, f"image of {data}", lambda r: r["target"] != [])[0]
+    asked = _settings(cases, data, measures), f"image of {data}"
+    return results.shared(*asked, lambda r: r["target"] != [], well=well)[0]
 
 
 def published_table() -> dict[str, dict[str, float]]:

@@ -13,8 +13,6 @@ the middle of the box, and AISE's places with their scores shuffled, which knows
 AISE looks, but not what it saw.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -114,7 +112,7 @@ def measure(unit: Unit) -> dict[str, Any]:
     image = scene.images[unit.image][None]
     found = confident(image)
     maps, queries = _explain(unit, image, found)
-    boxes, article, right = _match(found, unit.image)
+    article, right = _match(found, unit.image)
     result: dict[str, Any] = {
         "score": rounded(found.scores),
         "right": right.int().tolist(),
@@ -131,7 +129,7 @@ def measure(unit: Unit) -> dict[str, Any]:
         result[f"energy_{name}"] = rounded(energy_inside(maps, where))
         result[f"hit_{name}"] = rounded(pointing_hits(maps, where, tolerance=0))
     result["kept"], result["removed"] = [], []
-    for one, box, label in zip(maps, boxes, found.labels.tolist(), strict=True):
+    for one, box, label in zip(maps, found.boxes, found.labels.tolist(), strict=True):
         kept, removed = keep_and_remove(image, one[None], box, label)
         result["kept"].append(rounded(kept))
         result["removed"].append(rounded(removed))
@@ -283,12 +281,9 @@ def _with_area(row: dict[str, Any]) -> dict[str, Any]:
     return {"hit_area": row["hit_box"], **row} if inside else row
 
 
+_PLACES = ("box", "mask", "area")
 _MEASURES = (
-    *(
-        f"{what}_{where}"
-        for where in ("box", "mask", "area")
-        for what in ("energy", "hit")
-    ),
+    *(f"{what}_{where}" for where in _PLACES for what in ("energy", "hit")),
     *("kept", "removed"),
 )
 
@@ -321,12 +316,12 @@ def _explain(unit: Unit, image: Tensor, found: Detection) -> tuple[Tensor, int]:
     return torch.stack(parts), aise.queries
 
 
-def _match(found: Detection, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The boxes; for each the article with the largest IoU; whether it is right."""
+def _match(found: Detection, number: int) -> tuple[Tensor, Tensor]:
+    """For each detection the article with the largest IoU; whether it is right."""
     scene = _scenes()
     iou = box_iou(found.boxes, scene.boxes[number])
     same = found.labels[:, None] == scene.classes[number]
-    return found.boxes, iou.argmax(dim=1), ((iou >= 0.5) & same).any(dim=1)
+    return iou.argmax(dim=1), ((iou >= 0.5) & same).any(dim=1)
 
 
 @lru_cache

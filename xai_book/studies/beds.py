@@ -4,8 +4,6 @@ To add a data set, add a bed here: the studies measure it by its name, and with 
 it is on the bench of chapter 10, as `showdown_NAME`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path

@@ -4,8 +4,6 @@
 stores, `data/results/<name>.parquet`. To add a study, add its module to MODULES.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from xai_book.studies import (

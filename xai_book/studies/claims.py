@@ -33,8 +33,6 @@ fail is the paper's finding, or a wrong rule.
         print(ruling.statement, ruling.verdict)
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -8,8 +8,6 @@ python -m xai_book gpu               what a GPU does with the methods (gpu --hel
 python -m xai_book grade FOLDER      who solved which exercise (grade --help)
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import io

@@ -4,8 +4,6 @@ A comparison is a difference per image whose mean over images is said to be posi
 near zero. Its 95 % interval decides (see `Claim`); nothing is typed in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -88,10 +86,8 @@ def apart(statement: str, more: Tensor, less: Tensor) -> Claim:
     of other images: the interval is that of two means apart, at least 95 %."""
     ends = [[float(end) for end in bootstrap_mean(part)] for part in (more, less)]
     interval = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
-    value, images = (
-        float(image_mean(more) - image_mean(less)),
-        min(len(more), len(less)),
-    )
+    value = float(image_mean(more) - image_mean(less))
+    images = min(len(more), len(less))
     # Other images, so other draws.
     doubt = _doubt(_means(more) - _means(less, 1))
     return positive(statement, value, interval, images, doubt=doubt)

@@ -1,7 +1,5 @@
 """What a map costs, counted or in units that do not depend on the machine's speed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -10,8 +10,6 @@ and `read`, which gives rows back as tensors; and `STUDIES`, what of it has a na
 the command line. `catalogue` lists the modules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -20,8 +20,6 @@ Whether other methods reach with few queries what they have with many is asked, 
 (`goals`): by rules in `claims.csv`, of images on which nothing was chosen.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
@@ -35,7 +33,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 
 from xai_book.methods import METHODS
-from xai_book.studies import aise, beds, claims, geex, hardware, showdown
+from xai_book.studies import aise, beds, claims, geex, showdown
 from xai_book.studies.comparisons import Claim
 from xai_book.studies.engine import Runner, Study, units_of
 from xai_book.studies.results import Case, NotMeasured, Results, Unit
@@ -67,9 +65,7 @@ N_IMAGES: dict[tuple[str, int], int] = {
 }
 """Images by bed and mask size."""
 ASKED_FOR_PLACE = (*ESTIMATORS, "control variate", "antithetic")
-CHEAP = {
-    "scenes": ((100, 250, 500), ASKED_FOR_PLACE),
-}
+CHEAP = {"scenes": ((100, 250, 500), ASKED_FOR_PLACE)}
 """Beds of which only the truth is asked and no converged map: budgets and names."""
 GOALS = ("few_rise", "few_aise", "few_geex", "few_segments")
 """Ids of the rules in `claims.csv`, whose labels end in the number of queries."""
@@ -256,10 +252,8 @@ def key(image: np.ndarray) -> bytes:
 @lru_cache(maxsize=1)
 def asked(data: str, image: int) -> tuple[Tensor, Remembered]:
     """An image of a bed, and the probability of the class that is predicted there."""
-    bed = beds.BEDS[data]
-    one = beds.load(data, [image], bed.model)
-    small = (256, "torch") if hardware.is_small(bed.model) else (16,)
-    box = hardware.blackbox(bed.model, "probability", *small)
+    model = beds.BEDS[data].model
+    one, box = beds.load(data, [image], model), showdown.blackbox(model, "probability")
     return one, Remembered(box, int(box(one).argmax()))
 
 
@@ -293,18 +287,22 @@ def settings(data: str, name: str, n: int, mask_size: int) -> dict[str, Any]:
     }
 
 
+def wanted(data: str, mask_size: int) -> dict[tuple[str, int], dict[str, Any]]:
+    """The settings of all rows of a bed and mask size, by estimator and queries."""
+    budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
+    return {
+        (name, n): settings(data, name, n, mask_size)
+        for n in budgets
+        for name in names
+        if n <= MOST.get(name, n)
+    }
+
+
 def units() -> list[Unit]:
     """All of the store, image by image."""
     found = further()
-    for (data, mask_size), count in N_IMAGES.items():
-        budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
-        every = [
-            settings(data, name, n, mask_size)
-            for n in budgets
-            for name in names
-            if n <= MOST.get(name, n)
-        ]
-        found += units_of(every, range(count))
+    for where, count in N_IMAGES.items():
+        found += units_of(wanted(*where).values(), range(count))
     return found
 
 
@@ -419,16 +417,9 @@ def read(
     Raises:
         NotMeasured: no rows.
     """
-    budgets, names = CHEAP.get(data, (BUDGETS, NAMES))
-    wanted = {
-        (name, n): settings(data, name, n, mask_size)
-        for name in names
-        for n in budgets
-        if n <= MOST.get(name, n)
-    }
     store = results or Results("estimators")
     counts = f"image of {data}", lambda row: measure in row
-    found, _ = store.shared(wanted, *counts, well=True)
+    found, _ = store.shared(wanted(data, mask_size), *counts, well=True)
     return {
         label: torch.tensor([row[measure] for row in rows.values()]).double()
         for label, rows in found.items()

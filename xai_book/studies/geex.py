@@ -21,8 +21,6 @@ validation folder as `data`. The paper's text lost its numbers of samples, width
 mask sizes on the way to us; SMALL and LARGE say what is used here, and why.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -176,17 +174,12 @@ def stdevs(model: str, values: Sequence[float] | None = None) -> dict[Hashable, 
     return {s: case("GEEX", model, stdevs=s, **fewer) for s in values} | _bounds(model)
 
 
-def mask_sizes(
-    model: str, sizes: Sequence[int] | None = None, **changes: Any
-) -> dict[Hashable, Case]:
+def mask_sizes(model: str) -> dict[Hashable, Case]:
     """Figure S5: GERS by the size of its masks, and its two bounds; on large images
     with `_fewer` samples."""
-    if sizes is None:
-        sizes = (2, 4, 7, 10, 14, 20, 28) if is_small(model) else (7, 14, 28, 56)
-    changes = _fewer(model) | changes
-    return {s: case("GERS", model, mask_size=s, **changes) for s in sizes} | _bounds(
-        model
-    )
+    sizes = (2, 4, 7, 10, 14, 20, 28) if is_small(model) else (7, 14, 28, 56)
+    few = _fewer(model)
+    return {s: case("GERS", model, mask_size=s, **few) for s in sizes} | _bounds(model)
 
 
 def samplers(model: str, counts: Sequence[int] = SIZES) -> dict[Hashable, Case]:
@@ -597,45 +590,42 @@ def _choices() -> list[Unit]:
     return found
 
 
-def _study(reproduces: str, units: Callable[[], Sequence[Unit]]) -> Study:
-    return Study(f"Cai & Wunder: {reproduces}", units, run)
+def _study(what: str, units: Callable[..., Sequence[Unit]], *of: Any) -> Study:
+    return Study(f"Cai & Wunder: {what}; reproduce/geex", partial(units, *of), run)
 
 
 STUDIES: dict[str, Study] = {}
 for _data in ("mnist", "fashion_mnist"):
     STUDIES |= {
-        f"geex_{_data}": _study(
-            "Table 1 at a σ of .5; reproduce/geex",
-            partial(_table1, _data, "logit"),
-        ),
+        f"geex_{_data}": _study("Table 1 at a σ of .5", _table1, _data, "logit"),
         f"geex_{_data}_probability": _study(
-            "Table 1, the probability explained; reproduce/geex",
-            partial(_table1, _data, "probability"),
+            "Table 1, the probability explained", _table1, _data, "probability"
         ),
         f"table1_{_data}": _study(
-            "Table 1, Figures 2 to 4, S1, S2, at the authors' σ; reproduce/geex",
-            partial(_authors, _data, 200, 20),
+            *("Table 1, Figures 2 to 4, S1, S2, at the authors' σ", _authors),
+            *(_data, 200, 20),
         ),
-        f"geex_{_data}_effects": _study(
-            "Figures S4 and S5; reproduce/geex", partial(_effects, _data, 60)
-        ),
+        f"geex_{_data}_effects": _study("Figures S4 and S5", _effects, _data, 60),
     }
 STUDIES |= {
     "table1_photos": _study(
-        "Table 1 at the authors' σ of .034 on photographs; reproduce/geex",
-        partial(_authors, "photos", PHOTOS, 1),
+        *("Table 1 at the authors' σ of .034 on photographs", _authors),
+        *("photos", PHOTOS, 1),
     ),
     "geex_mnist_samplers": _study(
-        "section 3, mirrored noise, fewer queries; reproduce/geex",
+        "section 3, mirrored noise, fewer queries",
         lambda: units(samplers("cnn_mnist"), "cnn_mnist", "mnist", range(60)),
     ),
-    "geex_photos": _study(
-        "Table 1, Figures 3, 4 and S3, fewer queries; reproduce/geex, chapter 11",
+    "geex_photos": Study(
+        "Cai & Wunder: Table 1, Figures 3, 4 and S3, fewer queries; reproduce/geex, "
+        "chapter 11",
         _photos,
+        run,
     ),
     "geex_photos_effects": _study(
-        "Figures S4 and S5 on photographs; reproduce/geex",
-        partial(_effects, "photos", PHOTOS),
+        "Figures S4 and S5 on photographs", _effects, "photos", PHOTOS
     ),
-    "geex_choices": _study("no figure: how settings were chosen", _choices),
+    "geex_choices": Study(
+        "Cai & Wunder: no figure: how settings were chosen", _choices, run
+    ),
 }

@@ -1,7 +1,5 @@
 """The models of the studies, each loaded once, and where they run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec

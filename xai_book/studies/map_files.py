@@ -4,8 +4,6 @@ A map is stored in steps of 1/127 of its largest absolute value, with the settin
 made it and where it was made.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile

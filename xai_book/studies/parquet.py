@@ -6,8 +6,6 @@ numbers in some rows and lists in others, is JSON in text; `read` finds it in th
 column's metadata.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

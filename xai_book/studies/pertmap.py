@@ -12,9 +12,8 @@ authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
 `figure1_fashion_mnist` measure all twelve, and `cells` reads them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from xai_book.methods import ALSO
 from xai_book.methods import METHODS as EVERY
 from xai_book.studies import beds, hardware
 from xai_book.studies.beds import floor
@@ -39,18 +39,11 @@ from xai_lib.zoo import photos
 with extra("book"):
     import pandas as pd
 
-LABELS = {
-    "Gradient": "Gradient",
-    "GuidedBP": "GuidedBackprop",
-    "SmoothGrad": "SmoothGrad",
-    "IntGrad": "IG",
-    "LRP": "LRP",
-    "DeepLIFT": "DeepLift",
-    "Occlusion": "Occlusion",
-    "LP": "Linear PertMap",
-    "LP (Smooth)": "Linear PertMap",
-    "Stochastic": "PertMap",
-}
+_IN_THE_PAPER = (
+    *("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT"),
+    *("Occlusion", "LP", "LP (Smooth)", "Stochastic"),
+)
+LABELS = {n: ALSO.get(n.removesuffix(" (Smooth)"), n) for n in _IN_THE_PAPER}
 """What the paper calls a method, and its name."""
 FLOORS = ("random", "centre")
 METHODS = (*LABELS, *FLOORS)
@@ -378,8 +371,6 @@ def box_map(
     method: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     folder: str | Path | None = None,
-    *,
-    show_progress: bool = False,
 ) -> Tensor:
     """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
 
@@ -389,7 +380,6 @@ def box_map(
         method: of BOXES.
         settings: as in `units`.
         folder: None is the book's `data/results/pertmap_maps`.
-        show_progress: draw a bar while it is computed.
 
     Returns:
         `[1, 3, H, W]`, at most 0.
@@ -400,8 +390,7 @@ def box_map(
 
     def make(_: Unit) -> Tensor:
         explainer = EVERY[LABELS[method]].explainer(hardware.model(model), **chosen)
-        image = photos.load(photo).image
-        return explainer.attribute(image, show_progress=show_progress)
+        return explainer.attribute(photos.load(photo).image)
 
     unit = Unit({"model": model, "photo": photo, "arguments": chosen}, 0)
     return kept_maps({name: unit}, make, lambda _: name, folder, "pertmap_maps")[name]
@@ -420,26 +409,18 @@ def keep_top(image: Tensor, attribution: Tensor, quantile: float = 80) -> Tensor
     return torch.where(hidden, torch.tensor([1.0, 0, 0])[:, None, None], image)
 
 
-def _study(
-    reproduces: str, data: str, n: int, needs: str = "", **changes: Any
-) -> Study:
-    return Study(
-        f"Ikeno & Hara: {reproduces}; reproduce/pertmap",
-        lambda: units(beds.BEDS[data].model, data, n, **changes),
-        run,
-        needs,
-    )
+def _study(what: str, data: str, n: int, needs: str = "", **changes: Any) -> Study:
+    of = partial(units, beds.BEDS[data].model, data, n, **changes)
+    return Study(f"Ikeno & Hara: {what}; reproduce/pertmap", of, run, needs)
 
 
 _FIGURE1 = "Figure 1, footnote 6, violations"
 _CELLS = "Figure 1 in twelve cells: outputs, signs, ties"
+_BOTH: dict[str, Any] = {"explains": ("probability", "logit")}
+_SMALL_BEDS = ("mnist", "fashion_mnist")
 STUDIES = {
-    "pertmap_figure1_mnist": _study(_FIGURE1, "mnist", 200),
-    "pertmap_figure1_fashion_mnist": _study(_FIGURE1, "fashion_mnist", 200),
-    "figure1_mnist": _study(_CELLS, "mnist", 200, explains=("probability", "logit")),
-    "figure1_fashion_mnist": _study(
-        _CELLS, "fashion_mnist", 200, explains=("probability", "logit")
-    ),
+    **{f"pertmap_figure1_{data}": _study(_FIGURE1, data, 200) for data in _SMALL_BEDS},
+    **{f"figure1_{data}": _study(_CELLS, data, 200, **_BOTH) for data in _SMALL_BEDS},
     "pertmap_figure1_photos": _study(
         _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
     ),

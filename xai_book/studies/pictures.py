@@ -4,8 +4,6 @@ Scenes, whose objects are known to the pixel, stand in for VOC, and grids of pho
 for a large network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ hold how far a map's maximum lies from the object, for any tolerance, and SCALED
 one that compares with the paper.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple

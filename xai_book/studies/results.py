@@ -10,8 +10,6 @@ one transaction, in which it has read what the others added meanwhile, so that n
 lost, torn or repeated.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import platform
@@ -67,6 +65,11 @@ class Unit:
     @property
     def key(self) -> str:
         return _json([self.settings, self.image, self.seed])
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Unit":
+        """What a row is the measurement of."""
+        return cls(row["settings"], row["image"], row["seed"])
 
 
 class Case(NamedTuple):
@@ -135,12 +138,12 @@ class Results:
         self._take_table()
         for self._last, text in new:
             row = json.loads(text)
-            self._rows.setdefault(_key(row), row)
+            self._rows.setdefault(Unit.of(row).key, row)
 
     def _take_table(self) -> None:
         if (table := _stamp(self.path)) != self._table:
             for row in _rows_of(self.path, table) if table else ():
-                self._rows.setdefault(_key(row), row)
+                self._rows.setdefault(Unit.of(row).key, row)
             self._table = table
 
     @contextmanager
@@ -289,7 +292,7 @@ class Results:
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add a group's rows, but for those that another process has added."""
-        texts = {_key(row): _json(row) for row in rows}
+        texts = {Unit.of(row).key: _json(row) for row in rows}
         if not all(row["result"] for row in rows):
             raise ValueError("result is empty")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -373,10 +376,6 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def _rows_of(path: Path, stamp: tuple[int, ...]) -> list[dict[str, Any]]:
     """A chapter opens the same stores again and again."""
     return parquet.read(path)
-
-
-def _key(row: dict[str, Any]) -> str:
-    return Unit(row["settings"], row["image"], row["seed"]).key
 
 
 def _json(value: Any) -> str:

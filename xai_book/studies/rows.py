@@ -1,7 +1,5 @@
 """The stored rows of all studies, as claims and figures read them."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path

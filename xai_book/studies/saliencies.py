@@ -1,7 +1,5 @@
 """The maps of a picture by the methods of AISE's table and by changed forms of AISE."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -149,11 +147,7 @@ def _aise(model: str, settings: dict[str, Any], seed: int) -> AISE:
 
 
 def density(
-    centres: Tensor,
-    scores: Tensor,
-    widths: Tensor,
-    image: Tensor,
-    form: str = FORMS[0],
+    centres: Tensor, scores: Tensor, widths: Tensor, image: Tensor, form: str = FORMS[0]
 ) -> Tensor:
     """Maps `[k, 1, H, W]` from the samples `[k, W, n]` of k searches in one image."""
     check_choice("form", form, FORMS)

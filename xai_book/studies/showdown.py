@@ -12,11 +12,9 @@ may spend on an image. `run` measures the cases on images and stores a row for e
 `standings` turns such scores into statements.
 """
 
-from __future__ import annotations
-
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,14 +25,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from xai_book.methods import ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
+from xai_book.methods import ALSO, ASKING, GRADIENT_LIKE, METHODS, WHITE_BOX
 from xai_book.studies import aise, aise_detection, beds, costs, geex, hardware, pertmap
 from xai_book.studies.beds import BUDGETS as BUDGETS
 from xai_book.studies.beds import PLACE as PLACE
 from xai_book.studies.beds import QUALITY as QUALITY
 from xai_book.studies.beds import Bed, floor
 from xai_book.studies.comparisons import FEWEST
-from xai_book.studies.engine import Runner, Study, units_of
+from xai_book.studies.engine import Cases, Runner, Study, units_of
 from xai_book.studies.results import Case, NotMeasured, Results, Unit
 from xai_book.studies.standings import FLOORS, KNOWS_NOTHING, SMOOTH_FLOORS, Label
 from xai_book.studies.standings import agreement as agreement
@@ -65,8 +63,6 @@ STEPS = 98
 """Steps of a deletion or insertion: 8 of 28² pixels at a time, 512 of 224²."""
 N_NEAR = 4
 """Perturbed copies of an image for "stability"; the AISE paper takes 10."""
-
-Cases = Mapping[Label, Case]
 
 _WINDOW = 5 / 28
 """The side of Occlusion's window, as a share of the image's."""
@@ -188,14 +184,14 @@ def measure(unit: Unit) -> dict[str, Any]:
     image, place = load(data, unit.image)
     model = hardware.model(settings["model"])
     asks = method in ASKING
-    probability = _blackbox(settings["model"], "probability")
+    probability = blackbox(settings["model"], "probability")
     target = int(probability(image).argmax())
     found: dict[str, Any] = {"target": target}
     if method in KNOWS_NOTHING:
         plain = image.mean(dim=1, keepdim=True)
         attribution = floor(method, plain, unit.image, settings["arguments"])
     else:
-        box = _blackbox(settings["model"], explains)
+        box = blackbox(settings["model"], explains)
         arguments = settings["arguments"]
         explainer = METHODS[method].explainer(box if asks else model, **arguments)
         bare = costs.bare(box, image)
@@ -284,11 +280,10 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(spearmanr(a, b).statistic)
 
 
-def _blackbox(name: str, explains: str) -> BlackBox:
-    # One backend and one size for all: a change half-way would change the cost.
-    if hardware.is_small(name):
-        return hardware.blackbox(name, explains, 256, "torch")
-    return hardware.blackbox(name, explains, 16)
+def blackbox(name: str, explains: str) -> BlackBox:
+    """One backend and one size for all: a change half-way would change the cost."""
+    small = (256, "torch") if hardware.is_small(name) else (16,)
+    return hardware.blackbox(name, explains, *small)
 
 
 @lru_cache(maxsize=64)
@@ -316,11 +311,7 @@ def _settings(one: Case, data: str) -> dict[str, Any]:
 
 
 def read(
-    cases: Cases,
-    data: str,
-    results: Results,
-    measure: str,
-    reading: str = "map",
+    cases: Cases, data: str, results: Results, measure: str, reading: str = "map"
 ) -> dict[Label, Tensor]:
     """One measure of the cases that have it, for the images that they all have.
 
@@ -405,9 +396,8 @@ def tables(folder: str | Path | None = None) -> list[Table]:
 
 
 def _scenes_stability(folder: str | Path | None) -> dict[Label, Tensor]:
-    results = Results("aise_scenes", folder)
-    cases = aise.most_measured(aise.table(), "scenes", results, "sensitivity")
-    found = aise.read_sensitivity(cases, "scenes", results)
+    cases, results = aise.table(), Results("aise_scenes", folder)
+    found = aise.read_sensitivity(cases, "scenes", results, well=True)
     return {_label(cases[name]): -values for name, values in found.items()}
 
 
@@ -415,10 +405,8 @@ def _pointing(
     data: str, folder: str | Path | None, measure: str
 ) -> dict[Label, Tensor]:
     on_grids = data.startswith("grids")
-    every, store = aise.rows_of(data)
-    results = Results(store, folder)
-    cases = aise.most_measured(every, data, results)
-    found = aise.read(cases, data, results)
+    cases, store = aise.rows_of(data)
+    found = aise.read(cases, data, Results(store, folder), well=True)
     # In a grid a point belongs to one photograph; the centre is near all of them.
     tolerance = aise.TOLERANCES.index(0.0 if on_grids else aise.SCALED)
     scores: dict[Label, Tensor] = {}
@@ -451,9 +439,8 @@ def _label(one: Case) -> Label:
     if "kernel_widths" in arguments:
         presets = {known["n_kernels"]: int(name) for name, known in PRESETS.items()}
         queries = presets[kernels]
-    names = {"direct": "DIRECT", "lipo": "LIPO"}
-    sampler = names.get(arguments["sampler"], arguments["sampler"])
-    return Label(f"AISE-{'shuffled' if one.method == 'shuffled' else sampler}", queries)
+    sampler = "shuffled" if one.method == "shuffled" else arguments["sampler"]
+    return Label(ALSO.get(sampler, f"AISE-{sampler}"), queries)
 
 
 def _units(data: str) -> list[Unit]:

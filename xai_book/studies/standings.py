@@ -4,8 +4,6 @@
 order for every name: all comparisons are paired. Any study's scores will do.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise

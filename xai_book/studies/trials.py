@@ -11,8 +11,6 @@ instance: above zero where the statement is true.
     TRIALS["tabular"](0)  # {"tumours": 0.07}: a cosine of 0.97, which 0.9 is enough
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Callable, Iterable
@@ -58,14 +56,12 @@ Margins = dict[str, float]
 Score = Callable[[Tensor], Tensor]
 
 
-def units(
-    names: Iterable[str] | None = None, n_instances: int = N_INSTANCES
-) -> list[Unit]:
+def units(names: Iterable[str] | None = None) -> list[Unit]:
     """One unit per trial and instance; those of photographs alone have fewer."""
     return [
         Unit({"trial": name}, i)
         for name in (TRIALS if names is None else names)
-        for i in range(min(FEWER.get(name, n_instances), n_instances))
+        for i in range(FEWER.get(name, N_INSTANCES))
     ]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -187,15 +188,13 @@ class AISE(BlackBoxAttribution):
 
     def _samplers(self) -> list[Sampler]:
         """A new search for each width of one image, with a seed of its own."""
+        make = self.sampler
+        if not callable(make):
+            make = partial(SAMPLERS[make], self.eps)
         samplers = []
         for w in range(len(self.kernel_widths)):
-            seed = int(np.random.SeedSequence([self.seed, w]).generate_state(1)[0])
-            if callable(self.sampler):
-                sampler = self.sampler(self.bounds, self.n_kernels, seed)
-            else:
-                make = SAMPLERS[self.sampler]
-                sampler = make(self.bounds, self.n_kernels, self.eps, seed)
-            samplers.append(sampler)
+            seed = np.random.SeedSequence([self.seed, w]).generate_state(1)[0]
+            samplers.append(make(self.bounds, self.n_kernels, int(seed)))
         return samplers
 
     def _masked_scores(

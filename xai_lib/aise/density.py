@@ -31,8 +31,6 @@ get the score of the nearest. N has a flaw: near the edges of the image all cent
 to one side, their mean is taken for the score at the edge, and maxima move outwards.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -7,8 +7,6 @@ shorter side divided by 7, 4 and 1. And kernels are placed only in the box and h
 box around it. Only *preserve* is used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,14 +18,11 @@ from xai_lib.core.arguments import check_numbers
 from xai_lib.core.attribution import as_maps
 from xai_lib.core.boxes import as_box
 from xai_lib.core.detection import (
-    Detection,
     Detector,
     DetectorAttribution,
     check_detections,
     one_image,
 )
-
-__all__ = ["AISEDetection", "Detection", "place"]
 
 
 class AISEDetection(DetectorAttribution):
@@ -44,9 +39,6 @@ class AISEDetection(DetectorAttribution):
         seed: of the samplers that draw.
         eps: precision of the search (section 9: 0.05).
         normalise: as in `AISE`.
-
-    Attributes:
-        queries: how many images the detector has answered so far.
     """
 
     def __init__(

@@ -18,8 +18,6 @@ an ellipse with the image's own aspect ratio: what a circle on the image, resize
 square, looks like after it has been resized back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -14,8 +14,6 @@ give away; the product of IoU and class score is that of AISE. And the sum is di
 Σ m_i, pixel by pixel (see `rise`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor
@@ -34,9 +32,6 @@ class DRISE(DetectorAttribution):
         mask_size: cells per side of the small random grid.
         p: the probability that a cell is visible.
         seed: of the masks; the same seed gives the same map.
-
-    Attributes:
-        queries: how many images the detector has answered so far.
     """
 
     def __init__(
@@ -48,12 +43,9 @@ class DRISE(DetectorAttribution):
         seed: int = 0,
     ) -> None:
         super().__init__(detector)
-        self.settings: dict[str, Any] = {
-            "n_samples": n_samples,
-            "mask_size": mask_size,
-            "p": p,
-            "seed": seed,
-        }
+        self.settings: dict[str, Any] = dict(
+            n_samples=n_samples, mask_size=mask_size, p=p, seed=seed
+        )
         RISE(detector, **self.settings)  # wrong settings are noticed here
 
     def attribute_all(

@@ -123,14 +123,12 @@ class Ridge:
 
 
 def ridge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """min ‖y − b − x β‖² + λ ‖β‖² over b and β, with λ by leaving out pairs.
+    """min ‖y − b − x β‖² + λ ‖β‖² over b and β, with λ by leaving out pairs: β
+    `[F, T]` and λ `[T]`.
 
     Args:
         x: float64 `[B, F]`; rows 0 and 1 are a pair, 2 and 3, and so on.
         y: float64 `[B, T]`; each target has a penalty of its own, of PENALTIES.
-
-    Returns:
-        β `[F, T]` and λ `[T]`.
     """
     count = len(x)
     # An odd number of rows: the last one's partner is empty.

@@ -41,13 +41,13 @@ blur grow with the image, and are theirs at 224 × 224.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from xai_lib.core.arguments import (
     Target,
@@ -98,6 +98,7 @@ class ExtremalPerturbation(WhiteBoxAttribution):
     """
 
     input_dims = (4,)
+    side_by_side = True
 
     def __init__(
         self,
@@ -139,57 +140,62 @@ class ExtremalPerturbation(WhiteBoxAttribution):
                 inputs.split(together), target.split(together), strict=True
             ):
                 # Clones: tensors made in inference mode cannot be differentiated.
-                x, classes = x.clone().to(device), classes.clone().to(device)
-                target_gradient(self.forward_func, x, classes)  # refuses what has none
-                parts.append(self._search(x, classes, show_progress))
+                x, classes = x.to(device), classes.clone().to(device)
+                target_gradient(self.forward_func, x.clone(), classes)  # or refuses
+                # As pixels only here, where all that the search has held is free.
+                found = self._search(x, classes, show_progress)
+                parts.append(upsampled(found, *inputs.shape[2:]))
         return torch.cat(parts).to(inputs.device)
 
     def _search(self, x: Tensor, target: Tensor, show_progress: bool) -> Tensor:
-        """The masks of a few images. Nothing in the loop waits for the device."""
-        height, width = x.shape[2:]
+        """Masks of a few images, by cell. Nothing in the loop waits for the device."""
         # Half precision would lose the small steps.
         dtype, x = x.dtype, x.to(accumulator(x))
-        step = max(1, round(min(height, width) / CELLS))
-        cells = (math.ceil(height / step), math.ceil(width / step))
-        levels = pyramid(x, self.perturbation)
+        step = cell_size(*x.shape[2:])
+        cells = tuple(math.ceil(side / step) for side in x.shape[2:])
+        hidden = pyramid(x, self.perturbation)
         counts = self._counts(math.prod(cells)).to(x.device)
         # Areas do not know of each other; of large images each has passes of its own.
         parts = [
-            self._ascend(levels, dtype, target, some, cells, step, show_progress)
+            self._ascend(x, hidden, dtype, target, some, cells, show_progress)
             for some in counts.split(batch_rows(x, x.device))
         ]
         return torch.cat(parts, dim=1)
 
     def _ascend(
         self,
-        levels: Tensor,
+        x: Tensor,
+        hidden: Tensor,
         dtype: torch.dtype,
         target: Tensor,
         counts: Tensor,
-        cells: tuple[int, int],
-        step: int,
+        cells: tuple[int, ...],
         show_progress: bool,
     ) -> Tensor:
-        """The masks of the areas that have so many cells, for a model of this dtype."""
-        height, width = levels.shape[3:]
+        """The masks of the areas of so many cells, for a model of this dtype."""
         classes = target.repeat_interleave(len(counts))[:, None]
-        p = levels.new_ones(len(levels), len(counts), *cells).requires_grad_()
+        p = x.new_ones(len(x), len(counts), *cells).requires_grad_()
         optimizer = torch.optim.SGD([p], lr=self.lr, momentum=0.9, dampening=0.9)
         steps = range(self.n_iterations)
         for t in progress(steps, show_progress, len(steps), "ExtremalPerturbation"):
             m = smooth_masks(p)
-            masks = upsampled(m, step, height, width)
-            images = perturbed_in_strips(levels, masks).flatten(0, 1)
-            scores = graph_scores(self.forward_func, images.to(dtype))
+            # No name holds what is as large as an image, which would outlive its use.
+            scores = graph_scores(
+                self.forward_func,
+                perturbed_in_strips(x, hidden, upsampled(m, *x.shape[2:]))
+                .flatten(0, 1)
+                .to(dtype),
+            )
             distances = (m - nearest_allowed(m.detach(), counts)).square().mean((2, 3))
             area_weight = AREA_WEIGHT * AREA_GROWTH**t
             energy = scores.gather(1, classes).sum() - area_weight * distances.sum()
             (p.grad,) = torch.autograd.grad(-energy, p)
+            del scores, energy  # their graph holds the masks
             optimizer.step()
             p.detach().clamp_(0, 1)
         if not bool(p.isfinite().all()):
             raise NonFiniteOutput("forward_func answered NaN or infinity for a mask")
-        return upsampled(smooth_masks(p.detach()), step, height, width)
+        return smooth_masks(p.detach())
 
     def _counts(self, n_cells: int) -> Tensor:
         """How many cells each area covers, int64 `[A]`."""
@@ -203,6 +209,11 @@ class ExtremalPerturbation(WhiteBoxAttribution):
         return counts
 
 
+def cell_size(height: int, width: int) -> int:
+    """The side of a cell of the masks, in pixels."""
+    return max(1, round(min(height, width) / CELLS))
+
+
 def smooth_masks(p: Tensor) -> Tensor:
     """m(u) = softmax_v k(|u − v|) p(v), over the cells: `[n, A, h, w]` -> the same."""
     offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=p.dtype, device=p.device)
@@ -214,8 +225,9 @@ def smooth_masks(p: Tensor) -> Tensor:
     return (y * (COLDNESS * y).softmax(dim=1)).sum(dim=1).view_as(p)
 
 
-def upsampled(masks: Tensor, step: int, height: int, width: int) -> Tensor:
+def upsampled(masks: Tensor, height: int, width: int) -> Tensor:
     """Masks of cells as masks of pixels: `[n, A, h, w]` -> `[n, A, height, width]`."""
+    step = cell_size(height, width)
     pixels = F.interpolate(masks, scale_factor=step, mode="bilinear")
     return pixels[:, :, :height, :width]
 
@@ -236,43 +248,78 @@ def nearest_allowed(m: Tensor, counts: Tensor) -> Tensor:
 
 
 def pyramid(images: Tensor, perturbation: str) -> Tensor:
-    """The images from hidden to shown in L levels: `[n, C, H, W]` -> `[n, L, C, …]`."""
+    """What hides the images, level by level, which end below the images themselves:
+    `[n, C, H, W]` -> `[n, L, C, H, W]`."""
     if perturbation == "fade":
-        return torch.stack([torch.zeros_like(images), images], dim=1)
+        return torch.zeros_like(images)[:, None]
     largest = BLUR * min(images.shape[2:])
     sigmas = torch.linspace(
         largest, 0, LEVELS, dtype=torch.float32, device="cpu"
     ).tolist()
-    levels = images.new_empty(len(images), LEVELS, *images.shape[1:])
-    for level, sigma in enumerate(sigmas):
-        levels[:, level] = blurred(images, sigma, mode="nearest")
-    return levels
+    hidden = images.new_empty(len(images), LEVELS - 1, *images.shape[1:])
+    for level, sigma in enumerate(sigmas[:-1]):
+        hidden[:, level] = blurred(images, sigma, mode="nearest")
+    return hidden
 
 
-def perturbed(levels: Tensor, masks: Tensor) -> Tensor:
-    """m ⊗ x: levels `[n, L, C, H, W]`, masks `[n, A, H, W]` -> `[n, A, C, H, W]`."""
-    last = levels.shape[1] - 1
+def perturbed(images: Tensor, hidden: Tensor, masks: Tensor) -> Tensor:
+    """m ⊗ x of images `[n, C, H, W]`, their levels `[n, L, C, H, W]`, of which a mask
+    of 0 shows the first and 1 the image, and masks `[n, A, H, W]`: `[n, A, C, H, W]`.
+    """
+    last = hidden.shape[1]
     position = last * masks[:, :, None]
-    # No index can be NaN; the image will be, and the caller finds out.
-    below = position.detach().nan_to_num().floor().clamp(max=last - 1)
-    index = below.long().expand(-1, -1, levels.shape[2], -1, -1)
+    # A NaN becomes some whole number, and the image NaN: the caller finds out.
+    level = position.detach().long().clamp_(0, last - 1)
+    top = level == last - 1
+    lower, upper = (
+        hidden.gather(1, index.expand(-1, -1, images.shape[1], -1, -1))
+        for index in (level, level + ~top)
+    )
+    torch.where(top, images[:, None], upper, out=upper)
     # A value between two levels is a mixture of the two.
-    return torch.lerp(
-        levels.gather(1, index), levels.gather(1, index + 1), position - below
-    )
+    return torch.lerp(lower, upper, position - level)
 
 
-def perturbed_in_strips(levels: Tensor, masks: Tensor) -> Tensor:
+def perturbed_in_strips(images: Tensor, hidden: Tensor, masks: Tensor) -> Tensor:
     """`perturbed`, whose parts are made again for the gradient if images are large."""
-    row = masks.shape[0] * masks.shape[1] * levels[0, 0, :, 0].numel()
-    height = levels.shape[3]
-    if height <= at_once(row):
-        return perturbed(levels, masks)
-    rows = at_once(8 * row)  # as many numbers are held of each
-    strips = zip(levels.split(rows, dim=3), masks.split(rows, dim=2), strict=True)
-    return torch.cat(
-        [checkpoint(perturbed, *strip, use_reentrant=False) for strip in strips], dim=3
-    )
+    row = masks.shape[0] * masks.shape[1] * images[0, :, 0].numel()
+    if images.shape[2] <= at_once(row):
+        return perturbed(images, hidden, masks)
+    rows = at_once(32 * row)  # small beside an image of any size
+    return _Strips.apply(images, hidden, masks, rows)
+
+
+class _Strips(torch.autograd.Function):
+    """Parts are written where they belong: in a list, what is made on the way would lie
+    between them, and the memory would not be free when it is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, hidden: Tensor, masks: Tensor, rows: int
+    ) -> Tensor:
+        # Not `save_for_backward`, which takes no tensor made in inference mode.
+        ctx.whole, ctx.rows = (images, hidden, masks), rows
+        shown = masks.new_empty(*masks.shape[:2], *images.shape[1:])
+        for part, *strip in _strips(rows, shown, *ctx.whole):
+            part.copy_(perturbed(*strip))
+        return shown
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> tuple[None, None, Tensor, None]:
+        found = torch.empty_like(ctx.whole[2])
+        for part, slope, images, hidden, masks in _strips(
+            ctx.rows, found, slopes, *ctx.whole
+        ):
+            with torch.enable_grad():
+                masks = masks.detach().requires_grad_()
+                shown = perturbed(images, hidden, masks)
+            part.copy_(torch.autograd.grad(shown, masks, slope)[0])
+        return None, None, found, None
+
+
+def _strips(rows: int, *wholes: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """The same rows of several tensors `[..., H, W]`, side by side."""
+    return zip(*(whole.split(rows, dim=-2) for whole in wholes), strict=True)
 
 
 def blurred(images: Tensor, sigma: float, mode: str) -> Tensor:

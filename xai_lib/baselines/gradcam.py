@@ -112,10 +112,7 @@ class GradCAM(BatchwiseAttribution):
 
     def _explain(self, inputs: Tensor, target: Tensor, prepared: str) -> Tensor:
         model = self.forward_func
-        with (
-            recorded(model, prepared) as calls,
-            watched(model.get_submodule(prepared)) as runs,
-        ):
+        with recorded(model, prepared) as calls:
             scores = target_scores(model, inputs, target)
         if self.layer is not None:
             self._chosen(calls, inputs)
@@ -126,7 +123,7 @@ class GradCAM(BatchwiseAttribution):
                 if layer != prepared:
                     return self._explain(inputs, target, layer)
             self._found = now
-        a = runs[-1]
+        a = calls[-1].output
         slope = gradient(scores, a)
         if self.reshape is not None:
             a, slope = self.reshape(a.detach()), self.reshape(slope)
@@ -147,61 +144,38 @@ class Call(NamedTuple):
     name: str
     module: nn.Module
     shape: tuple[int, ...]
-
-
-@contextmanager
-def hooked(*hooks: tuple[nn.Module, Callable[[nn.Module, Any], Any]]) -> Iterator[None]:
-    """See what modules give, `hook(module, output)`, and put an answer in its place.
-
-    Only for calls of this thread: others may run the same modules at the same time.
-    """
-    thread = threading.get_ident()
-
-    def called(
-        hook: Callable[[nn.Module, Any], Any], module: nn.Module, _: Any, output: Any
-    ) -> Any:
-        return hook(module, output) if threading.get_ident() == thread else None
-
-    handles = [
-        module.register_forward_hook(partial(called, hook)) for module, hook in hooks
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    output: Any = None
 
 
 @contextmanager
 def recorded(model: nn.Module, only: str | None = None) -> Iterator[list[Call]]:
-    """A list that fills up with the calls of all modules, or of one of them, in the
-    order they end."""
+    """A list that fills up with the calls of all modules, in the order they end; or of
+    one of them with its outputs, from each of which a graph starts anew."""
     calls: list[Call] = []
+    thread = threading.get_ident()
 
-    def note(name: str, module: nn.Module, output: Any) -> None:
+    def note(name: str, module: nn.Module, _: Any, output: Any) -> Tensor | None:
+        if threading.get_ident() != thread:  # others may run the same modules
+            return None
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-        calls.append(Call(name, module, shape))
-
-    modules = model.named_modules()
-    hooks = ((m, partial(note, name)) for name, m in modules if only in (None, name))
-    with hooked(*hooks):
-        yield calls
-
-
-@contextmanager
-def watched(module: nn.Module) -> Iterator[list[Tensor]]:
-    """A list of the module's outputs, from each of which a graph starts anew."""
-    runs: list[Tensor] = []
-
-    def hook(_: nn.Module, output: Any) -> Tensor | None:
-        if not isinstance(output, Tensor):
+        if only is None or not isinstance(output, Tensor):
+            calls.append(Call(name, module, shape))
             return None
         with torch.enable_grad():
-            runs.append(output.detach().requires_grad_())
-            return runs[-1].clone()  # which the model may change in place
+            start = output.detach().requires_grad_()
+            calls.append(Call(name, module, shape, start))
+            return start.clone()  # which the model may change in place
 
-    with hooked((module, hook)):
-        yield runs
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in model.named_modules()
+        if only in (None, name)
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def operations(scores: Tensor) -> list[str]:
@@ -253,11 +227,8 @@ def last_feature_map(calls: list[Call]) -> str:
 
 
 def _check_map(call: Call, images: Tensor) -> None:
-    """Refuse an output that is no map `[N, C, h, w]` of N images.
-
-    Raises:
-        ValueError: as said, with the `reshape` that makes a map of it.
-    """
+    """Refuse an output that is no map `[N, C, h, w]` of N images, and say which
+    `reshape` makes one of it."""
     n, size = len(images), images.shape[2:]
     shape = call.shape
     if shape and shape[0] % n == 0:

@@ -24,8 +24,6 @@ Captum's KernelShap does the same for one class and without complements. This on
 all classes from one set of queries, as A and b are sums over samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -46,11 +44,10 @@ class KernelSHAP(SegmentAttribution):
     number of samples; about 50 superpixels of SLIC are what the `shap` package takes
     in its example for images. It paints hidden ones white; here they show the baseline.
 
-    Costs n_samples queries per image, the whole image and the baseline among them.
-
     Args:
         forward_func: callable from images to scores `[N, K]`, or a `BlackBox`.
-        n_samples: at least twice as many as there are superpixels.
+        n_samples: queries per image, the whole image and the baseline among them; at
+            least twice as many as there are superpixels.
         n_segments: superpixels to aim at; SLIC may find some more or fewer.
         baselines: what a hidden superpixel shows, a number or an image `[C, H, W]`.
         seed: of the samples; superpixels are not random.

@@ -28,11 +28,9 @@ class LIME(SegmentAttribution):
     all of its pixels share: a map is `[N, 1, H, W]`. These are the choices of the
     authors' own program, but for its superpixels, whose number cannot be set.
 
-    Costs n_samples queries per image.
-
     Args:
         forward_func: callable from images to scores `[N, K]`, or a `BlackBox`.
-        n_samples: samples, each of them one query.
+        n_samples: samples, each of them one query per image.
         n_segments: superpixels to aim at; SLIC may find some more or fewer.
         baselines: what a hidden superpixel shows, a number or an image `[C, H, W]`.
         seed: of the samples; superpixels are not random.

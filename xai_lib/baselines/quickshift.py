@@ -6,8 +6,6 @@ that the links make are the segments, so that their number follows from the pict
 Vedaldi and Soatto, "Quick shift and kernel methods for mode seeking" (2008).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

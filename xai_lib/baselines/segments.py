@@ -145,10 +145,8 @@ class _Doubled:
 def superpixels(image: Tensor, n_segments: int) -> Tensor:
     """Which of about `n_segments` regions each pixel is in: int64 `[1, 1, H, W]`.
 
-    Grey images, and any that are not RGB, are divided by their brightness.
-
-    Args:
-        image: `[C, H, W]`, values about 0 to 1.
+    Of an image `[C, H, W]`, values about 0 to 1. Grey images, and any that are not RGB,
+    are divided by their brightness.
     """
     with extra("book"):
         from skimage.segmentation import slic

@@ -58,6 +58,8 @@ class SmoothGrad(BatchwiseAttribution):
     https://arxiv.org/abs/1706.03825.
     """
 
+    side_by_side = True
+
     def __init__(
         self,
         forward_func: Callable,
@@ -102,6 +104,8 @@ class IntegratedGradients(BatchwiseAttribution):
     Source: Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks" (2017),
     equation 1, https://arxiv.org/abs/1703.01365.
     """
+
+    side_by_side = True
 
     def __init__(
         self, forward_func: Callable, baselines: float | Tensor = 0.0, n_steps: int = 50

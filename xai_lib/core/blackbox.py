@@ -183,7 +183,7 @@ class BlackBox:
         check_range(self.forward_func, inputs, FAR)
         if isinstance(self.forward_func, nn.Module):
             refuse_training_mode(self.forward_func)
-        elif any(in_training_mode(m) for m in self._modules):
+        if any(in_training_mode(m) for m in self._modules):
             self.watched = self._watched_alone = False
         inputs, left = inputs.detach(), len(inputs)
         self._reserve(left)
@@ -432,7 +432,11 @@ class BlackBox:
         if self.backend != "openvino":
             return
         self._copies.pop(shape, None)
-        compiled = partial(openvino_backend.compiled, precision=self.precision)
+        compiled = partial(
+            openvino_backend.compiled,
+            precision=self.precision,
+            most=max(1, BLOCK // inputs[0].numel()),
+        )
         try:
             self._copies[shape] = compiled(module, inputs)
         except openvino_backend.Changed:

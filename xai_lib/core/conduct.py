@@ -102,7 +102,7 @@ def device_of(forward_func: Callable, device: torch.device | str | None) -> Any:
 
 def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
     """The modules that a function can reach, by what it or its objects hold and by the
-    globals it names, nearest first. A module stands for itself.
+    globals it names, nearest first. A module stands for itself and its layers.
 
     Not all that can be reached is used, so a flag among them is a reason to `Watch` a
     call, and no reason to refuse it.
@@ -117,6 +117,7 @@ def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
         seen[id(value)] = value
         if isinstance(value, nn.Module):
             found.append(value)
+            waiting += _hidden_layers(value)
         elif not isinstance(value, (types.ModuleType, type, Tensor)):
             waiting += _parts(value)
     return tuple(found)
@@ -211,6 +212,14 @@ class Watch(TorchDispatchMode):
             "answer depends on the images beside it; call .eval() on the model first"
         )
         raise self._refusal
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state of torch's generators for the CPU and for a device, `[bytes]`."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
 
 
 def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
@@ -320,6 +329,15 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _codes(constant)
+
+
+def _hidden_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Those in plain lists and dictionaries, which `module.eval()` does not reach."""
+    for layer in module.modules():
+        for name, held in vars(layer).items():
+            if type(held) in (list, dict) and not name.startswith("_"):
+                values = held.values() if isinstance(held, dict) else held
+                yield from (part for part in values if isinstance(part, nn.Module))
 
 
 def _parts(value: Any) -> list[Any]:

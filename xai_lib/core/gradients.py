@@ -19,6 +19,7 @@ from xai_lib.core.conduct import (
     Watch,
     in_training_mode,
     modules_behind,
+    random_state,
     refuse_random,
     refuse_training_mode,
 )
@@ -56,6 +57,8 @@ class WhiteBoxAttribution(Attribution):
     """
 
     input_dims: tuple[int, ...] = (2, 4)
+    side_by_side = False
+    """Whether one input is asked about in several versions, in batches."""
 
     def __init__(self, forward_func: Callable) -> None:
         if isinstance(forward_func, BlackBox):
@@ -72,8 +75,11 @@ class WhiteBoxAttribution(Attribution):
 
     def _checked(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         inputs, classes = super()._checked(inputs, target)
-        if len(inputs) > 1 and not self._queried.watched:
-            self._scores(inputs[:2])  # raises if the inputs of a batch meet
+        pair = inputs[:2]
+        if len(inputs) == 1 and self.side_by_side:
+            pair = torch.cat([inputs, inputs / 2])
+        if len(pair) > 1 and not self._queried.watched:
+            self._scores(pair)  # raises if the inputs of a batch meet
         return inputs, classes
 
 
@@ -262,14 +268,20 @@ def _answer(forward_func: Callable, inputs: Tensor) -> Tensor:
     """The scores that the model returns, if it is not in training mode."""
     if isinstance(forward_func, nn.Module):
         refuse_training_mode(forward_func)
-    modules = modules_behind(forward_func)
+    modules, drawn = modules_behind(forward_func), None
     if modules and not any(in_training_mode(module) for module in modules):
-        return as_scores(forward_func(inputs.clone()))
-    with Watch() as watch:
+        before = random_state(inputs.device)
         scores = as_scores(forward_func(inputs.clone()))
-    if watch.random is not None:
-        again = inputs.detach()
-        refuse_random(watch.random, scores, lambda: forward_func(again.clone()))
+        if not torch.equal(before, random_state(inputs.device)):
+            drawn = "torch's generator has moved"
+    else:
+        with Watch() as watch:
+            scores = as_scores(forward_func(inputs.clone()))
+        drawn = watch.random
+    if drawn is not None:
+        # With gradients, which the hooks of other tools on a model may need.
+        ask = torch.enable_grad()(lambda: forward_func(inputs.clone()))
+        refuse_random(drawn, scores, ask)
     return scores
 
 

@@ -31,10 +31,12 @@ _OPEN = 17
 _LEAST, MOST = 16, 2048
 _BATCH, _SIZE = "batch", "size of the batch"
 # Floats as they are, or what differs between two copies would be left open. And all
-# guards: torch 2.10 and 2.11 leave out those on default arguments, and believe a dict's
-# tag, which on Python 3.13 hides attributes that were set, `m.temperature = 10`.
+# guards, those on hooks, too: torch 2.10 and 2.11 leave out those on default
+# arguments, and believe a dict's tag, which on Python 3.13 hides attributes that were
+# set, `m.temperature = 10`.
 _EXACT = {
     "specialize_float": True,
+    "skip_nnmodule_hook_guards": False,
     "skip_guards_on_constant_func_defaults": False,
     "use_recursive_dict_tags_for_guards": False,
 }
@@ -58,7 +60,8 @@ class Guards:
 
     def __init__(self, module: nn.Module, probe: Tensor) -> None:
         self._graph: torch.fx.GraphModule | None = None
-        self._batch = probe[:1].repeat_interleave(_OPEN, dim=0)
+        # Nobody reads or writes it, so that it takes no memory.
+        self._batch = probe.new_empty(_OPEN, *probe.shape[1:])
         # With a range every condition in it is refused, not only that of one value.
         torch._dynamo.mark_dynamic(self._batch, 0, min=_LEAST, max=MOST)
         torch._dynamo.mark_static(self._batch, list(range(1, probe.ndim)))
@@ -73,7 +76,9 @@ class Guards:
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
         self._methods: list[Any] = _methods(module.modules())
-        self._functions: list[Any] = [(f, _read(f)) for f in _functions(self._codes)]
+        read = _functions(self._codes)
+        self._functions: list[Any] = [(f, _read(f)) for f in read]
+        self._owners: list[Any] = [(c, n, vars(c).get(n)) for c, n in _owners(read)]
         self._keys: list[Any] = [self._key(a) for a in arguments]
         if _SIZE not in self._keys:
             raise Changed("its graph is for one size of the batch")
@@ -94,6 +99,8 @@ class Guards:
         layers = list(module.modules())
         if hooked(layers) or _methods(layers) != self._methods:
             raise Changed("a hook or a method has changed")
+        if any(vars(owner).get(name) is not f for owner, name, f in self._owners):
+            raise Changed("a method has changed")
         if any(_read(f) not in (None, then) for f, then in self._functions):
             raise Changed("a function has changed")
         # What is held here cannot be freed: the same address is the same memory.
@@ -101,9 +108,9 @@ class Guards:
         if any(a is not t and self._key(a) != key for a, t, key in now):
             raise Changed("a tensor has been replaced")
 
-    def bound(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """The graph as a function of the batch alone, and a batch for it. All other
-        arguments but the batch's size are constants of the function."""
+    def bound(self) -> Callable[[Tensor], Tensor]:
+        """The graph as a function of the batch alone. All other arguments but the
+        batch's size are constants of the function."""
         graph: Any = self._graph
         constants = [t.detach() if isinstance(t, Tensor) else t for t in self._given]
 
@@ -114,7 +121,7 @@ class Guards:
                 raise ValueError(f"it makes {len(outputs)} tensors, and returns one")
             return outputs[0]
 
-        return answer, self._batch[:2].clone()
+        return answer
 
     def _key(self, argument: Any) -> Any:
         """What must stay equal of an argument of the graph, besides its content."""
@@ -129,6 +136,9 @@ class Guards:
     def _keep(self, graph: torch.fx.GraphModule, _: Any) -> Callable:
         if self._graph is not None:
             raise Changed("something that it reads has changed")
+        for node in graph.graph.nodes:
+            if node.op == "call_function" and not _known(node.target):
+                raise Changed(f"nobody has looked into {node.target}")
         self._graph = graph
         self._codes = torch._guards.TracingContext.get_traced_code() or []
         return _reach
@@ -150,6 +160,16 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor's bits are, and as what they are read. Guards of torch up to 2.9
     do not see a parameter whose `data` became its own transpose."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _known(function: Any) -> bool:
+    """Whether a function in a graph is not one of a user, who may have said that
+    torch.compile is not to look inside (`allow_in_graph`, `custom_op`)."""
+    if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        return str(function).partition(".")[0] in ("aten", "prims", "torchvision")
+    users = isinstance(function, types.FunctionType)
+    root = (function.__module__ or "").partition(".")[0] if users else "torch"
+    return root in ("torch", "torchvision", "einops")
 
 
 def _ask(module: nn.Module, batch: Tensor) -> Tensor:
@@ -196,6 +216,31 @@ def _functions(codes: Iterable[types.CodeType]) -> list[weakref.ref[Callable]]:
     wanted = set(map(id, codes))
     found = (f for f in gc.get_objects() if type(f) is types.FunctionType)
     return [weakref.ref(f) for f in found if id(f.__code__) in wanted]
+
+
+def _owners(functions: Iterable[weakref.ref[Callable]]) -> list[tuple[type, str]]:
+    """Where classes hold these functions, or a subclass of a user may put another one:
+    torch's guards see what an object holds, and not all that its class does."""
+    wanted = {id(f()) for f in functions}
+    found = []
+    for owner in [c for c in gc.get_objects() if issubclass(type(c), type)]:
+        for name, value in list(vars(owner).items()):
+            # Of these types alone: others may import a package if they are asked.
+            if type(value) is property:
+                value = value.fget
+            elif type(value) in (staticmethod, classmethod):
+                value = value.__func__
+            if id(value) in wanted:
+                found += [(c, name) for c in _family(owner)]
+    return found
+
+
+def _family(owner: type) -> list[type]:
+    """A class and its subclasses; torch's own have many."""
+    if owner.__module__.partition(".")[0] == "torch":
+        return [owner]
+    subclasses: list[type] = type.__subclasses__(owner)
+    return [owner, *(c for sub in subclasses for c in _family(sub))]
 
 
 def _read(function: weakref.ref[Any]) -> Any:

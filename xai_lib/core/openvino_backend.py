@@ -60,7 +60,9 @@ class Disagreement(NotConvertible):
     """OpenVINO runs this module, but answers differently from torch."""
 
 
-def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> Copy:
+def compiled(
+    module: nn.Module, inputs: Tensor, precision: str = "float32", most: int = MOST
+) -> Copy:
     """A function from float32 batches shaped like `inputs` to the module's output.
 
     It answers for the module as it is at this call: call `compiled` again before the
@@ -73,6 +75,7 @@ def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> C
         precision: what it computes in, see `precision`. A copy that agrees with torch
             in float32 is made first; int8 then is calibrated on these inputs, and on
             darkened ones, by NNCF.
+        most: inputs that are asked together; larger batches are not compared.
 
     Raises:
         Changed: the module is no longer what was converted; the next call converts it.
@@ -104,9 +107,10 @@ def compiled(module: nn.Module, inputs: Tensor, precision: str = "float32") -> C
                 raise NotConvertible("the parameters were made in inference mode")
             if precision != "float32":
                 _check_support(precision)
-            some = inputs[:CALIBRATION].detach().cpu().clone()
+            several = min(PROBE, most) if precision == "float32" else CALIBRATION
+            some = inputs[:several].detach().cpu().clone()
             try:
-                kept[key] = Copy(module, some, precision)
+                kept[key] = Copy(module, some, precision, most)
             except NotConvertible as error:
                 # Without its cause, whose frames would keep the module alive.
                 kept[key] = type(error)(*error.args)
@@ -123,7 +127,9 @@ class Copy:
         agreement: of a reduced precision with float32, None in float32.
     """
 
-    def __init__(self, module: nn.Module, some: Tensor, precision: str) -> None:
+    def __init__(
+        self, module: nn.Module, some: Tensor, precision: str, most: int
+    ) -> None:
         probe = some[:PROBE]
         self.agreement: Agreement | None = None
         self._precision = precision
@@ -137,11 +143,12 @@ class Copy:
                     raise ValueError(f"it returns a {type(answer).__name__}")
                 before = attributes(module)
                 self.guards = Guards(module, probe)
-                graph = _convert(*self.guards.bound())
+                graph = _convert(self.guards.bound(), probe[[0, 0]])
                 self._answer = self._exact = _Compiled(graph, "f32")
                 several = torch.cat([probe, probe.flip(-1)])  # not all alike
-                for size in _SMALL:
-                    batch = several.repeat(size, *[1] * (probe.ndim - 1))[:size]
+                for size in (size for size in _SMALL if size <= most):
+                    turns = -(-size // len(several))
+                    batch = several.repeat(turns, *[1] * (probe.ndim - 1))[:size]
                     expected = _eager(module, batch)
                     _compare(self(batch), expected)
                     _compare(answer[:1], expected[:1])  # inputs do not meet

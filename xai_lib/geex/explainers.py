@@ -160,11 +160,10 @@ class GEEX(EstimatedGradient):
     sign of a gradient. How many queries a good map needs grows with the number of
     pixels; GERS and mirrored noise that is orthogonal need fewer.
 
-    Costs n_samples queries per image, and one more if `target` is None.
-
     Args:
         forward_func: callable from inputs to scores `[N, K]`, or a `BlackBox`.
-        n_samples: queries per image, of the same noise for all images of a call.
+        n_samples: queries per image, of the same noise for all images of a call; and
+            one more if `target` is None.
         stdevs: σ, the standard deviation of the noise in each input number, in input
             units. The authors' code has half of 1.0 (MNIST) or 0.3 (ImageNet), in
             units of the images' standard deviation.
@@ -204,8 +203,6 @@ class GERS(EstimatedGradient):
     `noise`), each of the score smoothed by this noise. What is finer cannot be seen; a
     pixel that the model ignores gets part of its neighbours' values.
 
-    Costs n_samples queries per image, and one more if `target` is None.
-
     Args:
         forward_func, n_samples, loss, seed: as for GEEX.
         stdevs: σ, of the cells of a mask before upsampling, or along each frequency.
@@ -235,8 +232,6 @@ class IGEEX(EstimatedGradient):
 
     The integrated gradient of the smoothed score f_σ, so a map sums to f_σ(x) − f_σ(x')
     in expectation, not to f(x) − f(x'). With masks it is that of what GERS sees.
-
-    Costs n_samples queries per image in all, and one more if `target` is None.
 
     Args:
         forward_func, n_samples, stdevs, noise, loss, seed: as for GEEX, or for GERS.

@@ -7,8 +7,6 @@ over the perturbation curve is Cai and Wunder's ("Quantitative Evaluation for
 Effectiveness"), after Samek et al. (2016).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

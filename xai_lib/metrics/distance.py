@@ -1,7 +1,5 @@
 """How far apart two maps of one image are, as the GEEX paper measures it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from xai_lib.core.blocks import groups, joined
 
 
 def map_distance(first: Tensor, second: Tensor) -> Tensor:
-    """The L2,1 norm of the difference of two maps, per pixel.
+    """The L2,1 norm of the difference of two maps, per pixel: `[N]`, symmetric in them.
 
     Each map is first divided by its largest absolute value, as methods have scales of
     their own; a map that is zero everywhere stays so. The L2,1 norm is the sum over
@@ -21,9 +19,6 @@ def map_distance(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first, second: `[N, C, H, W]`, or with one channel `[N, 1, H, W]`. Channels are
             summed, as in `deletion`.
-
-    Returns:
-        `[N]`, symmetric in the two maps.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.

@@ -8,8 +8,6 @@ low scores.) Where many pixels share a score, as in maps that are clipped, the r
 ties decides the curve.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

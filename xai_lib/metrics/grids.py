@@ -7,8 +7,6 @@ point at the cell that shows it: unlike a box drawn by a person, a cell is known
 hold all the evidence that there is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ may hang on them: equal values have exactly their value as mean and as interval,
 `sign`, by which all verdicts and rankings go, takes a tie for a tie.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -26,11 +24,7 @@ difference near it, which `tests/studies/test_verdicts_are_stable.py` tries."""
 def sign(differences: ArrayLike) -> np.ndarray:
     """-1, 0 or 1 for below, equal to and above zero, where less than TIE is equal.
 
-    Args:
-        differences: of scores of order one, in any shape.
-
-    Returns:
-        Float64, of the same shape; NaN where the difference is.
+    Of differences of scores of order one, in any shape; float64, NaN where one is.
     """
     found = np.asarray(differences, dtype=np.float64)
     return np.sign(np.where(np.abs(found) <= TIE, 0.0, found))
@@ -39,11 +33,7 @@ def sign(differences: ArrayLike) -> np.ndarray:
 def places(scores: ArrayLike) -> np.ndarray:
     """The ranks of names by their scores: 1 is the highest, and equals share a rank.
 
-    Args:
-        scores: `[names]`, or `[names, columns]` of which each column is ranked.
-
-    Returns:
-        Float64, of the same shape.
+    Of `[names]`, or of each column of `[names, columns]`; float64, of the same shape.
     """
     found = np.asarray(scores, dtype=np.float64)
     # Above counts whole, equal half; among the equals is the name itself.
@@ -51,14 +41,8 @@ def places(scores: ArrayLike) -> np.ndarray:
 
 
 def image_mean(values: Tensor) -> Tensor:
-    """The mean over images, exactly the value where all images have the same.
-
-    Args:
-        values: `[N, ...]`, one row per image.
-
-    Returns:
-        Float64 `[...]`.
-    """
+    """The mean over images of `[N, ...]`, float64 `[...]`: exactly the value where all
+    images have the same."""
     first, rest = _centred(values)
     return first + rest.mean(dim=0)
 
@@ -68,17 +52,14 @@ def bootstrap_mean(
 ) -> tuple[Tensor, Tensor]:
     """The percentile bootstrap interval of the mean over images.
 
-    Its ends are exactly the value where all images have the same, and resamples of
-    whole numbers are added up exactly.
+    Its lower and upper end, float64 `[...]`, are exactly the value where all images
+    have the same, and resamples of whole numbers are added up exactly.
 
     Args:
         values: `[N, ...]`, one row per image; whole rows are drawn again, so that a
             curve's points stay together.
         level: coverage.
         n_resamples, seed: of the bootstrap.
-
-    Returns:
-        The lower and upper ends, each float64 `[...]`.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name; values that are not finite.

@@ -60,7 +60,7 @@ def pointing_hits(attributions: Tensor, masks: Tensor, tolerance: float = 15) ->
 
 
 def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
-    """The share of each map's positive mass that lies on its mask.
+    """The share of each map's positive mass on its mask: float64 `[M]` in [0, 1].
 
     A map with no positive value counts as a flat one: the mask's share of the area,
     which is what a map that knows nothing gets.
@@ -68,9 +68,6 @@ def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
     Args:
         attributions: `[M, 1, H, W]`.
         masks: bool `[M, H, W]`; see `boxes.box_masks` for boxes.
-
-    Returns:
-        Float64 `[M]` in [0, 1].
 
     Raises:
         TypeError, ValueError: as `pointing_hits`.

@@ -10,8 +10,6 @@ The division, which makes methods of different scales comparable, is Captum's; l
 that a map is stable, not that it is right: one that ignores the image has 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -38,13 +36,14 @@ def max_sensitivity(
     n_samples: int = 10,
     seed: int = 0,
 ) -> Tensor:
-    """The largest relative change of each map, over random δ from [−r, r]^d.
+    """The largest relative change of each map, `[N]`, over random δ from [−r, r]^d.
 
     The defaults are the AISE paper's. All images get the same δ, drawn from the seed,
     so an image's value does not depend on the images beside it. Each call of the
     explainer starts from the same random state, and the global one is restored: what
     an explainer's own sampling adds is not measured, as long as that is seeded or
-    comes from torch's global state. Perturbed images may leave [0, 1] by r.
+    comes from torch's global state. Perturbed images may leave [0, 1] by r. A map of
+    zeros is divided by 1 instead of its norm.
 
     Args:
         attribute: an explainer's method, called as attribute(images, target=classes).
@@ -54,9 +53,6 @@ def max_sensitivity(
         radius: r, in input units.
         n_samples: how many δ; 1 + n_samples explanations of each image.
         seed: of δ.
-
-    Returns:
-        `[N]`. A map of zeros is divided by 1 instead of its norm.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.

@@ -1,7 +1,5 @@
 """Change images feature by feature, in the order of a map, and ask after each step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -12,17 +10,11 @@ from xai_lib.core.blackbox import BlackBox
 
 
 def ranks(attributions: Tensor, descending: bool) -> Tensor:
-    """The place of each feature in the order of its image's scores, from 0.
+    """The place of each feature in the order of its image's scores, from 0, the largest
+    first if `descending`: `[N, ...]` to int64 of the same shape.
 
     Ties keep the order of the features (row by row), so that a map full of equal
     values gives the same curve on every machine.
-
-    Args:
-        attributions: `[N, ...]`.
-        descending: True if the largest score comes first.
-
-    Returns:
-        int64, the shape of `attributions`.
     """
     order = attributions.flatten(1).argsort(dim=1, descending=descending, stable=True)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -37,7 +29,8 @@ def sweep(
     counts: Tensor,
     keep: Callable[[slice, Tensor], Tensor] = lambda _, scores: scores,
 ) -> Tensor:
-    """Ask the model after the first `counts[t]` features went from start to end.
+    """Ask the model after the first `counts[t]` features went from start to end: what
+    is kept of its answers, `[N, T, ...]`.
 
     Args:
         blackbox: the model; it is asked N x T times.
@@ -45,9 +38,6 @@ def sweep(
         rank: `[N, C, H, W]` or, to change whole pixels, `[N, 1, H, W]`.
         counts: int64 `[T]`, or `[N, T]` for each image its own.
         keep: what of the scores, as in `BlackBox.versions`.
-
-    Returns:
-        What is kept, `[N, T, ...]`.
     """
     counts = counts.to(rank.device).expand(len(rank), counts.shape[-1])
 

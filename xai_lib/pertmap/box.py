@@ -95,6 +95,8 @@ class PertMap(WhiteBoxAttribution):
     so the map is -w.
     """
 
+    side_by_side = True
+
     @abstractmethod
     def _solve(self, inputs: Tensor, target: Tensor, show_progress: bool) -> Box:
         """The box, where the inputs are; target classes `[N]`, on the CPU."""
@@ -205,7 +207,10 @@ def worst_point(
     Raises:
         TypeError, ValueError: a wrong argument, by name.
     """
-    blackbox = as_blackbox(forward_func)
+    blackbox = forward_func
+    if not isinstance(blackbox, BlackBox):
+        # Asked once: the rest are gradients.
+        blackbox = BlackBox(blackbox, backend="torch")
     classes = _check_box(blackbox, inputs, box, target)
     n_steps = check_count("n_steps", n_steps)
     n_starts = check_count("n_starts", n_starts)
@@ -222,10 +227,10 @@ def worst_point(
             sides = Box(box.lower[part].to(device), box.upper[part].to(device))
             x, c = inputs[part].to(device), classes[part].to(device)
             for step in range(n_steps + 1):
-                lead, slope = _ascent(blackbox.forward_func, x, sides, c, t)
+                lead, slope, there = _ascent(blackbox.forward_func, x, sides, c, t)
                 better = (lead > found[part].to(device)).to(inputs.device)
                 found[part] = torch.where(better, lead.to(found), found[part])
-                best[part][better] = sides.at(t).to(best)[better]
+                best[part][better] = there.to(best)[better]
                 if step < n_steps:
                     t = slope.sign_().mul_(2.5 / n_steps).add_(t).clamp_(-1, 1)
     return WorstPoint(found, best)
@@ -246,11 +251,7 @@ def excess(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def check_scores(scores: Tensor, target: Tensor) -> None:
-    """Refuse scores `[N, K]` without two classes, or without one of the targets.
-
-    Raises:
-        ValueError: as said.
-    """
+    """Refuse scores `[N, K]` without two classes, or without one of the targets."""
     check_classes(scores)
     pick(scores, target)
 
@@ -278,10 +279,11 @@ def _check_box(blackbox: BlackBox, inputs: Tensor, box: Box, target: Target) -> 
 
 def _ascent(
     forward_func: Callable, inputs: Tensor, box: Box, target: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The excess `[N]` at box.at(t), and its gradient by t."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The excess `[N]` at box.at(t), its gradient by t, and box.at(t)."""
     with gradients_enabled():
         t = t.clone().requires_grad_()
-        points = inputs.clone() + box.at(t)
-        lead = excess(graph_scores(forward_func, points), target.clone())
-        return lead.detach(), gradient(lead, t)
+        # No name holds the points, which would outlive their use.
+        there = box.at(t)
+        lead = excess(graph_scores(forward_func, inputs + there), target.clone())
+        return lead.detach(), gradient(lead, t), there.detach()

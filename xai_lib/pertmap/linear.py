@@ -305,12 +305,8 @@ def margin_gradients(
     One reverse pass, in which every copy of the points has a class of its own. On a CPU
     that is faster than the batched gradients of torch, see `benchmarks/pertmap.py`.
 
-    Args:
-        scores: `[R N, K]`, computed from the points.
-        points: R copies of the N points, one after the other, `[R N, ...]`.
-        target: c.
-        others: classes j, `[B]`, B <= R.
-        n_points: N.
+    The scores `[R N, K]` were computed from the points, R copies of N points one after
+    the other, `[R N, ...]`; c is the target, and the other classes are `[B]`, B <= R.
     """
     seeds = torch.zeros_like(scores).unflatten(0, (-1, n_points))
     seeds[: len(others), :, target] = 1

@@ -127,7 +127,7 @@ def grid(
     wrap = int(12 * side) + 1
     above = {name: fill(name, wrap, break_long_words=False) for name in maps}
     lines = 1 + max(name.count("\n") for name in above.values())
-    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.33 + 0.17 * lines
+    size = side * (len(maps) + 1) + 1.15, (side + 0.15) * n + 0.33 + 0.2 * lines
     fig, axes = plt.subplots(n, len(maps) + 1, figsize=size, squeeze=False)
     # One colour bar must serve all panels, so one signed map makes all signed.
     signed = any(bool((m.sum(dim=1) < 0).any()) for m in maps.values())

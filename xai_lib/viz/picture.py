@@ -95,8 +95,9 @@ def _png(fig: Figure) -> bytes:
     said = PngInfo()
     said.add_text("smallest type", f"{smallest:g} pt")
     buffer = io.BytesIO()
-    # Photographs and maps have more than 112 colours, which few can tell from these.
-    picture.quantize(112, Image.Quantize.MEDIANCUT, kmeans=1).save(
+    # Rare colours count as much as frequent ones: a cut at the median of all pixels
+    # gives its palette to a photograph's greys, and a map over it turns pink.
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1).save(
         buffer, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=said
     )
     return buffer.getvalue()

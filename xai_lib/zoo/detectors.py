@@ -6,8 +6,6 @@ what is below `threshold` is not reported. It is low by default, because an expl
 needs the weak answers to perturbed images too; to show detections, keep 0.5 and above.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """MNIST and Fashion-MNIST: held-out images as `[N, 1, 28, 28]` tensors in [0, 1]."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import struct
@@ -125,7 +123,8 @@ def _file(known: _Set) -> Path:
 def _full(known: _Set, root: str | Path | None) -> tuple[Tensor, Tensor]:
     folder = Path(root) if root is not None else cache_path()
     raw = folder / known.dataset.__name__ / "raw"
-    if not all(_find(raw, part) for part in ("images-idx3", "labels-idx1")):
+    parts = ("images-idx3", "labels-idx1")
+    if not all(_find(raw, part) for part in parts):
         try:
             known.dataset(folder, train=False, download=True)
         except (OSError, RuntimeError) as error:
@@ -134,9 +133,7 @@ def _full(known: _Set, root: str | Path | None) -> tuple[Tensor, Tensor]:
                 f"its four files and put them into {raw.resolve()}; or leave out "
                 "full=True: the packaged 1,000 images work offline"
             ) from error
-    images_file, labels_file = (
-        _find(raw, p)[0] for p in ("images-idx3", "labels-idx1")
-    )
+    images_file, labels_file = (_find(raw, part)[0] for part in parts)
     images, labels = _read_idx(images_file), _read_idx(labels_file)
     if images.shape[1:] != (28, 28):
         raise ValueError(

@@ -3,8 +3,6 @@
 Not by pooch, which knows whole hashes only, nor by torch.hub, which waits forever.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import re

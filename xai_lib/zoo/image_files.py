@@ -1,18 +1,17 @@
 """Image files as they come: one opaque picture of 8 bits per channel, or an error."""
 
-from __future__ import annotations
-
 import re
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-# The modes of 8 bits per channel, with the colour space of a profile that fits.
+# The modes of 8 bits per channel, with the colour spaces of a profile that fits: grey
+# pixels are RGB pixels with equal channels.
 _SPACES = {
-    "CMYK": "CMYK",
-    **dict.fromkeys(("1", "L", "LA"), "GRAY"),
-    **dict.fromkeys(("RGB", "RGBA", "P", "PA", "YCbCr"), "RGB"),
+    "CMYK": ("CMYK",),
+    **dict.fromkeys(("1", "L", "LA"), ("GRAY", "RGB")),
+    **dict.fromkeys(("RGB", "RGBA", "P", "PA", "YCbCr"), ("RGB",)),
 }
 # Formats whose depth Pillow does not tell: a mark in the file, the depth's distance
 # from its beginning, and the number there that stands for 8 bits.
@@ -75,11 +74,7 @@ def in_srgb(image: Image.Image, path: str | Path) -> Image.Image:
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(content))
         space = profile.profile.xcolor_space.strip()
-        # Grey pixels are RGB pixels with equal channels.
-        if space != _SPACES[image.mode] and (space, _SPACES[image.mode]) != (
-            "RGB",
-            "GRAY",
-        ):
+        if space not in _SPACES[image.mode]:
             raise ValueError(f"it is for {space}, the pixels are {image.mode}")
         shown = ImageCms.profileToProfile(
             image.convert("L" if space == "GRAY" else space),

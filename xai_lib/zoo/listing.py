@@ -1,7 +1,5 @@
 """One row for each model and dataset of the zoo, and the lookup of a name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Classifiers out of files: TorchScript, ONNX and OpenVINO."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -16,7 +17,6 @@ from xai_lib.core.extras import extra
 from xai_lib.core.image_range import refuse_another_scale
 from xai_lib.core.paths import data_path
 from xai_lib.zoo import scenes
-from xai_lib.zoo.cnn import PapersCNN
 from xai_lib.zoo.download import fetch
 from xai_lib.zoo.listing import Row, lookup, package_file
 from xai_lib.zoo.scene_networks import scenes_cnn
@@ -74,12 +74,9 @@ class Classifier(nn.Module):
         multi_label: bool = False,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.normalize = normalize
-        self.network = network
-        self.categories = categories
-        self.input_size = input_size
-        self.multi_label = multi_label
+        self.name, self.categories = name, categories
+        self.normalize, self.network = normalize, network
+        self.input_size, self.multi_label = input_size, multi_label
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits.
@@ -116,6 +113,34 @@ class Classifier(nn.Module):
         super().train(mode)
         self.normalize.eval()
         return self
+
+
+class PapersCNN(nn.Sequential):
+    """Two 5 × 5 convolutions and dense layers of 120, 84 and 10: `[N, 1, 28, 28]` to
+    logits `[N, 10]`.
+
+    The classifier of the GEEX paper (Cai & Wunder, experiment settings), which leaves
+    open the channels (here LeNet-5's 6 and 16) and the pooling (2 × 2 maximum). Every
+    activation is a module of its own, so that hooks and rules can reach it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            OrderedDict(
+                conv1=nn.Conv2d(1, 6, kernel_size=5),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(6, 16, kernel_size=5),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                flatten=nn.Flatten(),
+                dense1=nn.Linear(16 * 4 * 4, 120),
+                relu3=nn.ReLU(),
+                dense2=nn.Linear(120, 84),
+                relu4=nn.ReLU(),
+                dense3=nn.Linear(84, 10),
+            )
+        )
 
 
 class Known(NamedTuple):

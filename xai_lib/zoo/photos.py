@@ -5,8 +5,6 @@ ImageNet's classes, are in the wheel of foolbox, which pip fetches when one of t
 first wanted. Grey photographs get three equal channels.
 """
 
-from __future__ import annotations
-
 import tempfile
 import zipfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The networks for scenes: a multi-label classifier and an anchor-free detector."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

@@ -9,8 +9,6 @@ box is as tight as its mask; no two boxes share a pixel. A scene whose articles 
 fit is drawn again, so that scenes with many articles have somewhat smaller ones.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ RandomSampler and LatticeSampler ignore the scores. LipoSampler and DirectSample
 papers' two optimisers, go where the score is, or may be, high.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from xai_lib.aise.samplers.base import UNIT_SQUARE, Bounds, Sampler, search
@@ -27,10 +25,10 @@ __all__ = [
     "search",
 ]
 
-SAMPLERS: dict[str, Callable[[Bounds, int, float, int], Sampler]] = {
-    "direct": lambda bounds, n, eps, seed: DirectSampler(bounds, eps),
-    "lipo": lambda bounds, n, eps, seed: LipoSampler(bounds, eps, seed),
-    "random": lambda bounds, n, eps, seed: RandomSampler(bounds, seed),
-    "lattice": lambda bounds, n, eps, seed: LatticeSampler(bounds, n),
+SAMPLERS: dict[str, Callable[[float, Bounds, int, int], Sampler]] = {
+    "direct": lambda eps, bounds, n, seed: DirectSampler(bounds, eps),
+    "lipo": lambda eps, bounds, n, seed: LipoSampler(bounds, eps, seed),
+    "random": lambda eps, bounds, n, seed: RandomSampler(bounds, seed),
+    "lattice": lambda eps, bounds, n, seed: LatticeSampler(bounds, n),
 }
-"""The samplers by name, made from (bounds, number of points, eps, seed)."""
+"""The samplers by name, made from (eps, bounds, number of points, seed)."""

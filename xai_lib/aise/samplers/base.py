@@ -7,8 +7,6 @@ Asking and telling are apart so that the points of many searches can share one b
 queries.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

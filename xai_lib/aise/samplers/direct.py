@@ -1,7 +1,5 @@
 """DIRECT, in batches."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections import deque

@@ -1,7 +1,5 @@
 """A regular lattice of places."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

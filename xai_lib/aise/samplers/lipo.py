@@ -1,7 +1,5 @@
 """LIPO, in dlib's version."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any
 

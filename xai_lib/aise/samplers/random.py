@@ -1,7 +1,5 @@
 """Random places."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from xai_lib.aise.samplers.base import UNIT_SQUARE, Bounds, Sampler

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xai_lib.checks.properties.case import (
@@ -77,6 +78,32 @@ def _training_mode(case: Case, x: Tensor) -> None:
         )
         same = all(map(torch.equal, model.buffers(), before))
         require(same, "statistics of the model have changed")
+
+
+class Drawing(nn.Module):
+    """Dropout that no mode ends."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5)
+
+
+class Hiding(nn.Module):
+    """A layer that `eval()` does not reach."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layers = [layer]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](x)
+
+
+@prop("a model in evaluation mode that draws random numbers all the same is refused")
+def _random(case: Case, x: Tensor) -> None:
+    hidden = [] if case.needs == "layers" else [Hiding(nn.Dropout())]
+    for layer in (Drawing(), *hidden):
+        model = nn.Sequential(case.network(x), layer).eval()
+        case.expect_refused("forward_func", model, x[:1], 1, what=WAS_EXPLAINED)
 
 
 class Detached(nn.Sequential):
