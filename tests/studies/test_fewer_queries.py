@@ -192,9 +192,9 @@ def test_what_few_queries_reach_by_the_files_themselves() -> None:
         {
             row["image"]: np.mean(row["result"]["energy_box"])
             for row in Results(store).rows(
-                method=case.method, arguments=case.arguments, data="scenes"
+                **case._asdict(), data="scenes", measures="pointing"
             )
-            if row["settings"]["measures"] == "pointing" and row["result"]["target"]
+            if row["result"]["target"]
         }
         for store, case in (
             ("estimators", study.FEWER["coarse to fine", 96]),
