@@ -688,3 +688,23 @@ def test_training_flags_and_gradients_are_left_alone() -> None:
     assert net[0].training
     assert not net[1].training
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_no_larger_batches_are_compared_than_will_be_asked(monkeypatch: Patch) -> None:
+    """Of large images, of which a block holds one, several would fill the memory."""
+    sizes, eager = [], openvino_backend._eager
+
+    def recorded(module: nn.Module, batch: Tensor) -> Any:
+        sizes.append(len(batch))
+        return eager(module, batch)
+
+    monkeypatch.setattr(openvino_backend, "_eager", recorded)
+    monkeypatch.setattr(blackbox_module, "BLOCK", IMAGES[0].numel())
+    net = small_net()
+    torch.testing.assert_close(
+        BlackBox(net, backend="openvino")(IMAGES), net(IMAGES).detach()
+    )
+    assert max(sizes) == 1
+    sizes.clear()
+    compiled(small_net(), IMAGES)
+    assert max(sizes) == 8

@@ -463,7 +463,7 @@ class _Rows(Rows):
         """The pointing game and the energy, of which other studies have the rows with
         many queries."""
         every, store = aise.rows_of(bed)
-        found = {}
+        found: dict[Any, dict[str, Tensor]] = {}
         for label in labels:
             name = "-".join(map(str, label))
             case, at = (

@@ -432,19 +432,15 @@ class BlackBox:
         if self.backend != "openvino":
             return
         self._copies.pop(shape, None)
-        compiled = partial(
-            openvino_backend.compiled,
-            precision=self.precision,
-            most=max(1, BLOCK // inputs[0].numel()),
-        )
+        asked = inputs, self.precision, max(1, BLOCK // inputs[0].numel())
         try:
-            self._copies[shape] = compiled(module, inputs)
+            self._copies[shape] = openvino_backend.compiled(module, *asked)
         except openvino_backend.Changed:
             if self._automatic:  # what is changed often is not worth converting
                 self.backend, self._fed = "auto", 0
                 self.batch_size.restart()
             else:
-                self._copies[shape] = compiled(module, inputs)
+                self._copies[shape] = openvino_backend.compiled(module, *asked)
         except openvino_backend.NotConvertible as error:
             self._stay_on_torch(error, stacklevel=5)
         if shape in self._copies:
