@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 import pytest
@@ -13,10 +12,3 @@ def pytest_configure(config: pytest.Config) -> None:
     draw none."""
     if config.getoption("--nbval", False):
         os.environ.setdefault("TQDM_DISABLE", "1")
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays to the end: a search for garbage need not go
-    through its million objects again."""
-    gc.collect()
-    gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import types
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xai_lib.core.guards import Changed, Guards
+from xai_lib.core.guards import Changed, Guards, NotConvertible
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -249,6 +250,17 @@ def test_a_method_of_a_plain_object(
     monkeypatch.setattr(kind, "ask", lambda self, x: x * 7, raising=False)
     with pytest.raises(Changed):
         guards.check(net)
+
+
+def test_functions_that_cannot_be_searched() -> None:
+    """As a server hides them before it forks: what is hidden could not be compared."""
+    gc.freeze()
+    try:
+        with pytest.raises(NotConvertible, match=r"gc\.freeze"):
+            Guards(Net().eval(), IMAGES)
+    finally:
+        gc.unfreeze()
+    Guards(Net().eval(), IMAGES)
 
 
 def in_a_list(layer: nn.Module) -> Net:

@@ -1,7 +1,5 @@
 """How a model's answer, or its error, is to be read."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

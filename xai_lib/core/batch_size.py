@@ -1,7 +1,5 @@
 """How many inputs a model is sent at once."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from xai_lib.core.arguments import check_count

@@ -6,8 +6,6 @@ of these parts has at most `blackbox.BLOCK` numbers, or a single image, so that 
 held at once beyond the maps is a few times that, however large a call is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 
 import torch

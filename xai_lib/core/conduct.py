@@ -217,7 +217,7 @@ class Watch(TorchDispatchMode):
 def random_state(device: torch.device) -> Tensor:
     """The state of torch's generators for the CPU and for a device, `[bytes]`."""
     states = [torch.get_rng_state()]
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():
         states.append(torch.cuda.get_rng_state(device))
     return torch.cat(states)
 

@@ -40,6 +40,7 @@ _EXACT = {
     "skip_guards_on_constant_func_defaults": False,
     "use_recursive_dict_tags_for_guards": False,
 }
+_ITS_OWN = 10_000  # objects at most that Python itself freezes; torch has many more
 _number = itertools.count()
 
 
@@ -213,6 +214,8 @@ def _methods(layers: Iterable[nn.Module]) -> list[Any]:
 def _functions(codes: Iterable[types.CodeType]) -> list[weakref.ref[Callable]]:
     """All functions with one of these codes, wherever they are: torch's guards do not
     see all that is written into a function itself, as IPython's autoreload does."""
+    if gc.get_freeze_count() > _ITS_OWN:
+        raise NotConvertible("gc.freeze has hidden functions; gc.unfreeze shows them")
     wanted = set(map(id, codes))
     found = (f for f in gc.get_objects() if type(f) is types.FunctionType)
     return [weakref.ref(f) for f in found if id(f.__code__) in wanted]

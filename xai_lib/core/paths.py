@@ -1,7 +1,5 @@
 """Where the book's own files are."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator
