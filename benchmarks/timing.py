@@ -64,17 +64,22 @@ def ratio(name: str, above: list[float], below: list[float], goal: str = "") -> 
 
 
 def _store(script: str) -> None:
-    """All ratios of this process so far: a script that is stopped keeps its first."""
-    content = {
+    """All ratios of this process so far, which replace those of the same names: a
+    script that is stopped keeps its first, and may go on from there the same day."""
+    content: dict[str, Any] = {
         "about": (sys.modules["__main__"].__doc__ or "").strip().splitlines()[0],
         "device": _device(),
         "torch": str(torch.__version__).partition("+")[0],
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "ratios": _stored,
     }
+    path = RESULTS / f"{script}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    new = {row["name"] for row in _stored}
+    old = before["ratios"] if content.items() <= before.items() else []
+    content["ratios"] = [row for row in old if row["name"] not in new] + _stored
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    (RESULTS / f"{script}.json").write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _device() -> str:
