@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -286,6 +287,34 @@ def test_a_hook_on_a_layer_that_is_no_submodule(hold: Callable) -> None:
     guards = Guards(net, IMAGES)
     guards.check(net)
     layer.register_forward_hook(lambda module, inputs, output: output * 5)
+    with pytest.raises(Changed):
+        guards.check(net)
+
+
+OPTIONS = {"scale": 2.0}
+
+
+@torch.compiler.assume_constant_result
+def scale_said_constant() -> float:
+    return OPTIONS["scale"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda: scale_said_constant(), lambda: float(os.getenv("SCALE_OF_A_TEST", "2"))],
+)
+def test_what_torch_compile_reads_without_guards(read: Callable) -> None:
+    """Both are read once, when the graph is made."""
+    net = of_class(lambda self, x: x * read())
+    with pytest.raises(Changed, match="no guards on"):
+        Guards(net.eval(), IMAGES)
+
+
+def test_a_method_of_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = of_class(lambda self, x: x.tanh()).eval()
+    guards = Guards(net, IMAGES)
+    guards.check(net)
+    monkeypatch.setattr(Tensor, "tanh", lambda x: x * 5)
     with pytest.raises(Changed):
         guards.check(net)
 

@@ -77,6 +77,7 @@ class Guards:
         if [*self._graph.parameters(), *self._graph.buffers()]:
             raise Changed("torch.compile hides tensors from its guards")
         self._methods: list[Any] = _methods(module.modules())
+        self._of_tensors: Any = dict(vars(Tensor))
         read = _functions(self._codes)
         self._functions: list[Any] = [(f, _read(f)) for f in read]
         self._owners: list[Any] = [(c, n, vars(c).get(n)) for c, n in _owners(read)]
@@ -100,6 +101,8 @@ class Guards:
         layers = list(module.modules())
         if hooked(layers) or _methods(layers) != self._methods:
             raise Changed("a hook or a method has changed")
+        if dict(vars(Tensor)) != self._of_tensors:
+            raise Changed("a method of tensors has changed")
         if any(vars(owner).get(name) is not f for owner, name, f in self._owners):
             raise Changed("a method has changed")
         if any(_read(f) not in (None, then) for f, then in self._functions):
@@ -216,8 +219,13 @@ def _functions(codes: Iterable[types.CodeType]) -> list[weakref.ref[Callable]]:
     see all that is written into a function itself, as IPython's autoreload does."""
     if gc.get_freeze_count() > _ITS_OWN:
         raise NotConvertible("gc.freeze has hidden functions; gc.unfreeze shows them")
-    wanted = set(map(id, codes))
-    found = (f for f in gc.get_objects() if type(f) is types.FunctionType)
+    wanted = {id(code): code for code in codes}
+    names = {name for code in wanted.values() for name in code.co_names}
+    names.update(*(code.co_freevars for code in wanted.values()))
+    found = [f for f in gc.get_objects() if type(f) is types.FunctionType]
+    constant = (f.__name__ for f in found if hasattr(f, "_dynamo_marked_constant"))
+    if unseen := names & {"getenv", *constant}:
+        raise Changed(f"torch.compile has no guards on {unseen.pop()}")
     return [weakref.ref(f) for f in found if id(f.__code__) in wanted]
 
 
