@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import re
 import warnings
 from collections import namedtuple
@@ -772,6 +773,89 @@ def test_random_numbers_that_change_nothing() -> None:
     torch.testing.assert_close(blackbox(IMAGES), model(IMAGES))
     assert recorder.sizes == [10] * (2 + conduct.REPEATS) + [3]
     assert blackbox.queries == 23
+
+
+RNG = np.random.default_rng(0)
+
+
+class Moving(nn.Module):
+    """Normalises by a mean that every call moves, in evaluation mode as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.mean += 0.1
+        return sums(images) - self.mean
+
+
+class Keeping(nn.Module):
+    """Keeps the features of its last call for whoever wants to see them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.zeros(())
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.last = images.mean((2, 3))
+        return sums(images)
+
+
+class Draws(nn.Module):
+    """Has a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = random.Random(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return sums(images) * self.rng.random()
+
+
+VARYING: dict[str, Callable[[], Any]] = {
+    "Python": lambda: lambda x: sums(x) * random.random(),
+    "NumPy": lambda: lambda x: sums(x) + torch.from_numpy(np.random.rand(2)),  # noqa: NPY002
+    "a generator by its name": lambda: lambda x: sums(x) * RNG.random(),
+    "a generator of a function": lambda: partial(
+        lambda r, x: sums(x) * r.rand(), np.random.RandomState(0)
+    ),
+    "a generator of a module": Draws,
+    "a tensor that is moved": Moving,
+}
+
+
+@pytest.mark.parametrize("kind", VARYING)
+def test_answers_that_vary_without_torch_drawing(kind: str) -> None:
+    blackbox = BlackBox(VARYING[kind](), batch_size=4)
+    with pytest.raises(ValueError, match="same input differently each time"):
+        blackbox(IMAGES)
+
+
+def test_what_varies_and_changes_no_answer() -> None:
+    """The source of true randomness has no state to compare."""
+    source = random.SystemRandom()
+
+    def seeded(images: Tensor) -> Tensor:
+        noise = np.random.default_rng(3).random(2)
+        return sums(images) + torch.from_numpy(noise) + 0 * source.random()
+
+    for model in (seeded, Keeping()):
+        assert torch.equal(BlackBox(model)(IMAGES), model(IMAGES))
+
+
+def test_an_interrupted_call_counts() -> None:
+    def model(images: Tensor) -> Tensor:
+        if blackbox.queries == 4:
+            raise KeyboardInterrupt
+        return sums(images)
+
+    blackbox = BlackBox(model, batch_size=4, budget=10)
+    with pytest.raises(KeyboardInterrupt):
+        blackbox(IMAGES[:10])
+    assert blackbox.queries == 8
+    with pytest.raises(BudgetExceeded):
+        blackbox(IMAGES[:3])
 
 
 class Caches(nn.Module):

@@ -83,7 +83,7 @@ def wants_arrays(error: Exception) -> bool:
     return re.search(says, str(error), re.IGNORECASE) is not None
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may do."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True

@@ -105,8 +105,8 @@ class BlackBox:
             that failed among them. Not counted are a batch too large for the memory,
             which is asked again in halves; tensors that a function on arrays rejects;
             and what only compares two answers: of two backends on the same module; of a
-            model that was seen to draw random numbers, whose first batch is asked again
-            to learn whether its answers are random; and of one that may let the inputs
+            model that was seen to draw random numbers, or to change a tensor it keeps,
+            whose first batch is asked again; and of one that may let the inputs
             of a batch meet, one of which is asked again alone (and, if its answer is
             then a bit different, beside others). With a budget the last is counted, and
             left out for functions on arrays, in which nothing is seen that may meet.
@@ -203,7 +203,7 @@ class BlackBox:
                 except openvino_backend.Disagreement as error:
                     self._stay_on_torch(error, stacklevel=5)  # this batch as well
                     continue
-                except Exception as error:
+                except BaseException as error:
                     if not out_of_memory(error):
                         self._count(size)
                         left -= size
@@ -325,7 +325,7 @@ class BlackBox:
     def _ask_torch(self, batch: Tensor) -> Any:
         if self.watched or (self._watched_alone and len(batch) == 1):
             return self._forward(batch)
-        with Watch(batch) as watch:
+        with Watch(batch, self.forward_func) as watch:
             answer = self._forward(batch)
         if watch.random is not None:
             answer = as_scores(answer).clone()  # a model may use its memory again

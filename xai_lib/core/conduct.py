@@ -12,6 +12,8 @@ from __future__ import annotations
 import builtins
 import functools
 import gc
+import pickle
+import random
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,16 +21,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from xai_lib.core.answers import as_scores
+from xai_lib.core.guards import attributes
 
-# How often a batch is asked again if random numbers were drawn for it. A few images may
-# be dropped, or not, in the same way once.
+# How often a batch is asked again that may be answered by chance. A few images may be
+# dropped, or not, in the same way once.
 REPEATS = 4
 # Sums in another order differ by less of the largest score, in half and single float.
 SAME, ROUNDING = 2e-2, 1e-4
@@ -38,6 +43,8 @@ REACH = 2_000  # how many values around a function are looked at for its modules
 _PARTING = ("select", "slice", "unbind", "split", "split_with_sizes", "unsqueeze")
 _JOINING = ("stack", "cat")
 _ALONG = ("index", "roll", "t")
+# What keeps a state of random numbers, besides torch.
+SOURCES = (random.Random, np.random.Generator, np.random.RandomState)
 _depth = ContextVar("how many calls of `unfollowed` this one is in", default=0)
 # Methods that run when a module is built, switched or shown, not when it answers.
 _NOT_FORWARD = ("__init__", "train", "eval", "extra_repr", "__repr__")
@@ -57,7 +64,7 @@ def unfollowed() -> Iterator[None]:
         _depth.reset(token)
 
 
-def refuse_training_mode(module: nn.Module) -> None:
+def refuse_training_mode(module: nn.Module, argument: str = "forward_func") -> None:
     """Raise if a layer is in training mode and computes differently for it.
 
     Containers, convolutions and other layers that never look at their flag may be in
@@ -69,8 +76,8 @@ def refuse_training_mode(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         if layer.training and _reads_its_mode(layer):
             raise ValueError(
-                f"forward_func is in training mode (layer {name!r}), so its answers "
-                "depend on the call or on the batch; call forward_func.eval() first"
+                f"{argument} is in training mode (layer {name!r}), so its answers "
+                f"depend on the call or on the batch; call {argument}.eval() first"
             )
 
 
@@ -100,14 +107,15 @@ def device_of(forward_func: Callable, device: torch.device | str | None) -> Any:
     return home
 
 
-def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
+def modules_behind(forward_func: Callable, *others: type) -> tuple[Any, ...]:
     """The modules that a function can reach, by what it or its objects hold and by the
-    globals it names, nearest first. A module stands for itself and its layers.
+    globals it names, nearest first, and objects of other types. A module stands for
+    itself and its layers.
 
     Not all that can be reached is used, so a flag among them is a reason to `Watch` a
     call, and no reason to refuse it.
     """
-    found: list[nn.Module] = []
+    found: list[Any] = []
     waiting: deque[Any] = deque([forward_func])
     seen: dict[int, Any] = {}
     while waiting and len(seen) < REACH:
@@ -115,9 +123,12 @@ def modules_behind(forward_func: Callable) -> tuple[nn.Module, ...]:
         if id(value) in seen:
             continue
         seen[id(value)] = value
-        if isinstance(value, nn.Module):
+        if isinstance(value, nn.Module) or type(value) in others:
             found.append(value)
+        if isinstance(value, nn.Module):
             waiting += _hidden_layers(value)
+            held = attributes(value).values() if others else ()
+            waiting += [v for v in held if type(v) in others]
         elif not isinstance(value, (types.ModuleType, type, Tensor)):
             waiting += _parts(value)
     return tuple(found)
@@ -134,9 +145,10 @@ class Watch(TorchDispatchMode):
 
     Args:
         batch: what the model is given, where it matters whether its inputs meet.
+        keeper: the model, if it may keep what changes its next answer.
 
     Attributes:
-        random: the name of an operation that drew random numbers, or None.
+        random: None, or why it may answer differently the next time.
         mixes: whether an operation may have carried numbers from one input of the batch
             to another: a reason to look, and no reason to refuse.
 
@@ -146,9 +158,11 @@ class Watch(TorchDispatchMode):
 
     supports_higher_order_operators = True  # let torch.cond and its like pass
 
-    def __init__(self, batch: Tensor | None = None) -> None:
+    def __init__(self, batch: Tensor | None = None, keeper: Any = None) -> None:
         super().__init__()
         self.random: str | None = None
+        self._keepers = modules_behind(keeper, *SOURCES) if keeper else None
+        self._before = _state(self._keepers)
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
         self._depth = _depth.get()
@@ -170,7 +184,7 @@ class Watch(TorchDispatchMode):
         if name == "add_" and args[0].ndim == 0 and not args[0].is_floating_point():
             self._counters.append((args[0], args[1]))  # batches seen, in training mode
         if _draws(func, named):
-            self.random = name
+            self.random = f"draws random numbers: {name}"
         answer = func(*args, **kwargs)
         if self._n > 1 and not self.mixes and _depth.get() == self._depth:
             self._follow(name, named, answer)
@@ -182,6 +196,11 @@ class Watch(TorchDispatchMode):
             for counter, step in self._counters:
                 counter.sub_(step)
             raise self._refusal from None
+        (states, kept), (others, now) = self._before, _state(self._keepers)
+        if states != others:
+            self.random = "draws random numbers, not with torch"
+        elif not self.random and not kept.keys() <= now.keys():
+            self.random = "changes a tensor that it keeps"
 
     def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
         """Does an operation carry numbers along the first axis, that of the inputs?"""
@@ -222,8 +241,8 @@ def random_state(device: torch.device) -> Tensor:
     return torch.cat(states)
 
 
-def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
-    """An operation drew random numbers: ask the same again.
+def refuse_random(why: str, scores: Tensor, ask: Callable[[], Any]) -> None:
+    """What a `Watch` has seen may change the answer: ask the same again.
 
     Raises:
         ValueError: the scores are others then.
@@ -233,9 +252,9 @@ def refuse_random(name: str, scores: Tensor, ask: Callable[[], Any]) -> None:
         again = (as_scores(ask()) for _ in range(REPEATS))
         if not all(torch.allclose(first, a, 1e-3, equal_nan=True) for a in again):
             raise ValueError(
-                "forward_func answers the same input differently each time (it draws "
-                f"random numbers: {name}); call .eval() on the model first, or average "
-                "its answers in forward_func with a fixed seed"
+                f"forward_func answers the same input differently each time (it {why})"
+                "; call .eval() on the model first, or average its answers in "
+                "forward_func with a fixed seed"
             )
 
 
@@ -272,6 +291,23 @@ def _gap(scores: Tensor, others: Tensor) -> float:
     """The largest difference, as a share of the largest score; 0 of zeros."""
     largest = torch.maximum(scores.abs(), others.abs()).max()
     return float((scores - others).abs().max() / largest.clamp_min(1e-30))
+
+
+def _state(keepers: tuple[Any, ...] | None) -> tuple[list[bytes], dict[Any, Tensor]]:
+    """Of Python's and NumPy's generators, and of tensors that are kept, by version. A
+    tensor more is what many models make at their first call."""
+    if keepers is None:
+        return [], {}
+    states = [random.getstate(), np.random.get_state()]  # noqa: NPY002
+    kept: dict[Any, Tensor] = {}
+    for keeper in keepers:
+        if not isinstance(keeper, nn.Module):
+            states.append(keeper)
+            continue
+        for t in attributes(keeper).values():
+            if isinstance(t, Tensor) and not (is_lazy(t) or t.is_inference()):
+                kept[id(t), t._version] = t
+    return [pickle.dumps(state) for state in states], kept
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from xai_lib.core.answers import as_scores, out_of_memory
 from xai_lib.core.arguments import NonFiniteOutput, Target, pick
@@ -30,13 +31,17 @@ BATCH_NUMBERS = {"cpu": 2**20, "accelerator": 2**22}
 
 NO_GRADIENTS = (
     "forward_func gives no gradients: somewhere between what is asked about and its "
-    "scores, torch's graph ends. NumPy, .detach(), torch.no_grad(), argmax, casts to "
-    "integers and quantised layers end it; remove them, or use a method that only "
-    "queries, such as RISE or Occlusion"
+    "scores, torch's graph ends. NumPy, .detach(), torch.no_grad(), argmax, rounding, "
+    "casts to integers and quantised layers end it; remove them, or use a method that "
+    "only queries, such as RISE or Occlusion"
 )
+STEPWISE = ("round", "round_", "floor", "floor_", "ceil", "ceil_", "sign", "sign_")
 # What takes a tensor out of its graph.
 _DATA: Any = Tensor.data
 DETACHING = (Tensor.detach, Tensor.detach_, torch.detach, _DATA.__get__)
+# What has the slope 0 everywhere.
+STEPS = {getattr(of, name, None) for of in (torch, Tensor) for name in STEPWISE}
+met = WeakIdKeyDictionary()  # what was watched once
 
 
 class WhiteBoxAttribution(Attribution):
@@ -168,8 +173,8 @@ def target_gradient(forward_func: Callable, inputs: Tensor, target: Tensor) -> T
         scores = target_scores(forward_func, inputs, target)
     slopes = gradient(scores, inputs)
     if watch.cut:
-        first = slice(0, 1)
-        _check_slope(forward_func, inputs[first].detach(), target[first], slopes[first])
+        last = slice(len(inputs) - 1, None)  # of a path, the image and not a black one
+        _check_slope(forward_func, inputs[last].detach(), target[last], slopes[last])
     return slopes
 
 
@@ -191,6 +196,7 @@ class _CutWatch(TorchFunctionMode):
         if isinstance(answer, Tensor) and args and isinstance(args[0], Tensor):
             whole = not (answer.is_floating_point() or answer.dtype is torch.bool)
             self.cut |= whole and args[0].is_floating_point()
+            self.cut |= func in STEPS and args[0].requires_grad
         return answer
 
 
@@ -228,7 +234,7 @@ def _check_slope(
         ):
             return
         settled = (change - before).norm() < 0.1 * change.norm()
-        if settled and bend.norm() < 0.1 * change.norm():
+        if (settled and bend.norm() < 0.1 * change.norm()) or not bool(slope.any()):
             raise ValueError(
                 f"{NO_GRADIENTS}. Here a part of the model is still in the graph, and "
                 "its gradient is not that of the whole"
@@ -269,19 +275,23 @@ def _answer(forward_func: Callable, inputs: Tensor) -> Tensor:
     if isinstance(forward_func, nn.Module):
         refuse_training_mode(forward_func)
     modules, drawn = modules_behind(forward_func), None
-    if modules and not any(in_training_mode(module) for module in modules):
+    known = forward_func in met
+    if modules and known and not any(in_training_mode(m) for m in modules):
         before = random_state(inputs.device)
         scores = as_scores(forward_func(inputs.clone()))
         if not torch.equal(before, random_state(inputs.device)):
-            drawn = "torch's generator has moved"
+            drawn = "draws random numbers"
     else:
-        with Watch() as watch:
+        with Watch(keeper=None if known else forward_func) as watch:
             scores = as_scores(forward_func(inputs.clone()))
         drawn = watch.random
     if drawn is not None:
         # With gradients, which the hooks of other tools on a model may need.
         ask = torch.enable_grad()(lambda: forward_func(inputs.clone()))
         refuse_random(drawn, scores, ask)
+        scores = as_scores(ask())  # a hook may have noted what came last
+    with suppress(TypeError):  # there may be no weak references to it
+        met[forward_func] = True
     return scores
 
 

@@ -283,7 +283,7 @@ def _eager(module: nn.Module, batch: Tensor) -> Any:
     with Watch() as watch:
         answer = module(batch.clone())
     if watch.random:
-        raise ValueError(f"it draws random numbers ({watch.random})")
+        raise ValueError(f"it {watch.random}")
     return answer
 
 
