@@ -305,6 +305,110 @@ def test_a_transformer_s_layer_has_to_be_named(model: nn.Module) -> None:
         GradCAM(model).attribute(numbers(1, 3, 32, 32), 3)
 
 
+class Pooled(nn.Sequential):
+    """Features, their mean over places, and a dense layer."""
+
+    def __init__(self, *features: nn.Module, channels: int = 8) -> None:
+        pool, dense = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, 3)
+        super().__init__(*features, pool, nn.Flatten(), dense)
+
+
+class Tokens(nn.Module):
+    """Attention written out, with no dense layer at the places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8)
+        self.dense = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + (x @ x.transpose(1, 2)).softmax(dim=-1) @ x
+        return self.dense(self.norm(x).mean(dim=1))
+
+
+def test_tokens_without_a_dense_layer_are_tokens() -> None:
+    with pytest.raises(ValueError, match="'patches', is followed by 'norm'"):
+        GradCAM(Tokens().double()).attribute(numbers(1, 3, 32, 32), 1)
+
+
+class ChannelAttention(nn.Module):
+    """As in ECA-Net: a convolution along the channels, of which no map comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.conv(x.mean((2, 3))[:, None]).sigmoid()
+        return x * gate[:, 0, :, None, None]
+
+
+def test_a_convolution_along_channels_gives_no_map() -> None:
+    model, x = (
+        Pooled(nn.Conv2d(3, 8, 3), ChannelAttention()).double(),
+        numbers(2, 3, 9, 9),
+    )
+    assert GradCAM(model).chosen_layer(x) == "1"
+    named = GradCAM(model, "1").attribute(x, 1)
+    assert torch.equal(GradCAM(model).attribute(x, 1), named)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Of the channels, which come first, as in timm and torchvision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def test_a_norm_of_a_user_may_have_its_channels_first() -> None:
+    model = Pooled(nn.Conv2d(3, 8, 3), LayerNorm2d(8), nn.Identity()).double()
+    x = numbers(2, 3, 12, 12)
+    maps = GradCAM(model, "1", relu=False).attribute(x, 1)
+    assert torch.equal(maps, GradCAM(model, "2", relu=False).attribute(x, 1))
+    assert maps.any()
+
+
+class Mirrored(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Pooled(nn.Conv2d(3, 8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(dim=0)
+
+
+def test_a_layer_that_sees_other_images_as_well_is_refused() -> None:
+    for layer in (None, "net.0"):
+        with pytest.raises(ValueError, match=r"layer must give.*\[N, C, h, w\]"):
+            GradCAM(Mirrored().double(), layer).attribute(numbers(2, 3, 9, 9), 1)
+
+
+@pytest.mark.parametrize("layer", [None, "0"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_compiled_models_are_refused(layer: str | None, in_place: bool) -> None:
+    """What was compiled passes hooks by: GradCAM would see nothing, or old numbers."""
+    model, x = Pooled(nn.Conv2d(3, 8, 3)).double(), numbers(1, 3, 9, 9)
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
+        layer = layer and f"_orig_mod.{layer}"
+    model(x)
+    with pytest.raises(ValueError, match="forward_func must not be compiled"):
+        GradCAM(model, layer).attribute(x, 1)
+
+
+def test_scripted_layers_have_no_hooks() -> None:
+    x = numbers(1, 3, 9, 9)
+    with pytest.warns(FutureWarning, match="deprecated"):
+        script = torch.jit.script(Pooled(nn.Conv2d(3, 8, 3)).double())
+    with pytest.raises(ValueError, match="runs no convolution"):
+        GradCAM(script).attribute(x, 1)
+    with pytest.raises(ValueError, match="did not run"):
+        GradCAM(script, "0").attribute(x, 1)
+
+
 def test_an_error_says_how_to_reshape() -> None:
     x = numbers(1, 3, 32, 32)
     with pytest.raises(

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.baselines.rewrite import CONVOLUTIONS, check_module
+from xai_lib.baselines.rewrite import check_module
 from xai_lib.core.arguments import check_flag
 from xai_lib.core.gradients import BatchwiseAttribution, gradient, target_scores
 
@@ -127,11 +127,11 @@ class GradCAM(BatchwiseAttribution):
         slope = gradient(scores, a)
         if self.reshape is not None:
             a, slope = self.reshape(a.detach()), self.reshape(slope)
-            if a.ndim != 4 or len(a) != len(inputs):
-                raise ValueError(
-                    f"reshape must give [N, C, h, w] for N = {len(inputs)} images, got "
-                    f"{list(a.shape)}"
-                )
+        if a.ndim != 4 or len(a) != len(inputs):
+            raise ValueError(
+                f"{'layer' if self.reshape is None else 'reshape'} must give "
+                f"[N, C, h, w] for N = {len(inputs)} images, got {list(a.shape)}"
+            )
         alpha = slope.mean(dim=(2, 3), keepdim=True)
         maps = (alpha * a.detach()).sum(dim=1, keepdim=True)
         maps = maps.relu() if self.relu else maps
@@ -166,10 +166,17 @@ def recorded(model: nn.Module, only: str | None = None) -> Iterator[list[Call]]:
             calls.append(Call(name, module, shape, start))
             return start.clone()  # which the model may change in place
 
+    modules = dict(model.named_modules())
+    for m in modules.values():
+        if m._compiled_call_impl or "_orig_mod" in m._modules:
+            raise ValueError(
+                "forward_func must not be compiled, as torch.compile passes hooks by; "
+                "give the model as it was before, such as forward_func._orig_mod"
+            )
     handles = [
         module.register_forward_hook(partial(note, name))
-        for name, module in model.named_modules()
-        if only in (None, name)
+        for name, module in modules.items()
+        if only in (None, name) and not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
         yield calls
@@ -197,7 +204,7 @@ def operations(scores: Tensor) -> list[str]:
 
 def last_feature_map(calls: list[Call]) -> str:
     """The last module that ends with the height and width of the last convolution."""
-    found = [i for i, c in enumerate(calls) if isinstance(c.module, CONVOLUTIONS)]
+    found = [i for i, c in enumerate(calls) if isinstance(c.module, nn.Conv2d)]
     if not found:
         raise ValueError(
             "forward_func runs no convolution; name the layer that gives the feature "
@@ -216,11 +223,12 @@ def last_feature_map(calls: list[Call]) -> str:
         if len(call.shape) == 4 and call.shape[2:] == size and not again:
             chosen = i
     for call in calls[chosen:]:
-        if isinstance(call.module, nn.Linear) and math.prod(call.shape[1:-1]) > 1:
+        dense = isinstance(call.module, nn.Linear) and math.prod(call.shape[1:-1]) > 1
+        if dense or (type(call.module) is nn.LayerNorm and len(call.shape) == 3):
             raise ValueError(
-                f"the last convolution, {calls[found[-1]].name!r}, is followed by a "
-                f"dense layer at each place ({call.name!r}), as in a transformer; name "
-                "a late layer and say where its tokens lie: GradCAM(forward_func, "
+                f"the last convolution, {calls[found[-1]].name!r}, is followed by "
+                f"{call.name!r}, which works at each place as in a transformer; name a "
+                "late layer and say where its tokens lie: GradCAM(forward_func, "
                 "layer=…, reshape=…)"
             )
     return calls[chosen].name
@@ -256,7 +264,7 @@ def _check_map(call: Call, images: Tensor) -> None:
 def _channels_last(call: Call, size: tuple[int, ...]) -> bool:
     """Is an output `[1, a, b, c]` a map of a x b places, rather than of b x c?"""
     _, a, b, c = call.shape
-    if isinstance(call.module, (nn.Linear, nn.LayerNorm)):  # work on the last axis
+    if type(call.module) in (nn.Linear, nn.LayerNorm):  # work on the last axis
         return True
     # Which places have the image's proportions, to within one of them?
     first, last = (
