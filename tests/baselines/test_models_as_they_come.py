@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from xai_lib.baselines import (
@@ -237,6 +238,28 @@ def cancelling(net: Net, images: Tensor) -> Tensor:
     return (scores - scores.max(1, keepdim=True).values.detach()).softmax(1) + ramp
 
 
+def test_the_end_of_a_path_tells_where_its_start_is_black() -> None:
+    """At a black image neither of two factors has a slope, so nothing is missing."""
+    squared = net(lambda net, images: net.whole(images * images.detach() * 2))
+    with pytest.raises(ValueError, match="a part of the model is still in the graph"):
+        IntegratedGradients(squared, n_steps=20).attribute(IMAGES, 1)
+
+
+STEPS = {
+    "round": lambda net, images: net.whole((images * 255).round() / 255),
+    "in place": lambda net, images: net.whole((images * 255).floor_() / 255),
+    "sign": lambda net, images: net.head(torch.sign(net.conv(images))),
+}
+
+
+@autograd
+@pytest.mark.parametrize("how", STEPS.values(), ids=STEPS)
+def test_steps_have_no_gradient(make: Callable, how: Callable) -> None:
+    """Not the map of zeros that autograd has for them."""
+    with pytest.raises(ValueError, match=r"gives no gradients.*rounding"):
+        make(net(how)).attribute(IMAGES, 1)
+
+
 def test_what_is_cut_off_without_harm_is_explained() -> None:
     maps = Gradient(net(cancelling)).attribute(IMAGES, 1)
     softmax = net(lambda net, images: net.whole(images).softmax(1))
@@ -381,16 +404,21 @@ class Lists(nn.Module):
         return images
 
 
+OWN = torch.Generator()
 ALONE = AUTOGRAD | {"GradCAM": partial(GradCAM, layer="0")}
 
 
 @pytest.mark.parametrize("make", ALONE.values(), ids=ALONE)
-@pytest.mark.parametrize("kind", ["dropout", "noise", "dropout in a list"])
+@pytest.mark.parametrize(
+    "kind", ["dropout", "noise", "NumPy", "own", "dropout in a list"]
+)
 def test_random_answers_in_evaluation_mode(make: Callable, kind: str) -> None:
     """One image with a target, of which nothing else is asked."""
     draws = {
         "dropout": lambda net, images: net.head(F.dropout(net.body(images))),
         "noise": lambda net, images: net.whole(images + torch.rand_like(images)),
+        "NumPy": lambda net, images: net.whole(images * np.random.rand()),  # noqa: NPY002
+        "own": lambda net, images: net.whole(images * torch.rand(1, generator=OWN)),
         "dropout in a list": Net.whole,
     }
     model = nn.Sequential(nn.Conv2d(3, 3, 1), net(draws[kind]))
@@ -512,6 +540,75 @@ class Scaled(nn.Conv2d):
         return F.conv2d(images, self.weight * 0.5, self.bias)
 
 
+class Turned(nn.Conv2d):
+    """What its weight's positive part gives is not the positive part."""
+
+    change: Callable[[Tensor], Tensor] = torch.neg
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, type(self).change(self.weight), self.bias)
+
+
+@pytest.mark.parametrize("change", [torch.neg, torch.abs, lambda w: w - w.flip(3)])
+def test_lrp_refuses_layers_that_turn_the_sign_of_weights(change: Callable) -> None:
+    kind = type("Turned", (Turned,), {"change": staticmethod(change)})
+    model = normalising().eval()
+    model.insert(0, kind(3, 3, 3))
+    with pytest.raises(ValueError, match=r"no rule for Turned.*not the sum"):
+        LRP(model)
+
+
+def test_lrp_has_a_layer_for_each_run() -> None:
+    model = normalising().eval()
+    again = nn.Conv2d(4, 4, 3, padding=1)
+    several = nn.Sequential(*model[:3], again, nn.ReLU(), again, *model[2:])
+    plain = copy.deepcopy(several)
+    plain[5] = copy.deepcopy(plain[3])
+    maps = LRP(several.eval()).attribute(IMAGES, 1)
+    assert torch.equal(maps, LRP(plain.eval()).attribute(IMAGES, 1))
+
+
+def test_lrp_s_first_layer_is_the_first_that_runs() -> None:
+    """With a batch norm to be merged into it, and none in the second."""
+    model = normalising()
+    model.insert(3, nn.Conv2d(4, 4, 3))
+    with torch.no_grad():
+        model.eval()[1].running_mean.copy_(numbers(4))
+    merged = nn.Sequential(fuse_conv_bn_eval(model[0], model[1]), *model[2:]).eval()
+    maps = LRP(model).attribute(IMAGES, 1)
+    torch.testing.assert_close(maps, LRP(merged).attribute(IMAGES, 1))
+
+
+class Calls(nn.Conv2d):
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(super().forward(images))
+
+
+class Holds(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.act(super().forward(images))
+
+
+@pytest.mark.parametrize("make", [GuidedBackprop, DeepLift])
+def test_a_layer_of_a_user_may_end_in_an_activation(make: Callable) -> None:
+    model = nn.Sequential(
+        Calls(3, 4, 3), nn.Conv2d(4, 4, 3), Holds(4), *normalising()[3:]
+    )
+    convolution, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+    convolution.load_state_dict(model[0].state_dict())
+    layers = convolution, nn.ReLU(), model[1], norm, nn.ReLU(), *model[3:]
+    expected = make(nn.Sequential(*layers).eval()).attribute(IMAGES, 1)
+    torch.testing.assert_close(make(model.eval()).attribute(IMAGES, 1), expected)
+    with pytest.raises(ValueError, match="LRP has no rule for"):
+        LRP(model[:1])
+
+
 def test_lrp_refuses_layers_that_do_more_with_their_weight() -> None:
     model = normalising().eval()
     model.insert(0, Standardised(3, 3, 3))
@@ -524,6 +621,13 @@ def test_lrp_refuses_layers_that_do_more_with_their_weight() -> None:
         plain[0].bias.copy_(model[0].bias)
     maps = LRP(model).attribute(IMAGES, 1)
     torch.testing.assert_close(maps, LRP(plain).attribute(IMAGES, 1))
+
+
+@everyone
+def test_autocast_around_a_call_has_no_say(make: Callable) -> None:
+    expected = make(net()).attribute(IMAGES, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(make(net()).attribute(IMAGES, 1), expected)
 
 
 # A model is left as it was found, and threads share explainers

@@ -20,6 +20,7 @@ from xai_lib.baselines.rewrite import (
     layers,
     operations,
     replace,
+    twin,
 )
 from xai_lib.core.arguments import check_number
 from xai_lib.core.attribution import DRAWN, generator
@@ -150,15 +151,26 @@ def merge_batch_norms(copied: fx.GraphModule) -> fx.GraphModule:
 
 
 def explicit_sums(copied: fx.GraphModule) -> fx.GraphModule:
-    """Write each sum of two tensors as `Add` (in place, returned)."""
-    for node in copied.graph.nodes:
+    """Write each sum of two tensors as `Add`, and list layers as they run, one for each
+    run (in place, returned).
+
+    zennit takes the first one listed for the first that runs, and notes what a layer
+    was given in one place, however often it runs.
+    """
+    seen: set[nn.Module] = set()
+    for node in list(copied.graph.nodes):
         if node.target is operator.add and len(node.all_input_nodes) == 2:
             replace(copied, node, Add(), node.args)
+        elif node.op == "call_module":
+            layer = copied.get_submodule(node.target)
+            node.target = f"{node.name}_own"
+            copied.add_submodule(node.target, twin(layer) if layer in seen else layer)
+            seen.add(layer)
     return finish(copied)
 
 
 def is_additive(layer: Any) -> bool:
-    """Do the outputs for positive and for negative weights add up to the output?
+    """Do what positive weights add, and negative ones take away, make the output?
 
     The rules of LRP exchange weights. A layer of a user that computes something else
     from its weight first, such as its standardised values, would answer wrongly.
@@ -174,5 +186,5 @@ def is_additive(layer: Any) -> bool:
         functional_call(layer, {"weight": part, **unbiased}, inputs)
         for part in (weight, weight.clamp(min=0), weight.clamp(max=0))
     )
-    gap = (whole - plus - minus).abs().max()
-    return bool(gap <= 1e-2 * whole.abs().max())
+    gaps = whole - plus - minus, plus.clamp(max=0), minus.clamp(min=0)
+    return all(bool(g.abs().max() <= 1e-2 * whole.abs().max()) for g in gaps)

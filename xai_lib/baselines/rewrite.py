@@ -22,6 +22,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from xai_lib.core.gradients import met
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LAYERS = (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear)
@@ -45,6 +47,7 @@ ACTIVATIONS: dict[Any, type[nn.Module]] = {
     **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
 }
+NAMES = {getattr(function, "__name__", function) for function in ACTIVATIONS}
 POOLS: dict[Any, tuple[type[nn.Module], str]] = {
     F.max_pool2d: (
         nn.MaxPool2d,
@@ -85,7 +88,14 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
+        plain = isinstance(m, LAYERS) and not _activates(m)
+        return plain or super().is_leaf_module(m, module_qualified_name)
+
+
+def _activates(layer: Any) -> bool:
+    """Whether a layer of LAYERS is a user's own, and calls an activation."""
+    code = getattr(type(layer).forward, "__code__", None)
+    return not NAMES.isdisjoint(getattr(code, "co_names", ()))
 
 
 def check_module(model: Any) -> None:
@@ -109,7 +119,7 @@ def explicit_layers(model: nn.Module) -> fx.GraphModule:
     """
     check_module(model)
     # Inside a Sequential, even a model that is a single layer is a node of the graph.
-    root = nn.Sequential(_with_plain_weights(_copy(model).eval()))
+    root = nn.Sequential(_with_plain_weights(twin(model).eval()))
     try:
         with TOOLS:
             copied = fx.GraphModule(root, _Tracer().trace(root))
@@ -171,7 +181,7 @@ def _layer(copied: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, bool] | No
         in_place = getattr(layer, "inplace", False)
         if isinstance(layer, nn.Hardtanh) and (layer.min_val, layer.max_val) == (0, 6):
             return ReLU6(), in_place  # nn.ReLU6 is a Hardtanh
-        layer = _copy(layer)
+        layer = twin(layer)
         if in_place:
             layer.inplace = False
         return layer, in_place
@@ -188,7 +198,7 @@ def _layer(copied: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, bool] | No
     return None
 
 
-def _copy(module: nn.Module) -> nn.Module:
+def twin(module: nn.Module) -> nn.Module:
     """A copy that may be changed at will, with the same tensors."""
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     for part in module.modules():
@@ -239,6 +249,7 @@ def _with_plain_weights(model: nn.Module) -> nn.Module:
 def finish(copied: fx.GraphModule) -> fx.GraphModule:
     copied.delete_all_unused_submodules()
     copied.recompile()
+    met[copied] = True  # the model itself is watched
     return copied
 
 
