@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.aise import AISEDetection, Detection
 from xai_lib.baselines import DRISE
@@ -54,3 +54,26 @@ def test_others_are_asked_for_what_is_counted(explainer: Callable) -> None:
     made = explainer(counting)
     assert made.attribute(IMAGE, (BOX, 1)).abs().max() > 0
     assert sum(asked) == made.queries == 27
+
+
+class InTraining(nn.Module):
+    """As torchvision's, which in training mode want the boxes, and return losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> list[Detection]:
+        assert not self.training, "targets should not be none when in training mode"
+        return honest(self.drop(images))
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS)
+def test_a_detector_in_training_mode_is_refused(explainer: Callable) -> None:
+    detector = InTraining()
+    with pytest.raises(ValueError, match=r"detector is in .*call detector\.eval\(\)"):
+        explainer(detector).attribute(IMAGE, (BOX, 1))
+    expected = explainer(honest).attribute(IMAGE, (BOX, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = explainer(detector.eval()).attribute(IMAGE, (BOX, 1))
+    assert torch.equal(maps, expected)

@@ -148,6 +148,14 @@ def test_energy_does_not_depend_on_the_scale(scale: float) -> None:
     assert scaled.tolist() == pytest.approx(expected.tolist())
 
 
+def test_maps_may_have_a_graph() -> None:
+    traced, masks = maps(4, 6, 7).requires_grad_(), regions(4, 6, 7, 0.4)
+    for metric in (energy_inside, pointing_hits):
+        scores = metric(traced, masks)
+        assert not scores.requires_grad
+        assert torch.equal(scores, metric(traced.detach(), masks))
+
+
 def test_boxes_agree_with_the_masks_of_scenes() -> None:
     from xai_lib.zoo import scenes
 

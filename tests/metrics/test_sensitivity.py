@@ -173,6 +173,12 @@ def test_limits() -> None:
     assert blackbox.queries == 2 * 30 * (1 + 4)
 
 
+@pytest.mark.parametrize("change", [Tensor.numpy, lambda maps: (maps,)])
+def test_maps_are_tensors(change: Callable) -> None:
+    with pytest.raises(TypeError, match="attribute must return a tensor, got"):
+        max_sensitivity(lambda x, target: change(x), images(2, 1, 3, 3), 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -106,7 +106,8 @@ class Attribution(ABC):
             as_maps(self._attribute(x, c, show_progress), x)
             for x, c in groups(inputs, classes)
         )
-        return joined(len(inputs), maps)
+        with torch.autocast(inputs.device.type, enabled=False):  # as in a BlackBox
+            return joined(len(inputs), maps)
 
     def _checked(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Checked inputs, without a graph, and their target classes `[N]`."""
@@ -122,7 +123,8 @@ class Attribution(ABC):
         check_inputs(inputs, dims=self.input_dims)
         check_range(self.forward_func, inputs)
         parts = (as_maps(maps(x), x) for (x,) in groups(inputs.detach()))
-        return joined(len(inputs), parts)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return joined(len(inputs), parts)
 
     @abstractmethod
     def _scores(self, inputs: Tensor) -> Tensor:

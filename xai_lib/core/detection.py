@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xai_lib.core.arguments import check_count, check_inputs
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box, as_boxes, as_numbers
+from xai_lib.core.conduct import refuse_training_mode
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ class DetectorAttribution(ABC):
         """
         check_inputs(inputs)
         pairs = zip(inputs.split(1), check_detections(target, inputs), strict=True)
-        maps = [self._explain(image, *pair, show_progress) for image, pair in pairs]
+        with torch.autocast(inputs.device.type, enabled=False):  # as in a BlackBox
+            maps = [self._explain(image, *pair, show_progress) for image, pair in pairs]
         return torch.cat(maps)
 
     @abstractmethod
@@ -185,6 +187,8 @@ class DetectorAttribution(ABC):
             found = ask(self.detector, images)
             return torch.stack([detection_score(found, *pair) for pair in pairs], dim=1)
 
+        if isinstance(self.detector, nn.Module):
+            refuse_training_mode(self.detector, "detector")
         blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
         try:
             yield blackbox

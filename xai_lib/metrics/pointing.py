@@ -75,7 +75,7 @@ def energy_inside(attributions: Tensor, masks: Tensor) -> Tensor:
     _check_regions(attributions, masks)
 
     def shares(maps: Tensor, inside: Tensor) -> Tensor:
-        mass = maps[:, 0].cpu().double().clamp_min(0).flatten(1)
+        mass = maps[:, 0].detach().cpu().double().clamp_min(0).flatten(1)
         mass[mass.amax(dim=1) == 0] = 1
         # Divided by the maximum first: sums of tiny or huge values stay finite.
         mass /= mass.amax(dim=1, keepdim=True)

@@ -73,7 +73,10 @@ def max_sensitivity(
             outside = stepping_outside(by=radius)
             with outside, torch.random.fork_rng(), torch.enable_grad():
                 torch.manual_seed(seed)
-                return attribute(images, target=target).detach().flatten(1)
+                maps = attribute(images, target=target)
+            if not isinstance(maps, Tensor):
+                raise TypeError(f"attribute must return a tensor, got {type(maps)}")
+            return maps.detach().flatten(1)
 
         here, size = explained(images), images[0].numel()
         norm, largest = here.norm(dim=1), here.new_zeros(len(here))
