@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import re
+import threading
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torchvision.ops import StochasticDepth
 
 from xai_lib.core import blackbox as blackbox_module
@@ -1155,3 +1157,38 @@ def test_a_budget_pays_for_the_comparison_of_what_only_may_meet() -> None:
     box = BlackBox(one_by_one, batch_size=1, budget=10)
     box(IMAGES[:10])
     assert box.queries == 10
+
+
+def test_watches_of_two_threads_leave_torch_compile_on() -> None:
+    """Two calls that overlap, of which the first ends first."""
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first() -> None:
+        with conduct.Watch():
+            first_in.set()
+            second_in.wait()
+        first_out.set()
+
+    def second() -> None:
+        first_in.wait()
+        with conduct.Watch():
+            second_in.set()
+            first_out.wait()
+            noted.append(is_in_torch_dispatch_mode())
+
+    noted: list[bool] = []
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert noted == [True]  # as long as one of them looks
+    assert not is_in_torch_dispatch_mode()
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, _: Any) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compile(lambda x: x + 1, backend=keep)(torch.ones(2))
+    assert len(graphs) == 1

@@ -14,12 +14,13 @@ import functools
 import gc
 import pickle
 import random
+import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -157,11 +158,14 @@ class Watch(TorchDispatchMode):
     """
 
     supports_higher_order_operators = True  # let torch.cond and its like pass
+    # Those of all threads, in the order in which they began.
+    _running: ClassVar[list[Watch]] = []
+    _changing = threading.Lock()
 
     def __init__(self, batch: Tensor | None = None, keeper: Any = None) -> None:
         super().__init__()
         self.random: str | None = None
-        self._keepers = modules_behind(keeper, *SOURCES) if keeper else None
+        self._keepers = None if keeper is None else modules_behind(keeper, *SOURCES)
         self._before = _state(self._keepers)
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
@@ -190,8 +194,24 @@ class Watch(TorchDispatchMode):
             self._follow(name, named, answer)
         return answer
 
+    def __enter__(self) -> Watch:
+        with self._changing:
+            self._running.append(self)
+            return super().__enter__()
+
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        super().__exit__(kind, error, trace)
+        # torch notes for all threads together that a mode is on, and each mode what it
+        # is to leave behind. Of two that do not end in turn, the last would leave the
+        # note on, and torch.compile off for good: the later one inherits.
+        with self._changing:
+            place = self._running.index(self)
+            del self._running[place]
+            for heir in self._running[place : place + 1]:
+                for name in [name for name in vars(self) if name.startswith("old_")]:
+                    mine, theirs = getattr(self, name), getattr(heir, name)
+                    setattr(self, name, theirs)
+                    setattr(heir, name, mine)
+            super().__exit__(kind, error, trace)
         if self._refusal is not None:
             for counter, step in self._counters:
                 counter.sub_(step)
