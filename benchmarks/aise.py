@@ -41,7 +41,8 @@ def scipy_direct(lost: Callable[[np.ndarray], float], n: int) -> np.ndarray:
         visited.append(p.copy())
         return lost(p)
 
-    with contextlib.suppress(Enough):
+    # SciPy 1.15 goes on asking, and makes a SystemError of it.
+    with contextlib.suppress(Enough, SystemError):
         direct(counted, [(0, 1)] * 2, eps=0.1, maxfun=10 * n, locally_biased=False)
     return np.array(visited)
 

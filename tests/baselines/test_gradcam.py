@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -401,7 +402,8 @@ def test_compiled_models_are_refused(layer: str | None, in_place: bool) -> None:
 
 def test_scripted_layers_have_no_hooks() -> None:
     x = numbers(1, 3, 9, 9)
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that scripts are deprecated
         script = torch.jit.script(Pooled(nn.Conv2d(3, 8, 3)).double())
     with pytest.raises(ValueError, match="runs no convolution"):
         GradCAM(script).attribute(x, 1)
