@@ -6,8 +6,6 @@ other machines differ in the last bits, what only just holds is decided in one w
 tolerance that is just met is met, and a tie is no order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from itertools import pairwise

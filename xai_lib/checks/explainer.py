@@ -10,8 +10,6 @@ in `properties`, by kind. All are tried, on tiny inputs, before a failure is rai
 After scikit-learn's `check_estimator`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Every check names the argument, the value and what was expected. None of them ch
 a value: what is wrong is refused, never clipped or converted.
 """
 
-from __future__ import annotations
-
 import numbers
 from typing import Any
 

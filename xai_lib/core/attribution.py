@@ -9,8 +9,6 @@ so that Captum's metrics and its `NoiseTunnel` accept our methods as their own, 
 needs no Captum.
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator

@@ -6,8 +6,6 @@ where it happens, and that the hardware is used well without a line about it in 
 methods themselves.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

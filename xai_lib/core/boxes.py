@@ -4,8 +4,6 @@ The centre of the first pixel is (0.5, 0.5): a box around the pixel columns 3 an
 x0 = 3 and x1 = 5.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

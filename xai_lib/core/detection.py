@@ -1,7 +1,5 @@
 """What a detector is, what it answers, and how well a detection is found again."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The core needs torch, NumPy, SciPy, Pillow and tqdm. All else is imported where 
 used, so that `import xai_lib.baselines` costs little more than `import torch`.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

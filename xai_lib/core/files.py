@@ -1,7 +1,5 @@
 """Files and folders that are whole, or not there at all."""
 
-from __future__ import annotations
-
 import shutil
 import time
 import uuid

@@ -1,7 +1,5 @@
 """The base of white-box methods: scores and their gradients, or a clear error."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

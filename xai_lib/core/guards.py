@@ -8,8 +8,6 @@
   function that was read: its code, and its default arguments.
 """
 
-from __future__ import annotations
-
 import gc
 import itertools
 import logging

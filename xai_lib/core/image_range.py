@@ -6,8 +6,6 @@ the range. What a method asks may lie outside, since noise and boxes around an i
 by intent; but nothing comes as far from it as `FAR`, except numbers on another scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """What numbers of two bytes or one do to a model's answers: measured, never assumed."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Curves, bars and dots over images, with the confidence interval of their mean."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Draw attribution maps: alone, over their image, or methods side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any

@@ -4,8 +4,6 @@ A figure that cannot be read raises an error, and what was measured of one that 
 stands in its PNG, so that a test can read it without drawing again.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import re

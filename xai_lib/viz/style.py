@@ -5,8 +5,6 @@ colours change steadily in lightness, and lines differ in dash and marker as wel
 in colour (the palette of Okabe and Ito, 2008).
 """
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import matplotlib.style
 from cycler import cycler

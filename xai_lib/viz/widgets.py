@@ -1,7 +1,5 @@
 """Controls beside a figure, for JupyterLab, Colab and tests alike."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ A property is a function of a `Case` and of its inputs, registered by `prop`. It
 method.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
