@@ -25,8 +25,12 @@ from sync_notebooks import ROOT
 
 VERSIONS = ("floors", "colab", "newest")
 # As `make test` runs them: two at once, each on one thread.
-TESTS = ("-m", "pytest", "-n", "2")
-NBVAL = ("--dist", "loadscope", "--nbval", "--nbval-current-env", "notebooks")
+TESTS = ("-m", "pytest", "-n", "2", "--dist", "worksteal")
+NBVAL = (
+    *("--dist", "loadscope", "--no-loadscope-reorder"),
+    *("--nbval", "--nbval-current-env", "notebooks/reproduce"),
+    *(f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb"))),
+)
 
 
 def environment(name: str, root: Path = ROOT) -> Path:
