@@ -12,3 +12,11 @@ def pytest_configure(config: pytest.Config) -> None:
     draw none."""
     if config.getoption("--nbval", False):
         os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights that a test draws are the same in every order of the tests."""
+    import torch  # here, as nbval needs none
+
+    torch.manual_seed(0)

@@ -28,6 +28,7 @@ def run(out: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
 
 def test_every_part_has_rows_and_all_agrees(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(gpu, "PAPER", {"a table": ("small", 1000)})
+    monkeypatch.setattr(gpu, "STUDIES", ("figure1_mnist",))  # whose units are quick
     code, rows = run(tmp_path / "rows.jsonl")
     assert code == 0
     assert {row["part"] for row in rows} == set(gpu.PARTS)
