@@ -7,7 +7,7 @@ counts is by how much the most that the process ever held exceeds what it held w
 images lay there, less the maps that it returns; the goal is 1 GiB. Three more runs at
 a smaller size ask whether that grows: with four times the queries, sixteen times the
 batch size, three times the images, whose maps are being added up. Only the first two
-have a goal: none. `--quick` takes an eighth of the pixels.
+have a goal: at most a quarter. `--quick` takes an eighth of the pixels.
 """
 
 from __future__ import annotations
