@@ -17,7 +17,7 @@ import random
 import threading
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -31,7 +31,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from xai_lib.core.answers import as_scores
-from xai_lib.core.guards import attributes
 
 # How often a batch is asked again that may be answered by chance. A few images may be
 # dropped, or not, in the same way once.
@@ -127,9 +126,7 @@ def modules_behind(forward_func: Callable, *others: type) -> tuple[Any, ...]:
         if isinstance(value, nn.Module) or type(value) in others:
             found.append(value)
         if isinstance(value, nn.Module):
-            waiting += _hidden_layers(value)
-            held = attributes(value).values() if others else ()
-            waiting += [v for v in held if type(v) in others]
+            waiting += _hidden(value, others)
         elif not isinstance(value, (types.ModuleType, type, Tensor)):
             waiting += _parts(value)
     return tuple(found)
@@ -165,8 +162,10 @@ class Watch(TorchDispatchMode):
     def __init__(self, batch: Tensor | None = None, keeper: Any = None) -> None:
         super().__init__()
         self.random: str | None = None
-        self._keepers = None if keeper is None else modules_behind(keeper, *SOURCES)
-        self._before = _state(self._keepers)
+        kept = () if keeper is None else modules_behind(keeper, *SOURCES)
+        self._sources = [part for part in kept if not isinstance(part, nn.Module)]
+        self._drawn = None if keeper is None else _drawn(self._sources)
+        self._kept = [*_kept(part for part in kept if isinstance(part, nn.Module))]
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
         self._depth = _depth.get()
@@ -216,22 +215,26 @@ class Watch(TorchDispatchMode):
             for counter, step in self._counters:
                 counter.sub_(step)
             raise self._refusal from None
-        (states, kept), (others, now) = self._before, _state(self._keepers)
-        if states != others:
+        if self._drawn is not None and self._drawn != _drawn(self._sources):
             self.random = "draws random numbers, not with torch"
-        elif not self.random and not kept.keys() <= now.keys():
+        elif not self.random and any(
+            name not in held or held[name] is not tensor or tensor._version != version
+            for held, name, tensor, version in self._kept
+        ):
             self.random = "changes a tensor that it keeps"
 
     def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
         """Does an operation carry numbers along the first axis, that of the inputs?"""
-        given = [t for t in _tensors(named) if t in self._has_all]
+        given = [t for t in _tensors(named.values()) if t in self._has_all]
         if not given:
             return
         from_all = {self._has_all[t] for t in given}
-        made = [t for t in _tensors(answer) if t.numel()]
-        n_axes = max(1, *(t.ndim for t in [*given, *made]))
-        axes = next((named[key] for key in ("dim", "dims", "dim0") if key in named), ())
-        axes = [a % n_axes for a in tree_leaves(axes) if isinstance(a, int)]
+        made = [t for t in _tensors((answer,)) if t.numel()]
+        naming = ("dim", "dims", "dim0")
+        axes: Any = next((named[key] for key in naming if key in named), ())
+        if axes != ():
+            n_axes = max(1, *(t.ndim for t in [*given, *made]))
+            axes = [a % n_axes for a in tree_leaves(axes) if isinstance(a, int)]
         along = axes[0] != 0 if name == "permute" else 0 in axes or name in _ALONG
         along = along and name not in ("slice", "split", "split_with_sizes")
         parted = along or any(t.ndim == 0 or len(t) != self._n for t in made)
@@ -242,7 +245,8 @@ class Watch(TorchDispatchMode):
         else:
             self.mixes = from_all == {True, False} or (True in from_all and parted)
             found = True in from_all
-        self._has_all |= dict.fromkeys(made, found)
+        for t in made:
+            self._has_all[t] = found
 
     def _refuse(self) -> None:
         self._refusal = ValueError(
@@ -313,35 +317,45 @@ def _gap(scores: Tensor, others: Tensor) -> float:
     return float((scores - others).abs().max() / largest.clamp_min(1e-30))
 
 
-def _state(keepers: tuple[Any, ...] | None) -> tuple[list[bytes], dict[Any, Tensor]]:
-    """Of Python's and NumPy's generators, and of tensors that are kept, by version. A
-    tensor more is what many models make at their first call."""
-    if keepers is None:
-        return [], {}
-    states = [random.getstate(), np.random.get_state()]  # noqa: NPY002
-    kept: dict[Any, Tensor] = {}
-    for keeper in keepers:
-        if not isinstance(keeper, nn.Module):
-            states.append(keeper)
-            continue
-        for t in attributes(keeper).values():
-            if isinstance(t, Tensor) and not (is_lazy(t) or t.is_inference()):
-                kept[id(t), t._version] = t
-    return [pickle.dumps(state) for state in states], kept
+def _drawn(sources: list[Any]) -> list[Any]:
+    """The states of Python's and NumPy's generators, and of others."""
+    others = np.random.get_state(), *sources  # noqa: NPY002
+    return [random.getstate(), *map(pickle.dumps, others)]
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+def _kept(modules: Iterable[nn.Module]) -> Iterator[tuple[Any, str, Tensor, int]]:
+    """Where the layers keep tensors, and of which version these are. A tensor more is
+    what many models make at their first call."""
+    held: Any
+    for layer in (layer for module in modules for layer in module.modules()):
+        for held in (vars(layer), layer._parameters, layer._buffers):
+            for name, value in held.items():
+                kept = isinstance(value, Tensor) and not is_lazy(value)
+                if kept and not value.is_inference():
+                    yield held, name, value, value._version
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among the arguments or answers of an operation, and in lists of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
 
 
 def _arguments(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """All arguments of an operation by name, defaults included."""
-    schema = getattr(func, "_schema", None)
-    if schema is None:
-        return {}
-    named = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
-    named |= dict(zip((a.name for a in schema.arguments), args, strict=False))
-    return named | kwargs
+    names, defaults = _signature(func)
+    return defaults | dict(zip(names, args, strict=False)) | kwargs
+
+
+@functools.cache
+def _signature(func: Any) -> tuple[list[str], dict[str, Any]]:
+    """The names of an operation's arguments, and the defaults of some."""
+    arguments = getattr(getattr(func, "_schema", None), "arguments", ())
+    defaults = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    return [a.name for a in arguments], defaults
 
 
 def _by_its_batch(named: dict[str, Any]) -> bool:
@@ -387,13 +401,16 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def _hidden_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Those in plain lists and dictionaries, which `module.eval()` does not reach."""
+def _hidden(module: nn.Module, others: tuple[type, ...]) -> Iterator[Any]:
+    """Layers in plain lists and dictionaries, which `module.eval()` does not reach, and
+    objects of other types."""
     for layer in module.modules():
         for name, held in vars(layer).items():
-            if type(held) in (list, dict) and not name.startswith("_"):
+            if type(held) in others:
+                yield held
+            elif type(held) in (list, dict) and not name.startswith("_"):
                 values = held.values() if isinstance(held, dict) else held
-                yield from (part for part in values if isinstance(part, nn.Module))
+                yield from (v for v in values if isinstance(v, (nn.Module, *others)))
 
 
 def _parts(value: Any) -> list[Any]:
