@@ -815,6 +815,31 @@ class Draws(nn.Module):
         return sums(images) * self.rng.random()
 
 
+class Counts(nn.Module):
+    """Answers by how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return sums(images) * self.calls
+
+
+class Remembers(nn.Module):
+    """A recurrent layer that goes on where the last batch ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(3, 2, batch_first=True)
+        self.state: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, self.state = self.recurrent(images.mean(2).mT, self.state)
+        return rows[:, -1]
+
+
 VARYING: dict[str, Callable[[], Any]] = {
     "Python": lambda: lambda x: sums(x) * random.random(),
     "NumPy": lambda: lambda x: sums(x) + torch.from_numpy(np.random.rand(2)),  # noqa: NPY002
@@ -824,6 +849,8 @@ VARYING: dict[str, Callable[[], Any]] = {
     ),
     "a generator of a module": Draws,
     "a tensor that is moved": Moving,
+    "a number that is counted up": Counts,
+    "a state from call to call": lambda: Remembers().eval(),
 }
 
 

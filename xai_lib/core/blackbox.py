@@ -103,7 +103,7 @@ class BlackBox:
             that failed among them. Not counted are a batch too large for the memory,
             which is asked again in halves; tensors that a function on arrays rejects;
             and what only compares two answers: of two backends on the same module; of a
-            model that was seen to draw random numbers, or to change a tensor it keeps,
+            model that was seen to draw random numbers, or to change what it keeps,
             whose first batch is asked again; and of one that may let the inputs
             of a batch meet, one of which is asked again alone (and, if its answer is
             then a bit different, beside others). With a budget the last is counted, and

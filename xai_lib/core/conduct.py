@@ -12,6 +12,7 @@ from __future__ import annotations
 import builtins
 import functools
 import gc
+import operator
 import pickle
 import random
 import threading
@@ -165,7 +166,22 @@ class Watch(TorchDispatchMode):
         kept = () if keeper is None else modules_behind(keeper, *SOURCES)
         self._sources = [part for part in kept if not isinstance(part, nn.Module)]
         self._drawn = None if keeper is None else _drawn(self._sources)
-        self._kept = [*_kept(part for part in kept if isinstance(part, nn.Module))]
+        # What the layers keep, by layer and then in the order of its names: what is new
+        # after a call comes last, as a grid that is made at the first one.
+        self._kept = [
+            (held, tuple(held.values()))
+            for part in kept
+            if isinstance(part, nn.Module)
+            for layer in part.modules()
+            for held in (vars(layer), layer._parameters, layer._buffers)
+        ]
+        self._versions = [
+            (value, value._version)
+            for _, values in self._kept
+            for value in values
+            if isinstance(value, Tensor)
+            and not (is_lazy(value) or value.is_inference())
+        ]
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
         self._depth = _depth.get()
@@ -217,11 +233,11 @@ class Watch(TorchDispatchMode):
             raise self._refusal from None
         if self._drawn is not None and self._drawn != _drawn(self._sources):
             self.random = "draws random numbers, not with torch"
-        elif not self.random and any(
-            name not in held or held[name] is not tensor or tensor._version != version
-            for held, name, tensor, version in self._kept
+        elif not self.random and not (
+            all(all(map(operator.is_, then, now.values())) for now, then in self._kept)
+            and all(tensor._version == version for tensor, version in self._versions)
         ):
-            self.random = "changes a tensor that it keeps"
+            self.random = "changes what it keeps"
 
     def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
         """Does an operation carry numbers along the first axis, that of the inputs?"""
@@ -323,20 +339,8 @@ def _drawn(sources: list[Any]) -> list[Any]:
     return [random.getstate(), *map(pickle.dumps, others)]
 
 
-def _kept(modules: Iterable[nn.Module]) -> Iterator[tuple[Any, str, Tensor, int]]:
-    """Where the layers keep tensors, and of which version these are. A tensor more is
-    what many models make at their first call."""
-    held: Any
-    for layer in (layer for module in modules for layer in module.modules()):
-        for held in (vars(layer), layer._parameters, layer._buffers):
-            for name, value in held.items():
-                kept = isinstance(value, Tensor) and not is_lazy(value)
-                if kept and not value.is_inference():
-                    yield held, name, value, value._version
-
-
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Those among the arguments or answers of an operation, and in lists of them."""
+    """Those among some values, as the arguments of an operation, and in their lists."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
