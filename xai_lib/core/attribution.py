@@ -99,13 +99,8 @@ class Attribution(ABC):
             maps = self.attribute(inputs[0], target, show_progress=show_progress)
             return (maps,)
         check_flag("show_progress", show_progress)
-        inputs, classes = self._checked(inputs, target)
-        maps = (
-            as_maps(self._attribute(x, c, show_progress), x)
-            for x, c in groups(inputs, classes)
-        )
-        with torch.autocast(inputs.device.type, enabled=False):  # as in a BlackBox
-            return joined(len(inputs), maps)
+        checked = self._checked(inputs, target)
+        return _grouped(lambda x, c: self._attribute(x, c, show_progress), *checked)
 
     def _checked(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Checked inputs, without a graph, and their target classes `[N]`."""
@@ -117,12 +112,10 @@ class Attribution(ABC):
     def _of_all_classes(
         self, inputs: Tensor, maps: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """`maps`, from images to `[n, K, ...]`, of all images, group by group."""
+        """`maps`, from images to `[n, K, ...]`, of all images."""
         check_inputs(inputs, dims=self.input_dims)
         check_range(self.forward_func, inputs)
-        parts = (as_maps(maps(x), x) for (x,) in groups(inputs.detach()))
-        with torch.autocast(inputs.device.type, enabled=False):
-            return joined(len(inputs), parts)
+        return _grouped(maps, inputs.detach())
 
     @abstractmethod
     def _scores(self, inputs: Tensor) -> Tensor:
@@ -150,6 +143,13 @@ class BlackBoxAttribution(Attribution):
 
     def _scores(self, inputs: Tensor) -> Tensor:
         return self.blackbox(inputs)
+
+
+def _grouped(maps: Callable[..., Tensor], inputs: Tensor, *others: Tensor) -> Tensor:
+    """`maps` of all images, made of one group of them after the other."""
+    parts = (as_maps(maps(*group), group[0]) for group in groups(inputs, *others))
+    with torch.autocast(inputs.device.type, enabled=False):  # as in a BlackBox
+        return joined(len(inputs), parts)
 
 
 @contextmanager

@@ -133,6 +133,28 @@ def modules_behind(forward_func: Callable, *others: type) -> tuple[Any, ...]:
     return tuple(found)
 
 
+class Kept:
+    """What the layers of some modules hold, to be compared after a call.
+
+    What a first call makes is new, comes last among the names, and is no change.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        layers = [layer for module in modules for layer in module.modules()]
+        every = [(vars(m), m._parameters, m._buffers, m._modules) for m in layers]
+        self._held = [(held, (*held.values(),)) for of in every for held in of]
+        tensors = [v for _, vs in self._held for v in vs if isinstance(v, Tensor)]
+        known = [t for t in tensors if not (is_lazy(t) or t.is_inference())]
+        self._versions = [(t, t._version) for t in known]
+
+    def changed(self) -> bool:
+        """Whether something was replaced, or a tensor changed in place."""
+        same = all(
+            all(map(operator.is_, was, held.values())) for held, was in self._held
+        )
+        return not same or any(t._version != then for t, then in self._versions)
+
+
 class Watch(TorchDispatchMode):
     """Look at the operations of one call of a model, in this thread.
 
@@ -166,22 +188,7 @@ class Watch(TorchDispatchMode):
         kept = () if keeper is None else modules_behind(keeper, *SOURCES)
         self._sources = [part for part in kept if not isinstance(part, nn.Module)]
         self._drawn = None if keeper is None else _drawn(self._sources)
-        # What the layers keep, by layer and then in the order of its names: what is new
-        # after a call comes last, as a grid that is made at the first one.
-        self._kept = [
-            (held, tuple(held.values()))
-            for part in kept
-            if isinstance(part, nn.Module)
-            for layer in part.modules()
-            for held in (vars(layer), layer._parameters, layer._buffers)
-        ]
-        self._versions = [
-            (value, value._version)
-            for _, values in self._kept
-            for value in values
-            if isinstance(value, Tensor)
-            and not (is_lazy(value) or value.is_inference())
-        ]
+        self._kept = Kept(*(part for part in kept if isinstance(part, nn.Module)))
         self.mixes = False
         self._n = 0 if batch is None else len(batch)
         self._depth = _depth.get()
@@ -233,10 +240,7 @@ class Watch(TorchDispatchMode):
             raise self._refusal from None
         if self._drawn is not None and self._drawn != _drawn(self._sources):
             self.random = "draws random numbers, not with torch"
-        elif not self.random and not (
-            all(all(map(operator.is_, then, now.values())) for now, then in self._kept)
-            and all(tensor._version == version for tensor, version in self._versions)
-        ):
+        elif not self.random and self._kept.changed():
             self.random = "changes what it keeps"
 
     def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:

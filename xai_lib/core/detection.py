@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xai_lib.core.arguments import check_count, check_inputs
 from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.boxes import as_box, as_boxes, as_numbers
-from xai_lib.core.conduct import refuse_training_mode
+from xai_lib.core.conduct import device_of, refuse_training_mode
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ class DetectorAttribution(ABC):
 
         if isinstance(self.detector, nn.Module):
             refuse_training_mode(self.detector, "detector")
-        blackbox = BlackBox(scores, device=home(self.detector), backend="torch")
+        home = device_of(self.detector, None)
+        blackbox = BlackBox(scores, device=home, backend="torch")
         try:
             yield blackbox
         finally:
@@ -254,9 +255,3 @@ def overlap(box: Tensor, boxes: Tensor) -> Tensor:
     common = sides.clamp(min=0).prod(dim=1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     return common / ((box[2:] - box[:2]).prod() + area - common)
-
-
-def home(detector: Detector) -> torch.device | None:
-    """The device of a detector that is a module; None if it is not."""
-    parameters = detector.parameters() if isinstance(detector, nn.Module) else ()
-    return next((p.device for p in parameters), None)

@@ -264,16 +264,6 @@ def _read(function: weakref.ref[Any]) -> Any:
     return f.__code__, *(repr(v) if isinstance(v, plain) else id(v) for v in values)
 
 
-def attributes(module: nn.Module) -> dict[Any, Any]:
-    """All attributes, parameters and buffers, by layer and name."""
-    return {
-        (id(layer), name): value
-        for layer in module.modules()
-        for held in (vars(layer), layer._parameters, layer._buffers, layer._modules)
-        for name, value in held.items()
-    }
-
-
 class _Memory:
     """The memory behind some tensors, each once, and a copy of what it held."""
 

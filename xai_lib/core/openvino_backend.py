@@ -24,14 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.core import extras
-from xai_lib.core.conduct import Watch
+from xai_lib.core.conduct import Kept, Watch
 from xai_lib.core.guards import (
     MOST,
     Changed,
     Guards,
     NotConvertible,
     as_torch_asks,
-    attributes,
     hooked,
     quiet,
 )
@@ -141,7 +140,7 @@ class Copy:
                 answer = _eager(module, probe)  # and makes what a first call makes
                 if not isinstance(answer, Tensor):
                     raise ValueError(f"it returns a {type(answer).__name__}")
-                before = attributes(module)
+                kept = Kept(module)
                 self.guards = Guards(module, probe)
                 graph = _convert(self.guards.bound(), probe[[0, 0]])
                 self._answer = self._exact = _Compiled(graph, "f32")
@@ -153,8 +152,7 @@ class Copy:
                     _compare(self(batch), expected)
                     _compare(answer[:1], expected[:1])  # inputs do not meet
                 self.guards.check(module)
-                now = attributes(module)
-                if [*map(id, before.values())] != [*map(id, now.values())]:
+                if kept.changed():
                     raise Changed("it changes while it answers")
                 if precision != "float32":
                     self._reduce(graph, some, several)
