@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -92,17 +93,18 @@ def weighted_noise(
     blocks, parts = -(-size // 16), triton.cdiv(count, SPLIT)
     tile = min(ROWS, triton.next_power_of_2(rows))
     out = torch.empty(parts, rows, size, dtype=torch.float32, device=weights.device)
+    padded = F.pad(weights.float(), (0, parts * SPLIT - count)).contiguous()
     grid = (triton.cdiv(blocks, BLOCK // 4), parts, triton.cdiv(rows, tile))
     _weighted_noise[grid](
         out,
-        weights.float().contiguous(),
+        padded,
         quantiles(weights.device),
         seed,
         first * blocks,
         blocks,
         size,
         rows,
-        count,
+        padded.shape[1],
         SQUARED=squared,
         ROWS=tile,
         SPLIT=SPLIT,
@@ -133,11 +135,7 @@ def _weighted_noise(
     total = tl.zeros((ROWS, 16 * BLOCK), tl.float32)
     for i in range(SPLIT):
         direction = part * SPLIT + i
-        w = tl.load(
-            weights + row * count + direction,
-            mask=(row < rows) & (direction < count),
-            other=0.0,
-        )
+        w = tl.load(weights + row * count + direction, mask=row < rows, other=0.0)
         counter = start + direction * blocks + block + tl.arange(0, BLOCK)
         noise = normal_numbers(quantiles, seed, counter)
         if SQUARED:
