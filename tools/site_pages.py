@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -34,13 +35,52 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+# Beside the number of notebooks and what `counted` counts.
+COUNTED = ("notebooks", "executed cells", "with text that tests compare", "figures")
+# The heading of a strand: its question, and its notebooks.
 STRANDS = {
-    "Begin": ("00", "01"),
-    "Invariant perturbations": ("02", "03"),
-    "Gradients from queries": ("04", "05", "06"),
-    "Saliency by adaptive sampling": ("07", "08", "09"),
-    "Choose, mistrust, speed up": ("10", "11", "12"),
-    "Reproduce a paper, item by item": ("pertmap", "geex", "aise", "bench"),
+    "Begin": ("What is a map, and how is it judged?", ("00", "01")),
+    "Invariant perturbations": (
+        "PertMap: how far may the pixels move before the decision changes?",
+        ("02", "03"),
+    ),
+    "Gradients from queries": (
+        "GEEX: how do gradients come from questions alone?",
+        ("04", "05", "06"),
+    ),
+    "Saliency by adaptive sampling": (
+        "AISE: where should the next question be asked?",
+        ("07", "08", "09"),
+    ),
+    "Choose, mistrust, speed up": (
+        "Which explanation, what goes wrong, and how on a GPU?",
+        ("10", "11", "12"),
+    ),
+    "Reproduce a paper, item by item": (
+        "What the paper shows, ours beside it, and the verdict.",
+        ("pertmap", "geex", "aise", "bench"),
+    ),
+}
+# What a notebook's card shows: which of its pictures, and the part of it in percent of
+# the width and height: left, top, right, bottom. Of another notebook, all of the first.
+PICTURES = {
+    "00": (4, (54, 8, 85, 78)),
+    "01": (1, (45, 7, 83, 61)),
+    "02": (2, (0, 0, 100, 100)),
+    "03": (1, (48, 7, 89, 100)),
+    "04": (3, (0, 4, 67, 62)),
+    "05": (1, (0, 4, 100, 100)),
+    "06": (1, (0, 0, 100, 100)),
+    "07": (5, (54, 0, 100, 41)),
+    "08": (4, (0, 0, 87, 100)),
+    "09": (1, (0, 0, 100, 100)),
+    "10": (5, (0, 0, 100, 100)),
+    "11": (3, (34, 0, 100, 100)),
+    "12": (2, (48, 0, 100, 100)),
+    "pertmap": (5, (0, 48, 100, 100)),
+    "geex": (12, (0, 0, 57, 56)),
+    "aise": (17, (0, 4, 67, 95)),
+    "bench": (1, (0, 0, 100, 51)),
 }
 # With a number before it or not, and whatever stands in further columns.
 _ROW = re.compile(
@@ -51,8 +91,8 @@ _ROW = re.compile(
 def cards(book: Book, readme: str, thumbnails: Path) -> str:
     """A card for each notebook, in strands: a picture, its title, what it is for.
 
-    The words are those of README.md's tables; the pictures, the first of each notebook,
-    are written into the new folder `thumbnails`.
+    The words are those of README.md's tables; the pictures, which `PICTURES` names, are
+    written into the new folder `thumbnails`.
     """
     thumbnails.mkdir(parents=True)
     found: dict[str, str] = {}
@@ -63,35 +103,73 @@ def cards(book: Book, readme: str, thumbnails: Path) -> str:
         number, minutes = short(name), stated(book.notebooks[name])
         title = f"{number} · {heading}" if number.isdigit() else heading
         time = f"<small>{minutes} minutes</small>" if minutes else ""
-        image = _thumbnail(book.notebooks[name], thumbnails / f"{name}.png")
+        image = _thumbnail(book.notebooks[name], thumbnails / f"{name}.webp")
         found[number] = (
             f'<a class="book-card" href="chapters/{name}.html">{image}'
             f"<b>{title}</b> <span>{html.escape(purpose)}</span> {time}</a>"
         )
-    parts: list[str] = []
-    for title, numbers in STRANDS.items():
+    counts = np.sum([counted(book.notebooks[name]) for name in book.notebooks], axis=0)
+    shown = zip((len(book.notebooks), *counts), COUNTED, strict=True)
+    facts = "".join(f"<span><b>{number}</b> {what}</span> " for number, what in shown)
+    parts = [f'<p class="book-facts">{facts}</p>']
+    for title, (question, numbers) in STRANDS.items():
         row = "\n".join(found[number] for number in numbers if number in found)
         if row:
-            name = "reproduce" if "pertmap" in numbers else f"strand-{len(parts) + 1}"
+            name = "reproduce" if "pertmap" in numbers else f"strand-{len(parts)}"
             parts.append(
-                f'<h2 id="{name}">{title}</h2>\n<div class="book-cards">\n{row}\n</div>'
+                f'<h2 id="{name}">{title}</h2>\n<p class="book-strand">{question}</p>\n'
+                f'<div class="book-cards">\n{row}\n</div>'
             )
     return "\n".join(parts)
 
 
 def _thumbnail(notebook: NotebookNode, path: Path) -> str:
-    """HTML of the upper left of a notebook's first picture; "" if it has none."""
+    """HTML of a part of one of a notebook's pictures; "" if it has none."""
     data = (o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
-    coded = next((d["image/png"] for d in data if "image/png" in d), None)
-    if coded is None:
+    coded = [d["image/png"] for d in data if "image/png" in d]
+    if not coded:
         return ""
-    picture = Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGB")
-    # The whole of it would be too small to tell what it shows.
-    wide, high = picture.size
-    picture = picture.crop((0, 0, min(wide, 880), min(high, 440)))
+    number, part = PICTURES.get(short(path.stem), (1, (0, 0, 100, 100)))
+    if number > len(coded):
+        raise ValueError(f"{path.stem} has no picture {number}: mend PICTURES")
+    picture = cut(Image.open(io.BytesIO(base64.b64decode(coded[number - 1]))), part)
     picture.thumbnail((640, 320))
-    picture.quantize(64).save(path, optimize=True)
+    picture.save(path, "WEBP", quality=80, method=6)
     return f'<img src="_static/{path.parent.name}/{path.name}" alt="" loading="lazy">'
+
+
+def cut(picture: Image.Image, part: tuple[int, int, int, int]) -> Image.Image:
+    """A part of a figure drawn on white, with whole panels and words, and no margins.
+
+    Args:
+        picture: the figure, W pixels wide and H high.
+        part: left, top, right and bottom, in percent of W and H. Each side moves to the
+            nearest line of pixels that nothing crosses, or to the figure's edge.
+
+    Raises:
+        ValueError: a side would have to move by more than 4 percent.
+    """
+    picture = picture.convert("RGB")
+    ink = np.asarray(picture.convert("L")) < 250
+    high, wide = ink.shape
+    sides = np.multiply(part, (wide, high, wide, high)) / 100
+    left, top, right, bottom = sides.round().astype(int).tolist()
+    left, right = (_gap(ink[top:bottom], at) for at in (left, right))
+    top, bottom = (_gap(ink[:, left:right].T, at) for at in (top, bottom))
+    box = Image.fromarray(ink[top:bottom, left:right]).getbbox()
+    return picture.crop((left, top, right, bottom)).crop(box)
+
+
+def _gap(ink: np.ndarray, at: int) -> int:
+    """The nearest place to `at` between columns: before an empty one, or an end."""
+    wide = ink.shape[1]
+    free = np.append(np.flatnonzero(~ink.any(axis=0)), [0, wide])
+    nearest = int(free[np.abs(free - at).argmin()])
+    if abs(nearest - at) > 0.04 * wide:
+        raise ValueError(
+            f"a cut at {at / wide:.0%} would cut something in two: mend `part`"
+        )
+    return nearest
 
 
 def figure_page(book: Book) -> str:
@@ -142,18 +220,22 @@ class Committed:
 
 def committed(path: Path) -> Committed:
     """Of a notebook; what a working copy has changed since has no date."""
-    cells = [cell for _, cell in numbered(nbformat.read(path, as_version=4))]
-    outputs = [output for cell in cells for output in cell.outputs]
     said = _git(path, "log", "-1", "--format=%cs %h")
     if _git(path, "status", "--porcelain"):
         said = ""
     date, _, revision = said.partition(" ")
-    return Committed(
+    return Committed(*counted(nbformat.read(path, as_version=4)), date, revision)
+
+
+def counted(notebook: NotebookNode) -> tuple[int, int, int]:
+    """Of its cells of code: how many were executed, how many print what has to come out
+    the same, and how many pictures they show."""
+    cells = [cell for _, cell in numbered(notebook)]
+    outputs = [output for cell in cells for output in cell.outputs]
+    return (
         sum(cell.execution_count is not None for cell in cells),
         sum(bool(printed(cell)) and not is_ignored(cell) for cell in cells),
         sum("image/png" in output.get("data", {}) for output in outputs),
-        date,
-        revision,
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 import build_site
 from site_live import DATA
@@ -51,6 +52,36 @@ def test_the_first_page_has_a_card_for_each_notebook(site: Path) -> None:
     linked = re.findall(r'class="book-card" href="chapters/(\w+)\.html"', text)
     assert linked == [path.stem for path in notebooks(ROOT / "notebooks")]
     assert 'data-live="spot"' in text
+    # Each has a picture that fills most of its 2 : 1, and all of them are light.
+    shown = re.findall(r'<img src="(_static/cards/\w+\.webp)"', text)
+    assert [Path(name).stem for name in shown] == linked
+    sizes = [Image.open(site / name).size for name in shown]
+    assert all(1.4 < wide / high < 2.6 and high > 230 for wide, high in sizes)
+    assert sum((site / name).stat().st_size for name in shown) < 320_000
+
+
+def test_the_first_page_counts_what_is_in_the_book(site: Path) -> None:
+    """Pictures against the gallery; cells against the table of what was verified."""
+    text = (site / "index.html").read_text(encoding="utf-8")
+    facts = re.search(r'<p class="book-facts">(.*?)</p>', text)
+    assert facts
+    gallery = (site / "gallery.html").read_text(encoding="utf-8")
+    verified = (site / "execution.html").read_text(encoding="utf-8")
+    *_, last = re.findall(r"<tr.*?</tr>", verified, flags=re.DOTALL)
+    executed, compared, pictures = re.findall(r"<p>(\d+)</p>", last)
+    assert int(pictures) == len(re.findall('class="book-picture"', gallery))
+    books = str(len(notebooks(ROOT / "notebooks")))
+    assert re.findall(r"<b>(\d+)</b>", facts[1]) == [
+        *(books, executed, compared, pictures)
+    ]
+
+
+def test_a_chapter_takes_as_long_as_the_first_page_says(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    minutes = [int(n) for n in re.findall(r"<small>(\d+) minutes</small>", text)]
+    assert len(minutes) == 13
+    assert "Thirteen chapters, each read in less than an hour" in text
+    assert max(minutes) < 60
 
 
 def test_the_claims_lead_to_what_decides_them(site: Path) -> None:

@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 import site_pages
 
@@ -32,6 +34,44 @@ def git(folder: Path, *command: str) -> str:
     return subprocess.run(
         call, cwd=folder, check=True, capture_output=True, text=True
     ).stdout.strip()
+
+
+def panels() -> Image.Image:
+    """Two rows of two panels and a title, 200 by 100; their greys say which."""
+    drawn = np.full((100, 200), 255, np.uint8)
+    drawn[2:8, 60:140] = 0
+    for grey, (row, column) in enumerate([(12, 5), (12, 105), (57, 5), (57, 105)]):
+        drawn[row : row + 40, column : column + 90] = 50 * (grey + 1)
+    return Image.fromarray(drawn)
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "greys"),
+    [
+        ((0, 10, 50, 54), (90, 40), {50}),
+        ((49, 9, 99, 55), (90, 40), {100}),  # sides a little beside the gaps
+        ((0, 55, 100, 100), (190, 40), {150, 200, 255}),
+        ((0, 0, 100, 100), (190, 95), {0, 50, 100, 150, 200, 255}),
+    ],
+)
+def test_a_part_of_a_figure_has_whole_panels_and_no_margin(
+    part: tuple[int, int, int, int], size: tuple[int, int], greys: set[int]
+) -> None:
+    found = site_pages.cut(panels(), part)
+    assert found.size == size
+    assert {grey for _, (grey, *_) in found.getcolors()} == greys
+
+
+def test_a_panel_is_not_cut_in_two() -> None:
+    with pytest.raises(ValueError, match="25% would cut something in two"):
+        site_pages.cut(panels(), (25, 10, 100, 54))
+
+
+def test_a_card_whose_picture_is_gone_says_so(tmp_path: Path) -> None:
+    drawn = new_output("display_data", data={"image/png": "AAAA"})
+    one = new_notebook(cells=[new_code_cell("1", outputs=[drawn])])
+    with pytest.raises(ValueError, match=r"00_a has no picture 4: mend PICTURES"):
+        site_pages._thumbnail(one, tmp_path / "00_a.webp")
 
 
 def test_what_was_committed_is_counted_and_dated(tmp_path: Path) -> None:
