@@ -827,6 +827,18 @@ class Counts(nn.Module):
         return sums(images) * self.calls
 
 
+class Logs(nn.Module):
+    """Answers by what it has noted of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return sums(images) * len(self.sizes)
+
+
 class Remembers(nn.Module):
     """A recurrent layer that goes on where the last batch ended."""
 
@@ -850,6 +862,7 @@ VARYING: dict[str, Callable[[], Any]] = {
     "a generator of a module": Draws,
     "a tensor that is moved": Moving,
     "a number that is counted up": Counts,
+    "a list that grows": Logs,
     "a state from call to call": lambda: Remembers().eval(),
 }
 
