@@ -74,11 +74,7 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
         continue
     row, busy, picture = box.children
     for control in row.children:
-        # What is hidden until the reader asks for it does not move before.
-        for other in row.children:
-            if isinstance(other, ipywidgets.Dropdown) and other is not control:
-                other.index = len(other.options) - 1
-        place, seen = control.value, {picture.value}
+        place = control.value
         if isinstance(control, ipywidgets.Dropdown):
             name, places = "index", range(len(control.options))
         elif isinstance(control, ipywidgets.Checkbox):
@@ -87,12 +83,23 @@ for box in [found for found in gc.get_objects() if type(found) is ipywidgets.VBo
             name, places = "index", [0, len(control.options) - 1]
         else:
             name, places = "value", [control.min, control.max]
-        for there in places:
-            setattr(control, name, there)
-            assert busy.value.endswith(" s"), busy.value
-            seen.add(picture.value)
+        others = [o for o in row.children if isinstance(o, ipywidgets.Dropdown)]
+        others = {o: o.index for o in others if o is not control}
+        # What does not move at first may be hidden until another menu asks for it.
+        for last in (False, True):
+            for other in others if last else ():
+                other.index = len(other.options) - 1
+            seen = {picture.value}
+            for there in places:
+                setattr(control, name, there)
+                assert busy.value.endswith(" s"), busy.value
+                seen.add(picture.value)
+            if len(seen) > 1:
+                break
         assert len(seen) > 1, f"{control.description}: the picture stays as it is"
         control.value = place
+        for other, index in others.items():
+            other.index = index
         print("moved", control.description)
 """
 
