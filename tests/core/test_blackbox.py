@@ -816,27 +816,16 @@ class Draws(nn.Module):
 
 
 class Counts(nn.Module):
-    """Answers by how often it was asked."""
+    """Counts and notes its calls, as who pays for them does."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = 0
+        self.calls, self.sizes = 0, []
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
-        return sums(images) * self.calls
-
-
-class Logs(nn.Module):
-    """Answers by what it has noted of its calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
         self.sizes.append(len(images))
-        return sums(images) * len(self.sizes)
+        return sums(images)
 
 
 class Remembers(nn.Module):
@@ -861,8 +850,6 @@ VARYING: dict[str, Callable[[], Any]] = {
     ),
     "a generator of a module": Draws,
     "a tensor that is moved": Moving,
-    "a number that is counted up": Counts,
-    "a list that grows": Logs,
     "a state from call to call": lambda: Remembers().eval(),
 }
 
@@ -872,6 +859,13 @@ def test_answers_that_vary_without_torch_drawing(kind: str) -> None:
     blackbox = BlackBox(VARYING[kind](), batch_size=4)
     with pytest.raises(ValueError, match="same input differently each time"):
         blackbox(IMAGES)
+
+
+def test_a_model_that_counts_its_calls_is_asked_no_more_often() -> None:
+    model = Counts()
+    BlackBox(model, batch_size=4)(IMAGES[:8])
+    assert model.sizes == [4, 4]
+    assert model.calls == 2
 
 
 def test_what_varies_and_changes_no_answer() -> None:

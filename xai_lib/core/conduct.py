@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,24 +136,28 @@ def modules_behind(forward_func: Callable, *others: type) -> tuple[Any, ...]:
 class Kept:
     """What the layers of some modules hold, to be compared after a call.
 
-    What a first call makes is new, comes last among the names, and is no change.
+    What a first call makes is new, comes last among the names, and is no change. Nor is
+    another number or a longer list: most that have one count or note their calls.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
         layers = [layer for module in modules for layer in module.modules()]
         every = [(vars(m), m._parameters, m._buffers, m._modules) for m in layers]
         self._held = [(held, (*held.values(),)) for of in every for held in of]
-        values = [*chain.from_iterable(was for _, was in self._held)]
-        found = set(map(type, values))  # a few, where the values are many
-        kinds = {kind for kind in found if issubclass(kind, (Tensor, list, deque))}
-        growing = [value for value in values if type(value) in kinds]
-        self._versions = [(value, _version(value)) for value in growing]
+        tensors = [v for _, vs in self._held for v in vs if isinstance(v, Tensor)]
+        known = [t for t in tensors if not (is_lazy(t) or t.is_inference())]
+        self._versions = [(t, t._version) for t in known]
 
     def changed(self) -> bool:
-        """Whether something was replaced, a tensor changed in place, a list grew."""
-        same = (map(operator.is_, was, held.values()) for held, was in self._held)
-        now = (_version(value) == then for value, then in self._versions)
-        return not (all(map(all, same)) and all(now))
+        """Whether something was replaced, or a tensor changed in place."""
+        for held, was in self._held:
+            if not all(map(operator.is_, was, held.values())):
+                pairs = zip(was, held.values(), strict=False)
+                if any(
+                    a is not b and not isinstance(a, (int, float)) for a, b in pairs
+                ):
+                    return True
+        return any(tensor._version != then for tensor, then in self._versions)
 
 
 class Watch(TorchDispatchMode):
@@ -343,13 +346,6 @@ def _drawn(sources: list[Any]) -> list[Any]:
     """The states of Python's and NumPy's generators, and of others."""
     others = np.random.get_state(), *sources  # noqa: NPY002
     return [random.getstate(), *map(pickle.dumps, others)]
-
-
-def _version(value: Tensor | list | deque) -> int | None:
-    """How often a tensor was changed, where torch counts it; how long a list is."""
-    if not isinstance(value, Tensor):
-        return len(value)
-    return None if is_lazy(value) or value.is_inference() else value._version
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
