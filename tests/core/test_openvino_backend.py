@@ -189,6 +189,7 @@ class Branch(nn.Module):
             images = images * 2
         if self.kind == "calls":
             self.calls += 1
+            images = images * self.calls
         if self.kind == "log":
             self.log.append(len(images))
         if self.kind == "buffer":

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,11 +135,7 @@ def modules_behind(forward_func: Callable, *others: type) -> tuple[Any, ...]:
 
 
 class Kept:
-    """What the layers of some modules hold, to be compared after a call.
-
-    What a first call makes is new, comes last among the names, and is no change. Nor is
-    another number or a longer list: most that have one count or note their calls.
-    """
+    """What the layers of some modules hold, to be compared after a call."""
 
     def __init__(self, *modules: nn.Module) -> None:
         layers = [layer for module in modules for layer in module.modules()]
@@ -148,16 +145,15 @@ class Kept:
         known = [t for t in tensors if not (is_lazy(t) or t.is_inference())]
         self._versions = [(t, t._version) for t in known]
 
-    def changed(self) -> bool:
-        """Whether something was replaced, or a tensor changed in place."""
+    def changes(self) -> Iterator[Any]:
+        """What was replaced, or is a tensor that changed in place; 0 for what is new,
+        as what a first call makes."""
         for held, was in self._held:
-            if not all(map(operator.is_, was, held.values())):
-                pairs = zip(was, held.values(), strict=False)
-                if any(
-                    a is not b and not isinstance(a, (int, float)) for a, b in pairs
-                ):
-                    return True
-        return any(tensor._version != then for tensor, then in self._versions)
+            now = held.values()
+            if len(now) != len(was) or not all(map(operator.is_, was, now)):
+                pairs = zip_longest(was, now, fillvalue=0)
+                yield from (then for then, value in pairs if then is not value)
+        yield from (t for t, version in self._versions if t._version != version)
 
 
 class Watch(TorchDispatchMode):
@@ -245,8 +241,9 @@ class Watch(TorchDispatchMode):
             raise self._refusal from None
         if self._drawn is not None and self._drawn != _drawn(self._sources):
             self.random = "draws random numbers, not with torch"
-        elif not self.random and self._kept.changed():
-            self.random = "changes what it keeps"
+        # A number counts the calls, in most models that have one.
+        elif any(not isinstance(v, (int, float)) for v in self._kept.changes()):
+            self.random = self.random or "changes what it keeps"
 
     def _follow(self, name: str, named: dict[str, Any], answer: Any) -> None:
         """Does an operation carry numbers along the first axis, that of the inputs?"""
