@@ -168,6 +168,13 @@ def test_the_command_line_measures_on_a_cluster(tmp_path, two_workers):
     assert os.getpid() not in {row["process"] for row in found}
 
 
+def test_workers_without_the_book_are_told(two_workers, monkeypatch):
+    """They would end at their first task, and `run` would wait for others for ever."""
+    monkeypatch.setattr(parallel, "__name__", "no_such_book")
+    with pytest.raises(ModuleNotFoundError, match="no_such_book"):
+        parallel.cluster(two_workers.scheduler_address)
+
+
 def test_a_unit_that_kills_its_workers_is_reported(tmp_path, two_workers, monkeypatch):
     """The first, as a new one takes seconds."""
     monkeypatch.setattr(two_workers.scheduler, "allowed_failures", 0)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,7 +63,7 @@ def cluster(address: str, threads: int = 1) -> Spread:
         threads: of each worker's torch.
 
     Raises:
-        ModuleNotFoundError: without the extra `cluster`.
+        ModuleNotFoundError: no extra `cluster`, or a worker without the book.
         OSError: nobody answers at this address.
         RuntimeError: the cluster has no worker, or workers that would measure several
             units at once: they would count each other's queries.
@@ -71,6 +72,7 @@ def cluster(address: str, threads: int = 1) -> Spread:
     with extra("cluster"):
         from distributed import Client
     client = Client(address, set_as_default=False)
+    client.run(import_module, __name__)  # or the first task ends a worker, and all wait
     several = [name for name, n in client.nthreads().items() if n != 1]
     if not client.nthreads() or several:
         fault = f"worker {several[0]} runs several tasks" if several else "no worker"
@@ -81,8 +83,7 @@ def cluster(address: str, threads: int = 1) -> Spread:
     return partial(_on_cluster, client, threads)
 
 
-# Both hand out one group per task, and give back first what is finished first, so that
-# a row is stored as soon as it is there.
+# Both give back first what is finished first: a row is stored as soon as it is there.
 
 
 def _in_processes(
