@@ -71,16 +71,16 @@ def cluster(address: str, threads: int = 1) -> Spread:
     check_count("threads", threads)
     with extra("cluster"):
         from distributed import Client
-    client = Client(address, set_as_default=False)
-    client.run(import_module, __name__)  # or the first task ends a worker, and all wait
-    several = [name for name, n in client.nthreads().items() if n != 1]
-    if not client.nthreads() or several:
+    with Client(address, set_as_default=False) as client:
+        client.run(import_module, __name__)  # or a first task ends it, and all wait
+        at_once = client.nthreads()
+    several = [name for name, n in at_once.items() if n != 1]
+    if not at_once or several:
         fault = f"worker {several[0]} runs several tasks" if several else "no worker"
-        client.close()
         raise RuntimeError(
             f"{address}: {fault}; start each with `dask worker {address} --nthreads 1`"
         )
-    return partial(_on_cluster, client, threads)
+    return partial(_on_cluster, Client(address, set_as_default=False), threads)
 
 
 # Both give back first what is finished first: a row is stored as soon as it is there.
