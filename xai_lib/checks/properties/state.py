@@ -4,9 +4,10 @@ import contextlib
 import copy
 import io
 import random
+import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,17 @@ class Pause(nn.Module):
         return x
 
 
+def submit(pool: ThreadPoolExecutor, explain: Callable[[int], Any]) -> list[Future]:
+    """`explain(i)` for each i of `ORDER`; all threads begin at one time, twice."""
+    start = threading.Barrier(THREADS)
+
+    def begin(i: int) -> Any:
+        start.wait()
+        return explain(i)
+
+    return [pool.submit(begin, i) for i in ORDER]
+
+
 @prop("threads share one explainer")
 def _threads(case: Case, x: Tensor) -> None:
     images = [case.inputs(seed=seed) for seed in range(THREADS)]
@@ -125,24 +137,29 @@ def _threads(case: Case, x: Tensor) -> None:
 
     alone = [explained(i) for i in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
-        for i, maps in zip(ORDER, pool.map(explained, ORDER), strict=True):
-            case.expect_equal(maps, alone[i], f"in {THREADS} threads")
+        running = submit(pool, explained)
+    for i, one in zip(ORDER, running, strict=True):
+        case.expect_equal(one.result(), alone[i], f"in {THREADS} threads")
 
 
 @prop("explainers of one model work side by side")
 def _side_by_side(case: Case, x: Tensor) -> None:
     images = [case.inputs(seed=seed) for seed in range(THREADS)]
     model = case.network(images[0])
-    alone = [case.maps(x, t, model) for t, x in enumerate(images)]
+
+    def explained(i: int) -> Any:
+        return case.maps(images[i], i, model)
+
+    alone = [explained(i) for i in range(THREADS)]
     with torch.no_grad(), ThreadPoolExecutor(THREADS) as pool:
         answer = model(images[0])
-        running = [pool.submit(case.maps, images[i], i, model) for i in ORDER]
+        running = submit(pool, explained)
         # One plain call after the other, as long as any of them is at work.
-        while not all(explained.done() for explained in running):
+        while not all(one.done() for one in running):
             right = torch.allclose(model(images[0]), answer)
             require(right, "a plain call was answered wrong meanwhile")
-    for i, explained in zip(ORDER, running, strict=True):
-        case.expect_equal(explained.result(), alone[i], f"in {THREADS} threads")
+    for i, one in zip(ORDER, running, strict=True):
+        case.expect_equal(one.result(), alone[i], f"in {THREADS} threads")
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
