@@ -27,7 +27,8 @@ STUDIES = {
     "figure1_as_published": "measured in the cell of Figure 1 nearest to the authors' "
     "(probabilities, absolute rivals, strictly smaller than the quantile; photographs "
     "as before), was: logits, signed rivals, ties by position",
-    "table1": "measured at the authors' σ of .154 on small images, was: .5",
+    "table1": "measured at the authors' σ, .154 on small images (was: .5) and .034 on "
+    "photographs (was: .15)",
 }
 
 

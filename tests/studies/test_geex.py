@@ -413,14 +413,18 @@ def test_inception_on_an_imagenet_folder(tmp_path, monkeypatch, quick_references
         study.load(data, [2], "inception_v3")
 
 
-def test_maps_of_photographs_are_saved_once(tmp_path, monkeypatch, quick_references):
+@pytest.mark.parametrize("stdevs", [None, 0.034])
+def test_maps_of_photographs_are_saved_once(
+    tmp_path, monkeypatch, quick_references, stdevs
+):
     monkeypatch.setattr(study, "_steps", lambda model: 2)
     chelsea, camera = (
         study.photo_names("photos").index(n) for n in ("chelsea", "camera")
     )
     cases = {"GERS": study.case("GERS", LITE, n_samples=4, mask_size=4)}
     results = Results("g", tmp_path)
-    study.run(study.units(cases, LITE, "photos", [chelsea, camera]), results)
+    units = study.units(cases, LITE, "photos", [chelsea, camera], stdevs=stdevs)
+    study.run(units, results)
     (path,) = (tmp_path / "geex_maps").glob("*.npz")
     assert path.name.startswith("chelsea_gers_")
     exact = study.GERS(study._blackbox(LITE, "probability"), **cases["GERS"].arguments)
@@ -428,7 +432,7 @@ def test_maps_of_photographs_are_saved_once(tmp_path, monkeypatch, quick_referen
     expected = exact.attribute(image).sum(dim=1, keepdim=True)
     monkeypatch.setattr(study, "_explain", None)  # nothing is computed again
     ask = (cases, LITE, "photos", chelsea, tmp_path / "geex_maps")
-    found = study.maps(*ask)["GERS"]
+    found = study.maps(*ask, stdevs=stdevs)["GERS"]
     assert found.shape == (1, 1, 224, 224)
     largest = float(expected.abs().max())
     torch.testing.assert_close(found, expected, rtol=0, atol=0.51 / 127 * largest)

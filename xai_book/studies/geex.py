@@ -483,6 +483,7 @@ def maps(
     folder: str | Path | None = None,
     *,
     explains: str | None = None,
+    stdevs: float | None = None,
 ) -> dict[Hashable, Tensor]:
     """The maps of one image: Figures 2, 4 and S6, S1 to S3.
 
@@ -490,14 +491,15 @@ def maps(
     when `run` measures them, or else here; other maps are computed at every call.
 
     Args:
-        cases, model, data, explains: as in `units`.
+        cases, model, data, explains, stdevs: as in `units`, so that rows and maps are
+            of one measurement.
         image: its index in the data.
         folder: where maps are saved; None is the book's `data/results/geex_maps`.
 
     Returns:
         For each label `[1, 1, H, W]`, summed over the channels.
     """
-    settings = partial(_settings, explains=_score_of(model, explains))
+    settings = partial(_settings, explains=_score_of(model, explains), stdevs=stdevs)
     units = {x: Unit(settings(one, model, data), image) for x, one in cases.items()}
     shown = {label: unit for label, unit in units.items() if _is_shown(unit)}
     found = kept_maps(shown, _map_of, _map_name, folder, MAPS)
@@ -609,7 +611,7 @@ for _data in ("mnist", "fashion_mnist"):
     }
 STUDIES |= {
     "table1_photos": _study(
-        *("Table 1 at the authors' σ of .034 on photographs", _authors),
+        *("Table 1, Figures 2 to 4, S3, at the authors' σ", _authors),
         *("photos", PHOTOS, 1),
     ),
     "geex_mnist_samplers": _study(
@@ -617,7 +619,7 @@ STUDIES |= {
         lambda: units(samplers("cnn_mnist"), "cnn_mnist", "mnist", range(60)),
     ),
     "geex_photos": Study(
-        "Cai & Wunder: Table 1, Figures 3, 4 and S3, fewer queries; reproduce/geex, "
+        "Cai & Wunder: Table 1 at a σ of .15, fewer queries; reproduce/geex, "
         "chapter 11",
         _photos,
         run,

@@ -44,13 +44,11 @@ class Rows:
         return getattr(self, study)(bed, *labels)
 
     def table1(self, data: str, *methods: Any) -> Found:
-        """Cai and Wunder's Table 1; on small images at the authors' σ."""
-        small = data != "photos"
-        stdevs = geex.AUTHORS_STDEVS["small"] if small else None
+        """Cai and Wunder's Table 1, at the authors' σ."""
+        stdevs = geex.authors_stdev(data)
         every = geex.table1(BEDS[data].model, stdevs)
-        store = f"table1_{data}" if small else "geex_photos"
         chosen = {m: every[m] for m in methods}
-        return self._geex(chosen, data, store, stdevs=stdevs)
+        return self._geex(chosen, data, f"table1_{data}", stdevs=stdevs)
 
     def samples(self, data: str, *labels: Any) -> Found:
         """Figure S4: GEEX by its number of samples, with its bounds."""
