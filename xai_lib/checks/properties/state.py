@@ -7,7 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,26 +83,20 @@ def _silent(case: Case, x: Tensor) -> None:
     require(not printed.getvalue(), f"printed {printed.getvalue()[:60]!r}")
 
 
-@contextlib.contextmanager
-def _double_by_default() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 @prop("torch's default dtype and device have no say")
 def _defaults(case: Case, x: Tensor) -> None:
     x = x.float()
     expected = case.maps(x)
-    for what, change in (
-        ("torch.set_default_dtype(torch.float64)", _double_by_default()),
-        ("torch.set_default_device('meta')", torch.device("meta")),
+    with contextlib.ExitStack() as undo:
+        undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float64)
+        in_double = case.maps(x)
+    with torch.device("meta"):
+        on_meta = case.maps(x)
+    for what, maps in (
+        ("torch.set_default_dtype(torch.float64)", in_double),
+        ("torch.set_default_device('meta')", on_meta),
     ):
-        with change:
-            maps = case.maps(x)
         same = maps.dtype == x.dtype and maps.device == x.device
         require(same, f"{what}: maps are {maps.dtype} on {maps.device}")
         case.expect_equal(maps, expected, f"after {what}")
@@ -115,51 +110,42 @@ class Pause(nn.Module):
         return x
 
 
-def submit(pool: ThreadPoolExecutor, explain: Callable[[int], Any]) -> list[Future]:
-    """`explain(i)` for each i of `ORDER`; all threads begin at one time, twice."""
+def together(case: Case, explain: Callable, meanwhile: Callable) -> None:
+    """The same maps from images alone, and from threads that begin at one time."""
+    images = [case.inputs(seed=seed) for seed in range(THREADS)]
+    alone = [explain(x, i) for i, x in enumerate(images)]
     start = threading.Barrier(THREADS)
 
     def begin(i: int) -> Any:
         start.wait()
-        return explain(i)
+        return explain(images[i], i)
 
-    return [pool.submit(begin, i) for i in ORDER]
+    with ThreadPoolExecutor(THREADS) as pool:
+        running = [pool.submit(begin, i) for i in ORDER]
+        while not all(one.done() for one in running):
+            meanwhile()
+    for i, one in zip(ORDER, running, strict=True):
+        case.expect_equal(one.result(), alone[i], f"in {THREADS} threads")
 
 
 @prop("threads share one explainer")
 def _threads(case: Case, x: Tensor) -> None:
-    images = [case.inputs(seed=seed) for seed in range(THREADS)]
-    model = nn.Sequential(Pause(), *case.network(images[0]))
+    model = nn.Sequential(Pause(), *case.network(x))
     explainer = case.explainer(model.eval())
-
-    def explained(i: int) -> Any:
-        return case.explain(explainer, images[i], i)
-
-    alone = [explained(i) for i in range(THREADS)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        running = submit(pool, explained)
-    for i, one in zip(ORDER, running, strict=True):
-        case.expect_equal(one.result(), alone[i], f"in {THREADS} threads")
+    together(case, partial(case.explain, explainer), partial(time.sleep, 0.01))
 
 
 @prop("explainers of one model work side by side")
 def _side_by_side(case: Case, x: Tensor) -> None:
-    images = [case.inputs(seed=seed) for seed in range(THREADS)]
-    model = case.network(images[0])
+    model = case.network(x)
+    answer = model(x).detach()
 
-    def explained(i: int) -> Any:
-        return case.maps(images[i], i, model)
+    @torch.no_grad()
+    def ask() -> None:  # one plain call after the other, as long as any is at work
+        right = torch.allclose(model(x), answer)
+        require(right, "a plain call was answered wrong meanwhile")
 
-    alone = [explained(i) for i in range(THREADS)]
-    with torch.no_grad(), ThreadPoolExecutor(THREADS) as pool:
-        answer = model(images[0])
-        running = submit(pool, explained)
-        # One plain call after the other, as long as any of them is at work.
-        while not all(one.done() for one in running):
-            right = torch.allclose(model(images[0]), answer)
-            require(right, "a plain call was answered wrong meanwhile")
-    for i, one in zip(ORDER, running, strict=True):
-        case.expect_equal(one.result(), alone[i], f"in {THREADS} threads")
+    together(case, lambda x, i: case.maps(x, i, model), ask)
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
@@ -176,11 +162,8 @@ def _random_states(device: torch.device) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def restored_random_state(device: torch.device) -> Iterator[None]:
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
+    with contextlib.ExitStack() as undo, torch.random.fork_rng(devices=devices):
+        undo.callback(random.setstate, random.getstate())
+        undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        yield
