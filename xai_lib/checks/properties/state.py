@@ -87,19 +87,20 @@ def _silent(case: Case, x: Tensor) -> None:
 def _defaults(case: Case, x: Tensor) -> None:
     x = x.float()
     expected = case.maps(x)
-    with contextlib.ExitStack() as undo:
-        undo.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.float64)
-        in_double = case.maps(x)
-    with torch.device("meta"):
-        on_meta = case.maps(x)
-    for what, maps in (
-        ("torch.set_default_dtype(torch.float64)", in_double),
-        ("torch.set_default_device('meta')", on_meta),
-    ):
+
+    def judge(what: str, maps: Tensor) -> None:
         same = maps.dtype == x.dtype and maps.device == x.device
         require(same, f"{what}: maps are {maps.dtype} on {maps.device}")
         case.expect_equal(maps, expected, f"after {what}")
+
+    with contextlib.ExitStack() as undo:
+        undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float64)
+        maps = case.maps(x)
+    judge("torch.set_default_dtype(torch.float64)", maps)
+    with torch.device("meta"):
+        maps = case.maps(x)
+    judge("torch.set_default_device('meta')", maps)
 
 
 class Pause(nn.Module):
@@ -142,8 +143,7 @@ def _side_by_side(case: Case, x: Tensor) -> None:
 
     @torch.no_grad()
     def ask() -> None:  # one plain call after the other, as long as any is at work
-        right = torch.allclose(model(x), answer)
-        require(right, "a plain call was answered wrong meanwhile")
+        require(torch.allclose(model(x), answer), "a plain call was answered wrong")
 
     together(case, lambda x, i: case.maps(x, i, model), ask)
 
