@@ -71,7 +71,7 @@ def digits(folder: Path, name: str, spread) -> Results:
     todo = geex.units(cases(), CNN, "mnist", range(7))
     results.run(todo, geex.measure, 3, spread=spread)
     todo = pertmap.units(CNN, "mnist", 2, ("Gradient", "Occlusion", "random"))
-    results.run(todo, pertmap.measure, spread=spread)
+    results.run(todo, pertmap.measure, pertmap.TOGETHER, spread=spread)
     return results
 
 

@@ -62,7 +62,7 @@ def test_flips_against_a_loop():
         },
         image=5,
     )
-    found = study.measure(unit)
+    (found,) = study.measure([unit])
     model, image = models.load("cnn_mnist"), beds.load("mnist", [5], "cnn_mnist")
     scores = baselines.Gradient(model).attribute(image).flatten()
     order = scores.argsort(stable=True)
@@ -77,7 +77,39 @@ def test_flips_against_a_loop():
                 now = int(model(flipped.view_as(image)).argmax())
                 expected += str(int(now != decision))
             assert found[colour] == expected
-    assert study.measure(unit) == found
+    assert study.measure([unit]) == [found]
+
+
+@pytest.mark.parametrize("method", ["Occlusion", "random", "Stochastic"])
+def test_images_together_are_as_alone(method):
+    todo = study.units("cnn_mnist", "mnist", 3, [method], FAST, 50)
+    together = study.measure(todo)
+    for unit, one in zip(todo, together, strict=True):
+        (alone,) = study.measure([unit])
+        assert one.keys() == alone.keys()
+        assert one.get("queries") == alone.get("queries")
+        if method == "Stochastic":  # whose rounding may turn a tie
+            assert one["sizes"] == pytest.approx(alone["sizes"], abs=1e-4)
+        else:
+            assert one == alone
+
+
+def test_sizes_are_those_after_each_tenth_of_the_steps():
+    todo = study.units("cnn_mnist", "mnist", 1, ["Stochastic"], FAST, 50)
+    (found,) = study.measure(todo)
+    model, image = models.load("cnn_mnist"), beds.load("mnist", [0], "cnn_mnist")
+    settings = study.arguments("Stochastic", "cnn_mnist", FAST)
+    size = StochasticPertMap(model, **settings).solve(image).size[:, 0] / 784
+    assert found["sizes"] == pytest.approx(size[1::2].tolist(), abs=1e-4)
+
+
+def test_photographs_come_four_by_four_and_probabilities_first():
+    todo = study.STUDIES["figure1_photos"].units()
+    assert len({unit.key for unit in todo}) == len(todo) == 26 * 12 * 2
+    assert [unit.image for unit in todo[:8]] == [0, 1, 2, 3] * 2
+    half = len(todo) // 2
+    for explains, part in (("probability", todo[:half]), ("logit", todo[half:])):
+        assert {unit.settings["explains"] for unit in part} == {explains}
 
 
 CELLS = ("Gradient", "Stochastic", "LRP", "random")
@@ -89,7 +121,9 @@ def measured(tmp_path_factory):
     results = Results("cells", tmp_path_factory.mktemp("cells"))
     scores = ("probability", "logit")
     for method in CELLS:
-        todo = study.units("cnn_mnist", "mnist", 2, [method], explains=scores)
+        todo = study.units(
+            "cnn_mnist", "mnist", 2, [method], n_points=None, explains=scores
+        )
         short = [
             Unit(
                 {**u.settings, "arguments": {**u.settings["arguments"], **few}}, u.image

@@ -8,8 +8,8 @@ labelled as in the paper, see LABELS.
     curves(Results("pertmap_figure1_mnist"), "cnn_mnist", "mnist")
 
 What Figure 1 shows depends on three choices, of which the paper states one and the
-authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist` and
-`figure1_fashion_mnist` measure all twelve, and `cells` reads them.
+authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist`,
+`figure1_fashion_mnist` and `figure1_photos` measure all twelve, and `cells` reads them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,9 @@ from xai_book.methods import METHODS as EVERY
 from xai_book.studies import beds, hardware
 from xai_book.studies.beds import floor
 from xai_book.studies.engine import Runner, Study, kept_maps, units_of
-from xai_book.studies.results import Results, Unit
+from xai_book.studies.results import Results, Unit, rounded
 from xai_lib.core.arguments import check_choice, check_count, check_number
+from xai_lib.core.blackbox import BlackBox
 from xai_lib.core.extras import extra
 from xai_lib.metrics import flipping
 from xai_lib.metrics.flipping import TIES
@@ -79,10 +80,20 @@ REDUCED: dict[str, dict[str, Any]] = {
     "LP (Smooth)": {"n_smooth": 2},
 }
 """For photographs on a CPU: 27 times fewer passes, and two noisy copies, not ten."""
+CONVERGED: dict[str, dict[str, dict[str, Any]]] = {
+    explains: REDUCED
+    | {"Stochastic": {**_STOCHASTIC, "n_perturbations": 1, "n_iterations": steps}}
+    for explains, steps in (("probability", 6000), ("logit", 2000))
+}
+"""For photographs, by what is explained: one draw a step, and steps until the boxes
+hardly grow. Those of probabilities then have the .9 d that section 4.1's λ = 0.1 d
+promises of the best one."""
 
 COLOURS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 """What flipped features become: Figure 1, and footnote 6."""
 QUANTILES = tuple(range(0, 101, 5))
+TOGETHER = 4
+"""Images that are explained together at most: faster than one by one."""
 
 
 class Cell(NamedTuple):
@@ -114,10 +125,10 @@ def units(
     n_images: int,
     methods: Sequence[str] = METHODS,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-    n_points: int = 1000,
+    n_points: int | None = 1000,
     *,
     first: int = 0,
-    explains: Sequence[str] = (),
+    explains: Sequence[str] = ("",),
 ) -> list[Unit]:
     """What Figure 1 and footnote 6 need: flip low scores, has the class changed?
 
@@ -128,16 +139,19 @@ def units(
         n_images: how many.
         methods: of METHODS.
         settings: per method, arguments that replace those of `arguments`.
-        n_points: random points, and random corners, that test each box.
+        n_points: random points, and random corners, that test each box; None is none,
+            and no search for the worst point either.
         first: index of the first image.
-        explains: outputs of which all cells are measured, and no boxes are tested.
+        explains: outputs of which all cells are measured, "probability" or "logit"; ""
+            is logits in one cell, with signs and ties by position.
     """
     n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
     check_choice("data", data, tuple(beds.BEDS))
     images = range(first, first + n_images)
-    of = (model, data, methods, settings)
-    every = [one for score in explains for one in _settings(*of, explains=score)]
-    return units_of(every or _settings(*of, n_points), images)
+    of = (model, data, methods, settings, n_points)
+    every = [one for score in explains for one in _settings(*of, score)]
+    blocks = (images[i : i + TOGETHER] for i in range(0, n_images, TOGETHER))
+    return [unit for some in blocks for unit in units_of(every, some, together=True)]
 
 
 def _settings(
@@ -173,68 +187,92 @@ def arguments(
     return {k: v for part in chosen for k, v in part.get(method, {}).items()}
 
 
-def measure(unit: Unit) -> dict[str, Any]:
-    """One method on one image: decisions after flipping, and violations of its box.
+def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    """One method on a few images: decisions after flipping, and what its boxes break.
 
     Returns:
-        "target": the predicted class; "grey", "black", "white": for each of QUANTILES,
-        "1" if the class has changed, else "0"; equal scores go by position. With boxes
-        also "size", the mean of w_i; "uniform" and "corners", the shares of random
-        points and corners of the box that change the class; "worst", the excess that
-        `worst_point` finds, in logits. "queries": the model's evaluations where they
-        are the method's budget.
+        For each image "target": the predicted class; "grey", "black", "white": for each
+        of QUANTILES, "1" if the class has changed, else "0"; equal scores go by
+        position. "queries": the model's evaluations where they are the method's budget.
+        With boxes also "size", the mean of w_i, and of the stochastic form "sizes", the
+        same after each tenth of its steps.
 
-        If the settings say what is explained, the same for each `Cell`, under the
-        names of `_column`, and "tied", the share of numbers with the lowest score, but
-        no violations. LRP and DeepLIFT have no rule for a softmax: theirs are always
-        maps of logits.
+        If the settings have "n_points", with boxes "uniform" and "corners", the shares
+        of random points and corners of the box that change the class; "worst", the
+        excess that `worst_point` finds, in units of the scores.
+
+        If they say what is explained, decisions for each `Cell`, under the names of
+        `_column`, and "tied", the share of numbers with the lowest score. LRP and
+        DeepLIFT have no rule for a softmax: theirs are always maps of logits.
     """
-    settings, index = unit.settings, unit.image
+    settings = units[0].settings
     data, method, name = settings["data"], settings["method"], settings["model"]
     explains = settings.get("explains", "logit")
-    model = hardware.scorer(name, "logit" if method in _LAYERWISE else explains)
     blackbox = hardware.blackbox(name, explains)
-    image = beds.load(data, [index], name)
-    target = int(blackbox(image).argmax())
-    found: dict[str, Any] = {"target": target}
+    images = beds.load(data, [unit.image for unit in units], name)
+    targets = blackbox(images).argmax(dim=1)
+    rows: list[dict[str, Any]] = [{} for _ in units]
     if method in FLOORS:
-        attribution = floor(method, image, index)
+        floors = [floor(method, images[:1], unit.image) for unit in units]
+        attributions = torch.cat(floors)
     else:
-        before = blackbox.queries
-        explainer = EVERY[method].explainer(
-            blackbox if EVERY[method].asks else model,
-            **settings["arguments"],
-            **({"seed": unit.seed} if method in _SEEDED else {}),
+        attributions, rows = _explain(units[0], blackbox, images, targets)
+    for i, found in enumerate(rows):
+        image, target, attribution = (
+            x[i : i + 1] for x in (images, targets, attributions)
         )
-        attribution = explainer.attribute(image, target)
-        if EVERY[method].asks:
-            found["queries"] = blackbox.queries - before
-        if isinstance(explainer, StochasticPertMap):
-            found["queries"] = explainer.n_perturbations * explainer.n_iterations
-    cells = [c for c in CELLS if c.explains == explains]
-    for cell in cells if "explains" in settings else [Cell()]:
-        ranked = attribution
-        if cell.absolute:
-            if method in (*_BOXES, *FLOORS):
-                continue
-            ranked = attribution.abs().mean(dim=1, keepdim=True)
-        for colour, value in COLOURS.items():
-            curve = flipping(blackbox, image, ranked, QUANTILES, value, cell.ties)
-            changed = "".join(str(int(c)) for c in curve.changed[0])
-            found[_column(colour, cell)] = changed
-    if method in _BOXES:
+        found["target"] = int(target)
+        cells = [c for c in CELLS if c.explains == explains]
+        for cell in cells if "explains" in settings else [Cell()]:
+            ranked = attribution
+            if cell.absolute:
+                if method in (*_BOXES, *FLOORS):
+                    continue
+                ranked = attribution.abs().mean(dim=1, keepdim=True)
+            for colour, value in COLOURS.items():
+                curve = flipping(blackbox, image, ranked, QUANTILES, value, cell.ties)
+                changed = "".join(str(int(c)) for c in curve.changed[0])
+                found[_column(colour, cell)] = changed
+        if "explains" in settings:
+            lowest = (attribution == attribution.min()).double().mean()
+            found["tied"] = round(float(lowest), 5)
+        if method not in _BOXES:
+            continue
         found["size"] = round(float(-attribution.mean()), 5)
-    if "explains" in settings:
-        lowest = (attribution == attribution.min()).double().mean()
-        found["tied"] = round(float(lowest), 5)
-    elif method in _BOXES:
-        box = Box(-attribution, -attribution)
-        rates = violation_rates(blackbox, image, box, target, settings["n_points"])
-        worst = worst_point(model, image, box, target)
-        found["uniform"] = round(float(rates.uniform), 5)
-        found["corners"] = round(float(rates.corners), 5)
-        found["worst"] = round(float(worst.excess), 4)
-    return found
+        if "n_points" in settings:
+            box = Box(-attribution, -attribution)
+            rates = violation_rates(blackbox, image, box, target, settings["n_points"])
+            worst = worst_point(hardware.scorer(name, explains), image, box, target)
+            found["uniform"] = round(float(rates.uniform), 5)
+            found["corners"] = round(float(rates.corners), 5)
+            found["worst"] = round(float(worst.excess), 4)
+    return rows
+
+
+def _explain(
+    unit: Unit, blackbox: BlackBox, images: Tensor, targets: Tensor
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """The maps of a method, and what their rows say of how they were made."""
+    settings, one = unit.settings, EVERY[unit.settings["method"]]
+    explains = settings.get("explains", "logit")
+    if settings["method"] in _LAYERWISE:
+        explains = "logit"
+    before = blackbox.queries
+    explainer = one.explainer(
+        blackbox if one.asks else hardware.scorer(settings["model"], explains),
+        **settings["arguments"],
+        **({"seed": unit.seed} if settings["method"] in _SEEDED else {}),
+    )
+    if isinstance(explainer, StochasticPertMap):
+        solution = explainer.solve(images, targets)
+        steps = explainer.n_iterations
+        budget = {"queries": explainer.n_perturbations * steps}
+        tenths = solution.size[[-(-steps * k // 10) - 1 for k in range(1, 11)]]
+        means = (tenths / images[0].numel()).T
+        return -solution.w, [budget | {"sizes": rounded(m)} for m in means]
+    attributions = explainer.attribute(images, targets)
+    queries = (blackbox.queries - before) // len(images)
+    return attributions, [{"queries": queries} if one.asks else {} for _ in images]
 
 
 def _column(colour: str, cell: Cell) -> str:
@@ -243,7 +281,7 @@ def _column(colour: str, cell: Cell) -> str:
     return f"{colour}{ties}{', absolute' * cell.absolute}"
 
 
-run = Runner(measure)
+run = Runner(measure, TOGETHER)
 
 
 class Curves(NamedTuple):
@@ -337,8 +375,11 @@ def cells(
     """Figure 1 in each of its twelve `CELLS`, of the images that all methods have;
     `methods` and errors as in `curves`, `results` such as `Results("figure1_mnist")`.
     """
-    model = beds.BEDS[data].model
-    return {cell: curves(results, model, data, methods, cell=cell) for cell in CELLS}
+    model, by = beds.BEDS[data].model, CONVERGED if data == "photos" else {}
+    return {
+        cell: curves(results, model, data, methods, by.get(cell.explains), cell)
+        for cell in CELLS
+    }
 
 
 def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
@@ -414,15 +455,27 @@ def _study(what: str, data: str, n: int, needs: str = "", **changes: Any) -> Stu
     return Study(f"Ikeno & Hara: {what}; reproduce/pertmap", of, run, needs)
 
 
+def _photographs() -> list[Unit]:
+    of = (beds.BEDS["photos"].model, "photos", beds.PHOTOS, METHODS)
+    return [
+        unit
+        for explains, settings in CONVERGED.items()
+        for unit in units(*of, settings, 100, explains=[explains])
+    ]
+
+
 _FIGURE1 = "Figure 1, footnote 6, violations"
 _CELLS = "Figure 1 in twelve cells: outputs, signs, ties"
-_BOTH: dict[str, Any] = {"explains": ("probability", "logit")}
+_BOTH: dict[str, Any] = {"explains": ("probability", "logit"), "n_points": None}
 _SMALL_BEDS = ("mnist", "fashion_mnist")
 STUDIES = {
     **{f"pertmap_figure1_{data}": _study(_FIGURE1, data, 200) for data in _SMALL_BEDS},
     **{f"figure1_{data}": _study(_CELLS, data, 200, **_BOTH) for data in _SMALL_BEDS},
     "pertmap_figure1_photos": _study(
         _FIGURE1, "photos", beds.PHOTOS, settings=REDUCED, n_points=100
+    ),
+    "figure1_photos": Study(
+        f"Ikeno & Hara: {_CELLS}; reproduce/pertmap", _photographs, run
     ),
     "pertmap_figure1_coco_animals": _study(
         f"{_FIGURE1}, as published",
