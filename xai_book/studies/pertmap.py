@@ -217,13 +217,13 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
         attributions = torch.cat(floors)
     else:
         attributions, rows = _explain(units[0], blackbox, images, targets)
+    cells = [c for c in CELLS if c.explains == settings.get("explains")] or [Cell()]
     for i, found in enumerate(rows):
         image, target, attribution = (
             x[i : i + 1] for x in (images, targets, attributions)
         )
         found["target"] = int(target)
-        cells = [c for c in CELLS if c.explains == explains]
-        for cell in cells if "explains" in settings else [Cell()]:
+        for cell in cells:
             ranked = attribution
             if cell.absolute:
                 if method in (*_BOXES, *FLOORS):
