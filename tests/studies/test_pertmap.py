@@ -94,7 +94,7 @@ def test_images_together_are_as_alone(method):
             assert one == alone
 
 
-def test_sizes_are_those_after_each_tenth_of_the_steps():
+def test_sizes_are_those_before_the_last_step_of_each_tenth():
     todo = study.units("cnn_mnist", "mnist", 1, ["Stochastic"], FAST, 50)
     (found,) = study.measure(todo)
     model, image = models.load("cnn_mnist"), beds.load("mnist", [0], "cnn_mnist")

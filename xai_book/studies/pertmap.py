@@ -195,7 +195,7 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
         of QUANTILES, "1" if the class has changed, else "0"; equal scores go by
         position. "queries": the model's evaluations where they are the method's budget.
         With boxes also "size", the mean of w_i, and of the stochastic form "sizes", the
-        same after each tenth of its steps.
+        same before the last step of each tenth of its steps.
 
         If the settings have "n_points", with boxes "uniform" and "corners", the shares
         of random points and corners of the box that change the class; "worst", the
