@@ -9,21 +9,26 @@ colab: the versions that Colab has (constraints/colab.txt).
 newest: the newest of everything on the day it runs.
 processors: the versions at hand, with the arithmetic of other processors.
 
-Environments are made in _build/matrix/ with the Python that runs this, and kept. What
-was tried when is written down in docs/installing.md, by hand, from the closing table.
+Environments are made in _build/matrix/ with the Python that runs this, and kept. So is
+what has passed, in passed.txt there: a run that was stopped goes on behind it, as long
+as no file in the repository is another. What was tried when is written down in
+docs/installing.md, by hand, from the closing table.
 """
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from processors import PROCESSORS
 from sync_notebooks import ROOT
 
 VERSIONS = ("floors", "colab", "newest")
+PASSED = ROOT / "_build" / "matrix" / "passed.txt"
 # As `make test` runs them: two at once, each on one thread.
 TESTS = ("-m", "pytest", "-n", "2", "--dist", "worksteal")
 NBVAL = (
@@ -47,11 +52,40 @@ def environment(name: str, root: Path = ROOT) -> Path:
     return python
 
 
-def passes(python: str | Path, call: tuple[str, ...], settings: dict[str, str]) -> str:
-    """Run Python with these environment variables; "passed" or "FAILED"."""
+def tree(root: Path = ROOT) -> str:
+    """The hash of all files in the repository; "" where git does not know them, or some
+    change is not committed."""
+    git = partial(subprocess.run, cwd=root, capture_output=True, text=True)
+    try:
+        changes = git(["git", "status", "--porcelain"])
+    except FileNotFoundError:  # no git
+        return ""
+    if changes.returncode or changes.stdout:
+        return ""
+    return git(["git", "rev-parse", "HEAD^{tree}"]).stdout.strip()
+
+
+def passes(
+    what: str, python: str | Path, call: tuple[str, ...], settings: dict[str, str]
+) -> str:
+    """Run Python with these environment variables, unless it has passed with the same
+    files; "passed", "FAILED", or when it has passed."""
+    known = PASSED.read_text().splitlines() if PASSED.exists() else []
+    files = tree()
+    key = f"{files} {what}, Python {platform.python_version()}: "
+    if files and (before := [line for line in known if line.startswith(key)]):
+        return before[0].replace(key, "passed on ")
     env = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
-    done = subprocess.run([python, *call], cwd=ROOT, env=env)
-    return "FAILED" if done.returncode else "passed"
+    if subprocess.run([python, *call], cwd=ROOT, env=env).returncode:
+        return "FAILED"
+    if files and tree() == files:
+        PASSED.parent.mkdir(parents=True, exist_ok=True)
+        PASSED.write_text("\n".join([*known, key + today(), ""]))
+    return "passed"
+
+
+def today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +103,6 @@ def main(arguments: list[str] | None = None) -> int:
         del calls["chapters"]
 
     lines = []
-    today = datetime.now(timezone.utc).date().isoformat()
     for name in wanted:
         python = environment(name) if name in VERSIONS else Path(sys.executable)
         # Environment variables by the name of each case.
@@ -77,10 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
         cases = {name: {}} if name in VERSIONS else PROCESSORS
         for case, settings in cases.items():
             found = [
-                f"{what} {passes(python, call, settings)}"
+                f"{what} {passes(f'{case}, {what}', python, call, settings)}"
                 for what, call in calls.items()
             ]
-            lines.append(f"{today}  {case:12}  {', '.join(found)}")
+            lines.append(f"{today()}  {case:12}  {', '.join(found)}")
             print(lines[-1], flush=True)
     print("\n".join(lines))
     return 1 if any("FAILED" in line for line in lines) else 0
