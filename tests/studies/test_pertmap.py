@@ -10,7 +10,7 @@ from xai_book.studies import beds
 from xai_book.studies import pertmap as study
 from xai_book.studies.results import Results, Unit
 from xai_lib import baselines
-from xai_lib.pertmap import StochasticPertMap
+from xai_lib.pertmap import LinearPertMap, StochasticPertMap
 from xai_lib.zoo import models
 
 FAST = {"Stochastic": {"n_perturbations": 4, "n_iterations": 20}, "LP": {"patch": 4}}
@@ -103,6 +103,44 @@ def test_sizes_are_those_before_the_last_step_of_each_tenth():
     assert found["sizes"] == pytest.approx(size[1::2].tolist(), abs=1e-4)
 
 
+def test_the_half_with_the_highest_scores_against_a_loop():
+    """Scores are minus the sides of the box: its smallest sides are the highest."""
+    todo = study.units("cnn_mnist", "mnist", 8, ["LP"], FAST, 50)
+    found = study.measure(todo)
+    model = models.load("cnn_mnist")
+    images = beds.load("mnist", range(8), "cnn_mnist")
+    sides = LinearPertMap(model, **study.arguments("LP", "cnn_mnist", FAST))
+    w = sides.solve(images).w.flatten(1)
+    grey = images.flatten(1).clone()
+    for image, order in zip(grey, w.argsort(dim=1, stable=True), strict=True):
+        image[order[:392]] = 0.5
+    changed = model(grey.view_as(images)).argmax(1) != model(images).argmax(1)
+    assert [row["highest"] for row in found] == changed.tolist()
+    assert changed.any()
+    assert not changed.all()
+
+
+def test_signal_and_noise():
+    """Blocks of one value have no noise; what has a mean of zero in each has no
+    signal; sums of both have the ratio of their variances, whatever the last rows."""
+    blocks = torch.randn(2, 3, 28, 28).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    fine = torch.ones(2, 3, 224, 224)
+    fine[..., ::2] = -1
+    assert study.signal_to_noise(blocks).isinf().all()
+    assert (study.signal_to_noise(fine + 1e-6 * blocks) < 1e-6).all()
+    summed = blocks[..., ::8, ::8].sum(dim=1)
+    expected = (summed.flatten(1).var(dim=1) / (3 / 2) ** 2).double()
+    mixed = blocks + fine / 2
+    torch.testing.assert_close(
+        study.signal_to_noise(mixed), expected, rtol=1e-3, atol=0
+    )
+    larger = torch.randn(2, 3, 229, 230)
+    larger[..., :224, :224] = mixed
+    torch.testing.assert_close(
+        study.signal_to_noise(larger), study.signal_to_noise(mixed)
+    )
+
+
 def test_photographs_come_four_by_four_and_probabilities_first():
     todo = study.STUDIES["figure1_photos"].units()
     assert len({unit.key for unit in todo}) == len(todo) == 26 * 12 * 2
@@ -181,6 +219,7 @@ def test_rows_of_cells(measured):
         for e in ("logit", "probability")
     )
     assert one == two
+    assert one["ratio"] > 0
     assert len([name for name in one if name.startswith("grey")]) == 6
 
 

@@ -156,18 +156,6 @@ def test_the_constant_of_the_hills_from_their_formula():
         assert trials._steepest(trials._hills(i)) > 0.8 * steepest
 
 
-def test_signal_and_noise():
-    """Blocks of one value have no noise; what has a mean of zero in each has no
-    signal; sums of both have the ratio of their variances."""
-    blocks = torch.randn(1, 1, 28, 28).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    fine = torch.ones(1, 1, 224, 224)
-    fine[..., ::2] = -1
-    assert trials._ratio(blocks + 1e-3 * fine) > 1e4
-    assert trials._ratio(fine + 1e-6 * blocks) < 1e-6
-    expected = float(blocks[..., ::8, ::8].var() / 0.25)
-    assert trials._ratio(blocks + fine / 2) == pytest.approx(expected, rel=1e-3)
-
-
 def test_high_scores_are_small_sides():
     """A model that sees the left half keeps its class if the right half goes, whose
     sides are small, and loses it with the left half."""

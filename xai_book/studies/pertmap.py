@@ -12,6 +12,7 @@ authors' notebooks two. A `Cell` is one choice of each; `figure1_mnist`,
 `figure1_fashion_mnist` and `figure1_photos` measure all twelve, and `cells` reads them.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xai_book.methods import ALSO
@@ -195,7 +197,9 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
         of QUANTILES, "1" if the class has changed, else "0"; equal scores go by
         position. "queries": the model's evaluations where they are the method's budget.
         With boxes also "size", the mean of w_i, and of the stochastic form "sizes", the
-        same before the last step of each tenth of its steps.
+        same before the last step of each tenth of its steps. "highest": whether the
+        class changes when the half with the highest scores is grey, ties by position.
+        "ratio": see `signal_to_noise`, where it is finite.
 
         If the settings have "n_points", with boxes "uniform" and "corners", the shares
         of random points and corners of the box that change the class; "worst", the
@@ -236,9 +240,14 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
         if "explains" in settings:
             lowest = (attribution == attribution.min()).double().mean()
             found["tied"] = round(float(lowest), 5)
+        ratio = float(signal_to_noise(attribution))
+        if method not in FLOORS and math.isfinite(ratio):
+            found["ratio"] = float(f"{ratio:.4g}")
         if method not in _BOXES:
             continue
         found["size"] = round(float(-attribution.mean()), 5)
+        half = flipping(blackbox, image, -attribution, [50], ties="position")
+        found["highest"] = bool(half.changed)
         if "n_points" in settings:
             box = Box(-attribution, -attribution)
             rates = violation_rates(blackbox, image, box, target, settings["n_points"])
@@ -273,6 +282,17 @@ def _explain(
     attributions = explainer.attribute(images, targets)
     queries = (blackbox.queries - before) // len(images)
     return attributions, [{"queries": queries} if one.asks else {} for _ in images]
+
+
+def signal_to_noise(attributions: Tensor) -> Tensor:
+    """Of maps `[N, C, H, W]`, summed over C: the variance `[N]` of the means of 8 × 8
+    pixels over that within them. What averaging leaves is the signal, what it takes
+    away the noise; infinite or NaN without noise, as where squares share a score."""
+    values = attributions.sum(dim=1, keepdim=True).double()
+    coarse = F.avg_pool2d(values, 8)
+    height, width = (8 * n for n in coarse.shape[2:])
+    rest = values[..., :height, :width] - F.interpolate(coarse, scale_factor=8)
+    return coarse.flatten(1).var(dim=1) / rest.flatten(1).var(dim=1)
 
 
 def _column(colour: str, cell: Cell) -> str:
@@ -370,15 +390,18 @@ def verdict(found: Mapping[str, Curves], colour: str = "grey") -> Verdict:
 
 
 def cells(
-    results: Results, data: str, methods: Sequence[str] = METHODS
+    results: Results,
+    data: str,
+    methods: Sequence[str] = METHODS,
+    wanted: Iterable[Cell] = CELLS,
 ) -> dict[Cell, dict[str, Curves]]:
-    """Figure 1 in each of its twelve `CELLS`, of the images that all methods have;
+    """Figure 1 in each of the `wanted` cells, of the images that all methods have;
     `methods` and errors as in `curves`, `results` such as `Results("figure1_mnist")`.
     """
     model, by = beds.BEDS[data].model, CONVERGED if data == "photos" else {}
     return {
         cell: curves(results, model, data, methods, by.get(cell.explains), cell)
-        for cell in CELLS
+        for cell in wanted
     }
 
 

@@ -226,18 +226,13 @@ _NOISY = ("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT")
 
 def higher_ratio(i: int) -> Margins:
     """The stochastic map's ratio of signal to noise is above that of every map that
-    comes from gradients. Signal is what averaging over 8 × 8 pixels leaves, noise what
-    it takes away. (Occlusion and the linear programs are constant on squares.)"""
-    best = max(_ratio(_photo_map(method, i)) for method in _NOISY)
-    return {"photographs": _ratio(_photo_map("Stochastic", i)) / best - 1}
-
-
-def _ratio(attribution: Tensor) -> float:
-    """The variance of block means over that within the blocks, of `[1, C, H, W]`."""
-    values = attribution.sum(dim=1, keepdim=True).double()
-    coarse = F.avg_pool2d(values, 8)
-    rest = values - coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
-    return float(coarse.var() / rest.var())
+    comes from gradients. (Occlusion and the linear programs are constant on
+    squares.)"""
+    own, *others = (
+        float(pertmap.signal_to_noise(_photo_map(method, i)))
+        for method in ("Stochastic", *_NOISY)
+    )
+    return {"photographs": own / max(others) - 1}
 
 
 # Cai and Wunder.
