@@ -337,10 +337,9 @@ def test_bad_arguments(tmp_path):
         study.run(study.units("cnn_mnist", "mnist", 1, ["gradient"]), results)
     with pytest.raises(ValueError, match="data must be one of mnist"):
         study.run(study.units("cnn_mnist", "imagenet", 1, ["Gradient"]), results)
+    (unit,) = study.units("cnn_mnist", "mnist", 1, ["Gradient"])
     with pytest.raises(ValueError, match="mnist has 1000 images, got index 1000"):
-        study.run(
-            study.units("cnn_mnist", "mnist", 1, ["Gradient"], first=1000), results
-        )
+        study.run([Unit(unit.settings, 1000)], results)
     with pytest.raises(ValueError, match="unknown model"):
         study.run(study.units("vgg61", "mnist", 1, ["Gradient"]), results)
     with pytest.raises(ValueError, match="n_images must be at least 1"):

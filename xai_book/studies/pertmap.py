@@ -129,7 +129,6 @@ def units(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     n_points: int | None = 1000,
     *,
-    first: int = 0,
     explains: Sequence[str] = ("",),
 ) -> list[Unit]:
     """What Figure 1 and footnote 6 need: flip low scores, has the class changed?
@@ -143,16 +142,15 @@ def units(
         settings: per method, arguments that replace those of `arguments`.
         n_points: random points, and random corners, that test each box; None is none,
             and no search for the worst point either.
-        first: index of the first image.
         explains: outputs of which all cells are measured, "probability" or "logit"; ""
             is logits in one cell, with signs and ties by position.
     """
-    n_images, first = check_count("n_images", n_images), check_count("first", first, 0)
+    check_count("n_images", n_images)
     check_choice("data", data, tuple(beds.BEDS))
-    images = range(first, first + n_images)
     of = (model, data, methods, settings, n_points)
     every = [one for score in explains for one in _settings(*of, score)]
-    blocks = (images[i : i + TOGETHER] for i in range(0, n_images, TOGETHER))
+    images = range(n_images)
+    blocks = (images[i : i + TOGETHER] for i in images[::TOGETHER])
     return [unit for some in blocks for unit in units_of(every, some, together=True)]
 
 
