@@ -332,6 +332,21 @@ def test_half_precision(make: Callable, dtype: torch.dtype) -> None:
     assert alike.min() > 0.9
 
 
+@everyone
+def test_channels_last(make: Callable) -> None:
+    """A model so, images so, or both: the same maps, in memory as all others."""
+    last = torch.channels_last
+    exact = make(net()).attribute(IMAGES, 1)
+    for model, images in (
+        (net().to(memory_format=last), IMAGES),
+        (net(), IMAGES.to(memory_format=last)),
+        (net().to(memory_format=last), IMAGES.to(memory_format=last)),
+    ):
+        maps = make(model).attribute(images, 1)
+        torch.testing.assert_close(maps, exact, rtol=1e-4, atol=1e-6)
+        assert maps.is_contiguous()
+
+
 @pytest.mark.parametrize("make", [Gradient, IntegratedGradients, *LAYERS.values()])
 def test_minus_infinity_is_the_score_of_another_class(make: Callable) -> None:
     never = net()

@@ -174,12 +174,12 @@ def accumulator(inputs: Tensor) -> torch.dtype:
 
 
 def as_maps(values: Tensor, inputs: Tensor) -> Tensor:
-    """What a method has computed, `[N, ...]`, as maps in the dtype of the inputs.
+    """What a method has computed, `[N, ...]`, as contiguous maps in the inputs' dtype.
 
     Raises:
         ValueError: a value that is not finite.
     """
-    maps = values.detach().to(inputs.dtype)
+    maps = values.detach().to(inputs.dtype, memory_format=torch.contiguous_format)
     finite = maps.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         i = int((~finite).nonzero()[0])

@@ -181,14 +181,12 @@ class Known(NamedTuple):
                     network = self.build()
                 finally:
                     torch.set_default_dtype(default)
+        layers = network, normalization(self.mean, self.std)
         classifier = Classifier(
-            name,
-            network,
-            normalization(self.mean, self.std),
-            self.categories,
-            self.input_size,
-            self.multi_label,
+            name, *layers, self.categories, self.input_size, self.multi_label
         )
+        if len(self.mean) == 3:  # a gradient on a CPU then takes .75 of the time
+            classifier.to(memory_format=torch.channels_last)
         return classifier.eval().requires_grad_(False)
 
     def row(self, name: str) -> Row:
