@@ -37,7 +37,7 @@ FLOORS = {
 # that are not torch's, what a model keeps from call to call, watches of several
 # threads, and layers of users in LRP; in xai_book by 67 for Figure 1 in twelve cells
 # on photographs, four of which are explained together, and for their signal and noise.
-LINES = {"xai_lib": 13_374, "xai_lib/kernels": 700, "xai_book": 9_545}
+LINES = {"xai_lib": 13_374, "xai_lib/kernels": 700, "xai_book": 9_511}
 LONGEST = 500
 # Files that may share a name: a door and what is behind it, the task of a method with
 # what that task is about, and a kernel with its plain form.

@@ -26,7 +26,8 @@ statement's comparisons could fail it by chance.
 STUDIES = {
     "figure1_as_published": "measured in the cell of Figure 1 nearest to the authors' "
     "(probabilities, absolute rivals, strictly smaller than the quantile; photographs "
-    "as before), was: logits, signed rivals, ties by position",
+    "with 6,000 steps of one draw), was: logits, signed rivals, ties by position (150 "
+    "steps of four)",
     "table1": "measured at the authors' σ, .154 on small images (was: .5) and .034 on "
     "photographs (was: .15)",
 }

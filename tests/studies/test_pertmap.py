@@ -38,10 +38,10 @@ def test_all_methods_give_rows_and_curves(tmp_path):
         assert torch.equal(
             curve.changed["grey"][:, -1], found["random"].changed["grey"][:, -1]
         )
-        assert set(curve.boxes) == (
+        assert set(curve.maps) == (
             {"size", "uniform", "corners", "worst"} if method in study.BOXES else set()
         )
-    assert found["LP"].boxes["size"].max() <= 0.1 + 1e-6
+    assert found["LP"].maps["size"].max() <= 0.1 + 1e-6
     queries = {
         r["settings"]["method"]: r["result"].get("queries") for r in results.rows()
     }

@@ -23,7 +23,7 @@ def store(name: str) -> dict[int, dict[str, float]]:
     return {row["image"]: row["result"] for row in rows}
 
 
-@pytest.mark.parametrize("name", sorted(set(trials.TRIALS) - SLOW - set(trials.FEWER)))
+@pytest.mark.parametrize("name", sorted(set(trials.TRIALS) - SLOW))
 def test_a_stored_row_belongs_to_this_code(name):
     i = PAST_PHOTOS
     (unit,) = [unit for unit in trials.units([name]) if unit.image == i]

@@ -95,12 +95,14 @@ def _near(rows: Mapping[str, Tensor]) -> Tensor:
 
 
 MEASURES: dict[str, Callable[[Any], Tensor]] = {
-    # Of `pertmap.Curves`: changed classes, and broken boxes.
+    # Of `pertmap.Curves`: changed classes, broken boxes, signal over noise.
     **{colour: partial(_changed, colour) for colour in pertmap.COLOURS},
     **{f"grey at {q} %": partial(_changed_at, q) for q in pertmap.QUANTILES},
-    "random points": lambda found: found.boxes["uniform"].double(),
-    "random corners": lambda found: found.boxes["corners"].double(),
-    "the worst point": lambda found: _above(found.boxes["worst"]).double(),
+    "random points": lambda found: found.maps["uniform"].double(),
+    "random corners": lambda found: found.maps["corners"].double(),
+    "the worst point": lambda found: _above(found.maps["worst"]).double(),
+    "signal over noise": lambda found: found.maps["ratio"].double().log(),
+    "without the highest": lambda found: ~found.maps["highest"],
     # Of `geex.read`. "Either AOPC" is that of the maps, and then "AOPC × input".
     **dict.fromkeys(("AOPC", "either AOPC"), geex.score),
     "AOPC × input": partial(geex.score, ranking="input"),

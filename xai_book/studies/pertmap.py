@@ -94,6 +94,7 @@ promises of the best one."""
 COLOURS = {"grey": 0.5, "black": 0.0, "white": 1.0}
 """What flipped features become: Figure 1, and footnote 6."""
 QUANTILES = tuple(range(0, 101, 5))
+OF_MAPS = ("size", "uniform", "corners", "worst", "tied", "ratio", "highest")
 TOGETHER = 4
 """Images that are explained together at most: faster than one by one."""
 
@@ -304,12 +305,12 @@ run = Runner(measure, TOGETHER)
 
 class Curves(NamedTuple):
     """What one method's rows say about the images that all asked methods have: by
-    colour whether the class has changed, bool `[N, len(QUANTILES)]`; and "size",
-    "uniform", "corners", "worst", "tied" `[N]`, see `measure`, as far as they are."""
+    colour whether the class has changed, bool `[N, len(QUANTILES)]`; and of OF_MAPS,
+    see `measure`, what all rows have, `[N]`."""
 
     images: tuple[int, ...]
     changed: dict[str, Tensor]
-    boxes: dict[str, Tensor]
+    maps: dict[str, Tensor]
 
 
 def curves(
@@ -348,12 +349,12 @@ def _curves(
         colour: torch.tensor([[c == "1" for c in row[name]] for row in rows])
         for colour, name in columns.items()
     }
-    boxes: dict[str, Tensor] = {
+    maps: dict[str, Tensor] = {
         name: torch.tensor([row[name] for row in rows])
-        for name in ("size", "uniform", "corners", "worst", "tied")
-        if name in rows[0]
+        for name in OF_MAPS
+        if all(name in row for row in rows)
     }
-    return Curves(tuple(images), changed, boxes)
+    return Curves(tuple(images), changed, maps)
 
 
 class Verdict(NamedTuple):
@@ -417,7 +418,7 @@ def cells_table(found: Mapping[Cell, Mapping[str, Curves]]) -> pd.DataFrame:
             "images": len(own.images),
             "to 50 %": said.worst_to_half,
             "mean": float(own.changed["grey"].double().mean()),
-            "tied": float(own.boxes["tied"].mean()),
+            "tied": float(own.maps["tied"].mean()),
             "better": len(said.surely_better),
             "worse": len(said.surely_worse),
         }
@@ -437,7 +438,7 @@ def box_map(
     """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
 
     Args:
-        model: a name of `models.load`; its logits are explained.
+        model: a name of `models.load`; its probabilities are explained.
         photo: a name of `photos.load`; its predicted class is the target.
         method: of BOXES.
         settings: as in `units`.
@@ -451,10 +452,11 @@ def box_map(
     name = f"{photo}_{''.join(c for c in method.lower() if c.isalpha())}"
 
     def make(_: Unit) -> Tensor:
-        explainer = EVERY[LABELS[method]].explainer(hardware.model(model), **chosen)
+        explainer = EVERY[LABELS[method]].explainer(hardware.scorer(model), **chosen)
         return explainer.attribute(photos.load(photo).image)
 
-    unit = Unit({"model": model, "photo": photo, "arguments": chosen}, 0)
+    about = {"model": model, "photo": photo, "explains": "probability"}
+    unit = Unit({**about, "arguments": chosen}, 0)
     return kept_maps({name: unit}, make, lambda _: name, folder, "pertmap_maps")[name]
 
 

@@ -23,8 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_book.methods import METHODS
-from xai_book.studies import geex, pertmap
+from xai_book.studies import geex
 from xai_book.studies.results import NotMeasured, Results, Unit
 from xai_lib.aise.kernels import gaussian_masks
 from xai_lib.aise.samplers import LipoSampler, search
@@ -45,7 +44,7 @@ with extra("book"):
 
 N_INSTANCES = 60
 """With at most one exception a statement holds. There are fewer photographs: with less
-than 36 of a kind nothing is sure to hold, but it may fail."""
+than 36 of a kind nothing is sure to hold."""
 
 SIGMA = 0.5
 """The book's width of search noise, in input units."""
@@ -57,12 +56,9 @@ Score = Callable[[Tensor], Tensor]
 
 
 def units(names: Iterable[str] | None = None) -> list[Unit]:
-    """One unit per trial and instance; those of photographs alone have fewer."""
-    return [
-        Unit({"trial": name}, i)
-        for name in (TRIALS if names is None else names)
-        for i in range(FEWER.get(name, N_INSTANCES))
-    ]
+    """One unit per trial and instance."""
+    wanted = TRIALS if names is None else names
+    return [Unit({"trial": name}, i) for name in wanted for i in range(N_INSTANCES)]
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -155,12 +151,11 @@ def _image(data: str, i: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 @lru_cache
-def _photographs() -> tuple[nn.Module, BlackBox, Tensor]:
-    """The network for photographs, its probabilities from queries, and the photographs
-    that show one of its classes."""
-    network = models.load(LITE)
-    box = BlackBox(models.probabilities(network))
-    return network, box, photos.labelled().images
+def _photographs() -> tuple[BlackBox, Tensor]:
+    """Probabilities of the network for photographs, and the photographs that show one
+    of its classes."""
+    box = BlackBox(models.probabilities(models.load(LITE)))
+    return box, photos.labelled().images
 
 
 def optimisers_agree(i: int) -> Margins:
@@ -197,11 +192,6 @@ def high_scores_flipped(i: int) -> Margins:
         model, image, target = _image(data, i)
         solver = StochasticPertMap(model, n_iterations=300, n_perturbations=8)
         found[kind] = _kept(model, image, solver.solve(image, target).w)
-    model, _, images = _photographs()
-    if i < len(images):
-        found["photographs"] = _kept(
-            model, images[i : i + 1], -_photo_map("Stochastic", i)
-        )
     return found
 
 
@@ -209,30 +199,6 @@ def _kept(model: nn.Module, image: Tensor, w: Tensor) -> float:
     """Whether the half with the smallest sides, whose scores are highest, may go."""
     found = flipping(model, image, w, [50], ties="position")
     return -1.0 if bool(found.changed) else 1.0
-
-
-@lru_cache
-def _photo_map(method: str, i: int) -> Tensor:
-    """The map of a photograph's predicted class, `[1, 3, H, W]`, with the book's
-    smaller budget. The stochastic one is minus the sides of the box."""
-    model, _, images = _photographs()
-    settings = pertmap.arguments(method, LITE, pertmap.REDUCED)
-    kind = METHODS[pertmap.LABELS[method]].explainer
-    return kind(model, **settings).attribute(images[i : i + 1])
-
-
-_NOISY = ("Gradient", "GuidedBP", "SmoothGrad", "IntGrad", "LRP", "DeepLIFT")
-
-
-def higher_ratio(i: int) -> Margins:
-    """The stochastic map's ratio of signal to noise is above that of every map that
-    comes from gradients. (Occlusion and the linear programs are constant on
-    squares.)"""
-    own, *others = (
-        float(pertmap.signal_to_noise(_photo_map(method, i)))
-        for method in ("Stochastic", *_NOISY)
-    )
-    return {"photographs": own / max(others) - 1}
 
 
 # Cai and Wunder.
@@ -250,7 +216,7 @@ def resizing_cures(i: int) -> Margins:
 
     large = image.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
     found = {"enlarged digits": _spread(digit, large, SIGMA, 14, 150, i)}
-    _, box, images = _photographs()
+    box, images = _photographs()
     photo = images[i : i + 1]
     if len(photo):
         c = int(box(photo).argmax())
@@ -379,7 +345,6 @@ TRIALS: dict[str, Callable[[int], Margins]] = {
         lp_only_approximates,
         optimisers_agree,
         high_scores_flipped,
-        higher_ratio,
         resizing_cures,
         tabular,
         narrow_optima,
@@ -387,6 +352,3 @@ TRIALS: dict[str, Callable[[int], Margins]] = {
     )
 }
 """The trials by name, as `data/published/claims.csv` has them."""
-
-FEWER = {"higher_ratio": 26}
-"""The instances of trials whose only kind are photographs."""
