@@ -434,15 +434,17 @@ def box_map(
     method: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     folder: str | Path | None = None,
+    explains: str = "logit",
 ) -> Tensor:
     """The map -ŵ of a photograph for Figures 2 to 4, stored once it is computed.
 
     Args:
-        model: a name of `models.load`; its probabilities are explained.
+        model: a name of `models.load`.
         photo: a name of `photos.load`; its predicted class is the target.
         method: of BOXES.
         settings: as in `units`.
         folder: None is the book's `data/results/pertmap_maps`.
+        explains: "logit" or "probability".
 
     Returns:
         `[1, 3, H, W]`, at most 0.
@@ -452,11 +454,12 @@ def box_map(
     name = f"{photo}_{''.join(c for c in method.lower() if c.isalpha())}"
 
     def make(_: Unit) -> Tensor:
-        explainer = EVERY[LABELS[method]].explainer(hardware.scorer(model), **chosen)
+        scores = hardware.scorer(model, explains)
+        explainer = EVERY[LABELS[method]].explainer(scores, **chosen)
         return explainer.attribute(photos.load(photo).image)
 
-    about = {"model": model, "photo": photo, "explains": "probability"}
-    unit = Unit({**about, "arguments": chosen}, 0)
+    about = {} if explains == "logit" else {"explains": explains}
+    unit = Unit({"model": model, "photo": photo, "arguments": chosen, **about}, 0)
     return kept_maps({name: unit}, make, lambda _: name, folder, "pertmap_maps")[name]
 
 
