@@ -222,6 +222,24 @@ def test_bad_input_and_models():
         root.attribute(torch.tensor([[0.015, 0.9]]))
 
 
+def test_no_backward_pass_where_no_point_leaves_its_class():
+    passes = 0
+
+    def count(_: Tensor) -> None:
+        nonlocal passes
+        passes += 1
+
+    def model(x: Tensor) -> Tensor:
+        scores = half_plane(x)
+        if len(x) == 3:  # the points of a step
+            scores.register_hook(count)
+        return scores
+
+    explainer = StochasticPertMap(model, n_iterations=300, n_perturbations=3)
+    hinge = explainer.solve(torch.zeros(1, 2)).hinge
+    assert 0 < passes == int((hinge > 0).sum()) < 300
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_iterations_do_not_wait_for_the_device(smooth_net, images):
     net, x = smooth_net.float().cuda(), images.float().cuda()
