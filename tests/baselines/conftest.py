@@ -32,6 +32,8 @@ def _lively(name: str, biased: bool) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _vgg16() if name == "vgg16" else models.load(name, pretrained=False)
+        # Random numbers fill a tensor in the order of its memory.
+        model.to(memory_format=torch.contiguous_format)
         shift = 0.2 if biased else 0.0
         for layer in model.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -42,7 +44,8 @@ def _lively(name: str, biased: bool) -> nn.Module:
                 nn.init.uniform_(layer.weight, 0.5, 1.0)
                 nn.init.uniform_(layer.running_mean, -shift, shift)
                 nn.init.uniform_(layer.running_var, 0.5, 1.5)
-    return model.double().eval().requires_grad_(False)
+    model.to(torch.float64, memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture(params=list(SIZES))
