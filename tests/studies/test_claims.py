@@ -146,12 +146,17 @@ class World(Rows):
             )
         sizes = {"uniform": 0.3, "corners": 0.5, "worst": 1.0}
         none = {"uniform": 0.0, "corners": 0.0, "worst": -1.0}
-        return {
+        found = {
             m: curves(own, none if self.true else sizes)
             if m == "Stochastic"
             else curves(rival, sizes if self.true else none)
             for m in methods
         }
+        for m, curve in found.items():
+            ratio = self.pick(3, 0.5) if m == "Stochastic" else 1
+            changes = torch.full((N,), not self.true)
+            curve.maps.update(ratio=around(ratio), highest=changes)
+        return found
 
     def figure1_as_published(self, data: str, *methods: str) -> dict:
         return self.figure1(data, *methods)

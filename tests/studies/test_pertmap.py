@@ -38,9 +38,12 @@ def test_all_methods_give_rows_and_curves(tmp_path):
         assert torch.equal(
             curve.changed["grey"][:, -1], found["random"].changed["grey"][:, -1]
         )
-        assert set(curve.maps) == (
-            {"size", "uniform", "corners", "worst"} if method in study.BOXES else set()
-        )
+        boxes = {"size", "uniform", "corners", "worst", "highest"}
+        # "ratio" is missing where squares leave no noise.
+        expected = boxes if method in study.BOXES else set()
+        assert set(curve.maps) - {"ratio"} == expected
+    assert "ratio" in found["Gradient"].maps
+    assert "ratio" not in found["random"].maps
     assert found["LP"].maps["size"].max() <= 0.1 + 1e-6
     queries = {
         r["settings"]["method"]: r["result"].get("queries") for r in results.rows()

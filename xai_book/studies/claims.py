@@ -448,7 +448,7 @@ def _on_bed(family: Sequence[Row], bed: str, rows: Rows) -> list[Claim]:
     there = [row for row in family if bed in _options(row["bed"])]
     comparisons = [one for row in there for one in _expanded(row)]
     labels = [label for one in comparisons for label in _labels(one)]
-    read = partial(rows.read, family[0]["study"])
+    read = partial(rows.read, there[0]["study"] or family[0]["study"])
     found = read(bed, *dict.fromkeys(labels))
     claims = []
     for row in there:

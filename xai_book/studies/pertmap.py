@@ -150,9 +150,8 @@ def units(
     check_choice("data", data, tuple(beds.BEDS))
     of = (model, data, methods, settings, n_points)
     every = [one for score in explains for one in _settings(*of, score)]
-    images = range(n_images)
-    blocks = (images[i : i + TOGETHER] for i in images[::TOGETHER])
-    return [unit for some in blocks for unit in units_of(every, some, together=True)]
+    few = (range(n_images)[i : i + TOGETHER] for i in range(0, n_images, TOGETHER))
+    return [unit for some in few for unit in units_of(every, some, together=True)]
 
 
 def _settings(
@@ -216,8 +215,7 @@ def measure(units: Sequence[Unit]) -> list[dict[str, Any]]:
     targets = blackbox(images).argmax(dim=1)
     rows: list[dict[str, Any]] = [{} for _ in units]
     if method in FLOORS:
-        floors = [floor(method, images[:1], unit.image) for unit in units]
-        attributions = torch.cat(floors)
+        attributions = torch.cat([floor(method, images[:1], u.image) for u in units])
     else:
         attributions, rows = _explain(units[0], blackbox, images, targets)
     cells = [c for c in CELLS if c.explains == settings.get("explains")] or [Cell()]
@@ -262,9 +260,8 @@ def _explain(
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """The maps of a method, and what their rows say of how they were made."""
     settings, one = unit.settings, EVERY[unit.settings["method"]]
-    explains = settings.get("explains", "logit")
-    if settings["method"] in _LAYERWISE:
-        explains = "logit"
+    layerwise = settings["method"] in _LAYERWISE
+    explains = "logit" if layerwise else settings.get("explains", "logit")
     before = blackbox.queries
     explainer = one.explainer(
         blackbox if one.asks else hardware.scorer(settings["model"], explains),

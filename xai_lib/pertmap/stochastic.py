@@ -108,9 +108,8 @@ class StochasticPertMap(PertMap):
         self._check_model(inputs, target)
         device = self._queried.device or inputs.device
         images = max(1, batch_rows(inputs, device) // self.n_perturbations)
-        starts = range(0, len(inputs), images)
         sides, histories = [], []
-        for start in starts:
+        for start in range(0, len(inputs), images):
             part = slice(start, start + images)
             last = min(start + images, len(inputs))
             bar = progress(
@@ -180,15 +179,13 @@ class StochasticPertMap(PertMap):
         hinge, slope = inputs.new_zeros(len(inputs)), torch.zeros_like(w)
         for start in range(0, self.n_perturbations, per_pass):
             count = min(per_pass, self.n_perturbations - start)
-            first = step * self.n_perturbations + start
-            t = draws(inputs, self.seed, first, count)
+            t = draws(inputs, self.seed, step * self.n_perturbations + start, count)
             v = w.detach().requires_grad_()
             share = count / self.n_perturbations
             loss = share * mean_hinge(model, inputs, target, v, t)
             hinge += loss.detach()
-            # Where no point leaves its class the slope is zero: no backward pass. To
-            # ask an accelerator would be to wait for it.
-            if inputs.device.type != "cpu" or bool(loss.any()):
+            # No point leaves its class: no slope. To ask a GPU would be to wait for it.
+            if inputs.device.type != "cpu" or loss.any():
                 slope += gradient(loss, v)
         return hinge, slope
 
