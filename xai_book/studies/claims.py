@@ -9,7 +9,7 @@ beds. Nothing is typed in. The columns:
 id: of the statement; several rows of one id make more comparisons of it, and have the
     next four columns empty. A row without a paper has comparisons of the book's own.
 paper, where, chapter, statement: where it is said, the book's chapter, and the words.
-study, bed: a reader of `rows.Rows`, and the beds on which it is asked.
+study, bed: a reader of `rows.Rows`, else the first row's, and the beds it is asked on.
 each: values of which each is put for {each} in what follows.
 measure: a name in MEASURES, or of what the rows hold.
 better, worse: labels; all of `better` are held against all of `worse`. "A - B" is a
